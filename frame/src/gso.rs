@@ -1,0 +1,1 @@
+//! Segmentation in software, for devices that cannot do it.

@@ -1,0 +1,210 @@
+//! Counters under the kernel's names (`nstat`), plus a few of our own.
+
+macro_rules! counters {
+    ($( $(#[$doc:meta])* $field:ident => $name:literal ),* $(,)?) => {
+        /// Counts of one worker since its start. The names of [`iter`](Self::iter) are the kernel's where it has one.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Counters {
+            $( $(#[$doc])* pub $field: u64, )*
+        }
+
+        impl Counters {
+            /// Name and value of every counter, in a fixed order.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+                [$( ($name, self.$field) ),*].into_iter()
+            }
+
+            /// Adds another worker's counts to these.
+            pub fn merge(&mut self, other: &Self) {
+                $( self.$field += other.$field; )*
+            }
+        }
+    };
+}
+
+counters! {
+    /// Datagrams that came in.
+    ip_in_receives => "IpInReceives",
+    /// Datagrams dropped for a bad IP header.
+    ip_in_hdr_errors => "IpInHdrErrors",
+    /// Datagrams for an address that is not ours.
+    ip_in_addr_errors => "IpInAddrErrors",
+    /// Datagrams of a protocol we do not speak.
+    ip_in_unknown_protos => "IpInUnknownProtos",
+    /// Fragments, which are refused.
+    ip_in_fragments => "AnabranchInFragments",
+    /// TCP segments that came in.
+    tcp_in_segs => "TcpInSegs",
+    /// TCP segments that went out, super-segments counted as their segments.
+    tcp_out_segs => "TcpOutSegs",
+    /// TCP segments dropped for a bad header.
+    tcp_in_errs => "TcpInErrs",
+    /// TCP segments dropped for a bad checksum.
+    tcp_in_csum_errors => "TcpInCsumErrors",
+    /// Options that were malformed and ignored.
+    tcp_malformed_options => "AnabranchMalformedOptions",
+    /// Resets sent.
+    tcp_out_rsts => "TcpOutRsts",
+    /// Connections opened by us.
+    tcp_active_opens => "TcpActiveOpens",
+    /// Connections opened by the peer.
+    tcp_passive_opens => "TcpPassiveOpens",
+    /// Handshakes that failed.
+    tcp_attempt_fails => "TcpAttemptFails",
+    /// Established connections that were reset.
+    tcp_estab_resets => "TcpEstabResets",
+    /// Subflows in ESTABLISHED or CLOSE-WAIT now.
+    tcp_curr_estab => "TcpCurrEstab",
+    /// Segments retransmitted.
+    tcp_retrans_segs => "TcpRetransSegs",
+    /// Retransmission timeouts.
+    tcp_timeouts => "TcpExtTCPTimeouts",
+    /// Fast recoveries entered with SACK.
+    tcp_sack_recovery => "TcpExtTCPSackRecovery",
+    /// Tail loss probes sent.
+    tcp_loss_probes => "TcpExtTCPLossProbes",
+    /// DSACK blocks received.
+    tcp_dsack_recv => "TcpExtTCPDSACKRecv",
+    /// DSACK blocks sent for old segments.
+    tcp_dsack_old_sent => "TcpExtTCPDSACKOldSent",
+    /// SACK blocks that made no sense.
+    tcp_sack_discard => "TcpExtTCPSACKDiscard",
+    /// Segments queued out of order.
+    tcp_ofo_queue => "TcpExtTCPOFOQueue",
+    /// Segments dropped by PAWS.
+    paws_estab => "TcpExtPAWSEstab",
+    /// Segments outside the window.
+    tcp_out_of_window => "AnabranchOutOfWindow",
+    /// Challenge ACKs sent.
+    tcp_challenge_ack => "TcpExtTCPChallengeACK",
+    /// Challenge ACKs for a SYN in a synchronised state.
+    tcp_syn_challenge => "TcpExtTCPSYNChallenge",
+    /// ACKs for data never sent.
+    tcp_ack_unsent => "AnabranchAckUnsent",
+    /// Delayed ACKs sent by timer.
+    delayed_acks => "TcpExtDelayedACKs",
+    /// Zero-window probes sent.
+    tcp_winprobe => "TcpExtTCPWinProbe",
+    /// Keepalive probes sent.
+    tcp_keepalive => "TcpExtTCPKeepAlive",
+    /// Connections aborted by retransmission or user timeout.
+    tcp_abort_on_timeout => "TcpExtTCPAbortOnTimeout",
+    /// Connections dropped because the backlog was full.
+    listen_overflows => "TcpExtListenOverflows",
+    /// SYNs dropped because the SYN queue was full.
+    listen_drops => "TcpExtListenDrops",
+    /// Connections that entered TIME-WAIT.
+    tw => "TcpExtTW",
+
+    /// MP_CAPABLE SYNs received.
+    mp_capable_syn_rx => "MPTcpExtMPCapableSYNRX",
+    /// MP_CAPABLE SYNs sent.
+    mp_capable_syn_tx => "MPTcpExtMPCapableSYNTX",
+    /// SYN/ACKs with MP_CAPABLE received.
+    mp_capable_synack_rx => "MPTcpExtMPCapableSYNACKRX",
+    /// Third ACKs with MP_CAPABLE received.
+    mp_capable_ack_rx => "MPTcpExtMPCapableACKRX",
+    /// Third ACKs without MP_CAPABLE.
+    mp_capable_fallback_ack => "MPTcpExtMPCapableFallbackACK",
+    /// SYN/ACKs without MP_CAPABLE.
+    mp_capable_fallback_synack => "MPTcpExtMPCapableFallbackSYNACK",
+    /// SYNs with MP_CAPABLE given up for plain ones.
+    mp_capable_syn_tx_drop => "MPTcpExtMPCapableSYNTXDrop",
+    /// First data without a mapping.
+    mp_capable_data_fallback => "MPTcpExtMPCapableDataFallback",
+    /// Keys redrawn because a token was taken.
+    mp_fallback_token_init => "MPTcpExtMPFallbackTokenInit",
+    /// Bytes retransmitted at data level, as events.
+    mptcp_retrans => "MPTcpExtMPTCPRetrans",
+    /// Joins for an unknown token.
+    mp_join_no_token_found => "MPTcpExtMPJoinNoTokenFound",
+    /// MP_JOIN SYNs received.
+    mp_join_syn_rx => "MPTcpExtMPJoinSynRx",
+    /// MP_JOIN SYNs with the backup flag received.
+    mp_join_syn_backup_rx => "MPTcpExtMPJoinSynBackupRx",
+    /// MP_JOIN SYN/ACKs received.
+    mp_join_synack_rx => "MPTcpExtMPJoinSynAckRx",
+    /// MP_JOIN SYN/ACKs with the backup flag received.
+    mp_join_synack_backup_rx => "MPTcpExtMPJoinSynAckBackupRx",
+    /// MP_JOIN SYN/ACKs with a wrong HMAC.
+    mp_join_synack_hmac_failure => "MPTcpExtMPJoinSynAckHMacFailure",
+    /// SYN/ACKs without the MP_JOIN that was asked for.
+    mp_join_synack_no_mpjoin => "MPTcpExtMPJoinSynAckNoMPJoin",
+    /// Third ACKs of MP_JOIN received.
+    mp_join_ack_rx => "MPTcpExtMPJoinAckRx",
+    /// Third ACKs of MP_JOIN with a wrong HMAC.
+    mp_join_ack_hmac_failure => "MPTcpExtMPJoinAckHMacFailure",
+    /// Third ACKs without the MP_JOIN.
+    mp_join_ack_no_mpjoin => "MPTcpExtMPJoinAckNoMPJoin",
+    /// Joins refused by the limits or the state of the connection.
+    mp_join_rejected => "MPTcpExtMPJoinRejected",
+    /// MP_JOIN SYNs sent.
+    mp_join_syn_tx => "MPTcpExtMPJoinSynTx",
+    /// MP_JOIN SYNs that could not be sent.
+    mp_join_syn_tx_connect_err => "MPTcpExtMPJoinSynTxConnectErr",
+    /// Mappings that did not match earlier ones.
+    dss_not_matching => "MPTcpExtDSSNotMatching",
+    /// Falls back for a corrupt DSS.
+    dss_corruption_fallback => "MPTcpExtDSSCorruptionFallback",
+    /// Subflows reset for a corrupt DSS.
+    dss_corruption_reset => "MPTcpExtDSSCorruptionReset",
+    /// Falls back because DSS went missing.
+    dss_fallback => "MPTcpExtDssFallback",
+    /// Falls back because of a simultaneous connect.
+    simult_connect_fallback => "MPTcpExtSimultConnectFallback",
+    /// A fallback was due but a second subflow existed.
+    fallback_failed => "MPTcpExtFallbackFailed",
+    /// Infinite mappings received.
+    infinite_map_rx => "MPTcpExtInfiniteMapRx",
+    /// Data without a mapping.
+    dss_no_match_tcp => "MPTcpExtDSSNoMatchTCP",
+    /// Data queued out of DSN order.
+    ofo_queue => "MPTcpExtOFOQueue",
+    /// Data beyond the connection's window, dropped.
+    no_dss_in_window => "MPTcpExtNoDSSInWindow",
+    /// Data that had come already.
+    duplicate_data => "MPTcpExtDuplicateData",
+    /// ADD_ADDRs received.
+    add_addr => "MPTcpExtAddAddr",
+    /// ADD_ADDRs sent.
+    add_addr_tx => "MPTcpExtAddAddrTx",
+    /// ADD_ADDR echoes received.
+    echo_add => "MPTcpExtEchoAdd",
+    /// ADD_ADDR echoes sent.
+    echo_add_tx => "MPTcpExtEchoAddTx",
+    /// ADD_ADDRs received with a port.
+    port_add => "MPTcpExtPortAdd",
+    /// ADD_ADDRs dropped: wrong HMAC, not ours to use, over the limit of memory.
+    add_addr_drop => "MPTcpExtAddAddrDrop",
+    /// REMOVE_ADDRs received.
+    rm_addr => "MPTcpExtRmAddr",
+    /// REMOVE_ADDRs that named nothing.
+    rm_addr_drop => "MPTcpExtRmAddrDrop",
+    /// REMOVE_ADDRs sent.
+    rm_addr_tx => "MPTcpExtRmAddrTx",
+    /// Subflows closed by REMOVE_ADDR.
+    rm_subflow => "MPTcpExtRmSubflow",
+    /// MP_PRIOs sent.
+    mp_prio_tx => "MPTcpExtMPPrioTx",
+    /// MP_PRIOs received.
+    mp_prio_rx => "MPTcpExtMPPrioRx",
+    /// MP_FAILs received.
+    mp_fail_rx => "MPTcpExtMPFailRx",
+    /// MP_FASTCLOSEs sent.
+    mp_fastclose_tx => "MPTcpExtMPFastcloseTx",
+    /// MP_FASTCLOSEs received.
+    mp_fastclose_rx => "MPTcpExtMPFastcloseRx",
+    /// MP_TCPRSTs sent.
+    mp_rst_tx => "MPTcpExtMPRstTx",
+    /// MP_TCPRSTs received.
+    mp_rst_rx => "MPTcpExtMPRstRx",
+    /// Subflows that went stale.
+    subflow_stale => "MPTcpExtSubflowStale",
+    /// Stale subflows that recovered.
+    subflow_recover => "MPTcpExtSubflowRecover",
+    /// MPTCP connections established now.
+    mp_curr_estab => "MPTcpExtMPCurrEstab",
+    /// Window probes at data level.
+    mp_win_probe => "MPTcpExtWinProbe",
+}

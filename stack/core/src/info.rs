@@ -1,0 +1,153 @@
+//! What can be read of a connection and its subflows, under the names of `mptcp_info` and `tcp_info`.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use anabranch_frame::PathId;
+
+use crate::FallbackReason;
+
+/// State of a subflow (RFC 9293 §3.3.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[allow(missing_docs)] // the RFC's own words
+pub enum TcpState {
+    SynSent,
+    SynReceived,
+    Established,
+    FinWait1,
+    FinWait2,
+    Closing,
+    TimeWait,
+    CloseWait,
+    LastAck,
+    Closed,
+}
+
+impl TcpState {
+    /// The name in the RFC, such as `SYN-SENT`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SynSent => "SYN-SENT",
+            Self::SynReceived => "SYN-RECEIVED",
+            Self::Established => "ESTABLISHED",
+            Self::FinWait1 => "FIN-WAIT-1",
+            Self::FinWait2 => "FIN-WAIT-2",
+            Self::Closing => "CLOSING",
+            Self::TimeWait => "TIME-WAIT",
+            Self::CloseWait => "CLOSE-WAIT",
+            Self::LastAck => "LAST-ACK",
+            Self::Closed => "CLOSED",
+        }
+    }
+}
+
+/// A connection, in the words of `struct mptcp_info`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnInfo {
+    /// First subflow's addresses, as the application knows them.
+    pub local: SocketAddr,
+    /// The peer's.
+    pub remote: SocketAddr,
+    /// Whether the connection speaks MPTCP now.
+    pub mptcp: bool,
+    /// Why it does not, if it does not.
+    pub fallback: Option<FallbackReason>,
+    /// Our token; 0 on plain TCP.
+    pub token: u32,
+    /// Scheduler, congestion control and path manager by name.
+    pub scheduler: &'static str,
+    /// See `scheduler`.
+    pub congestion: &'static str,
+    /// See `scheduler`.
+    pub path_manager: &'static str,
+    /// Extra subflows now (`mptcpi_subflows`).
+    pub subflows: u8,
+    /// Subflows now, the first one included (`mptcpi_subflows_total`).
+    pub subflows_total: u8,
+    /// Limit of extra subflows (`mptcpi_subflows_max`).
+    pub subflows_max: u8,
+    /// Addresses announced to the peer (`mptcpi_add_addr_signal`).
+    pub add_addr_signal: u8,
+    /// Addresses of the peer that were accepted (`mptcpi_add_addr_accepted`).
+    pub add_addr_accepted: u8,
+    /// Limit of accepted addresses (`mptcpi_add_addr_accepted_max`).
+    pub add_addr_accepted_max: u8,
+    /// Bytes written by the application so far.
+    pub bytes_written: u64,
+    /// Bytes sent at data level, retransmissions not counted (`mptcpi_bytes_sent`).
+    pub bytes_sent: u64,
+    /// Bytes acknowledged at data level (`mptcpi_bytes_acked`).
+    pub bytes_acked: u64,
+    /// Bytes received in order at data level (`mptcpi_bytes_received`).
+    pub bytes_received: u64,
+    /// Bytes sent again at data level, on another subflow or the same (`mptcpi_bytes_retrans`).
+    pub bytes_retrans: u64,
+    /// Data-level retransmissions (`mptcpi_retransmits`).
+    pub retransmits: u32,
+    /// Bytes that wait to be read.
+    pub recv_queued: u64,
+    /// Bytes received beyond a hole.
+    pub recv_out_of_order: u64,
+    /// Size the receive buffer has grown to, in bytes.
+    pub recv_buffer: u32,
+    /// Size the send buffer has grown to, in bytes.
+    pub send_buffer: u32,
+    /// Bytes written but not yet acknowledged.
+    pub send_queued: u64,
+    /// Peer's window left at data level, in bytes.
+    pub send_window: u64,
+}
+
+/// A subflow, in the words of `struct tcp_info`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SubflowInfo {
+    /// Identifier within the connection, never reused.
+    pub id: u8,
+    /// The path it runs on.
+    pub path: PathId,
+    /// Our address.
+    pub local: SocketAddr,
+    /// The peer's address.
+    pub remote: SocketAddr,
+    /// Our address identifier.
+    pub local_id: u8,
+    /// The peer's address identifier.
+    pub remote_id: u8,
+    /// TCP state.
+    pub state: TcpState,
+    /// The peer asked us to use it only as a backup.
+    pub backup: bool,
+    /// No progress for a while; skipped by the scheduler.
+    pub stale: bool,
+    /// Smoothed round-trip time (`tcpi_rtt`).
+    pub srtt: Duration,
+    /// Its variation (`tcpi_rttvar`).
+    pub rttvar: Duration,
+    /// Smallest round-trip time seen lately (`tcpi_min_rtt`).
+    pub min_rtt: Duration,
+    /// Retransmission timeout (`tcpi_rto`).
+    pub rto: Duration,
+    /// Congestion window in bytes (`tcpi_snd_cwnd` × `tcpi_snd_mss`).
+    pub cwnd: u64,
+    /// Slow-start threshold in bytes (`tcpi_snd_ssthresh` × `tcpi_snd_mss`); `u64::MAX` before the first loss.
+    pub ssthresh: u64,
+    /// Bytes in flight.
+    pub in_flight: u64,
+    /// Largest payload of one segment sent (`tcpi_snd_mss`).
+    pub snd_mss: u16,
+    /// Payload bytes sent, retransmissions included (`tcpi_bytes_sent`).
+    pub bytes_sent: u64,
+    /// Payload bytes acknowledged (`tcpi_bytes_acked`).
+    pub bytes_acked: u64,
+    /// Payload bytes received, in order and not twice (`tcpi_bytes_received`).
+    pub bytes_received: u64,
+    /// Payload bytes sent again (`tcpi_bytes_retrans`).
+    pub bytes_retrans: u64,
+    /// Segments sent again (`tcpi_total_retrans`).
+    pub total_retrans: u32,
+    /// Delivery rate in bytes per second, 0 while unknown (`tcpi_delivery_rate`).
+    pub delivery_rate: u64,
+}

@@ -1,0 +1,15 @@
+//! Segments as bytes: IPv4 and IPv6 headers, the TCP header, TCP options, the MPTCP options.
+//!
+//! Parsing never fails a segment for one odd option: what is malformed is counted and left out, what
+//! is unknown is passed over. Emission goes through an [`OptionWriter`] with a budget of 40 bytes.
+
+mod ip;
+mod mptcp;
+mod options;
+mod segment;
+mod seq;
+
+pub use mptcp::{AddAddr, DataAck, Dss, Mapping, MpCapable, MpJoin, MptcpOption, RemoveAddr};
+pub use options::{OPTIONS_MAX, OptionWriter, SackBlock, TcpOptions, Timestamps};
+pub use segment::{Dropped, Flags, Segment, SegmentOut, Tuple, peek_tuple};
+pub use seq::SeqNum;
