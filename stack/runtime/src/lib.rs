@@ -54,6 +54,7 @@ pub use anabranch_core::{
     ConnInfo, Counters, EndpointFlags, FallbackReason, IpCidr, Limits, PathConfig, SocketOptions, SubflowInfo, cc, pm,
     sched,
 };
+pub use anabranch_drivers::Device;
 pub use anabranch_frame::PathId;
 
 pub use builder::Builder;
