@@ -14,7 +14,7 @@ use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::buffers::Buffers;
-use crate::{Capabilities, Counters, Device, Readiness, State, TransmitError};
+use crate::{Capabilities, Counters, Device, Readiness, State, TransmitError, segments};
 
 /// The longest datagram that the IP headers can express, in bytes.
 const LONGEST: u32 = 65_535;
@@ -168,7 +168,7 @@ impl Device for MemoryDevice {
                 continue;
             };
             self.counters.rx_packets += 1;
-            self.counters.rx_segments += segments_of(&packet);
+            self.counters.rx_segments += segments::count(&packet);
             self.counters.rx_bytes += packet.data.len() as u64;
             batch.push(packet);
             count += 1;
@@ -219,10 +219,6 @@ impl Drop for MemoryDevice {
         self.ours.closed.store(true, Ordering::SeqCst);
         self.theirs.wake();
     }
-}
-
-fn segments_of(packet: &RxPacket) -> u64 {
-    packet.segment_size.map_or(1, |size| packet.data.len().div_ceil(usize::from(size.max(1))) as u64)
 }
 
 fn gone() -> io::Error {
