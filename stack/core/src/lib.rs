@@ -30,6 +30,7 @@ pub mod error;
 pub mod info;
 pub mod mptcp;
 pub mod pm;
+pub mod ranges;
 pub mod sched;
 pub mod shard;
 pub mod tcp;
