@@ -1,5 +1,7 @@
 //! One worker's part of the stack: connections, listeners, tables, timers.
 
+mod wheel;
+
 use core::net::{IpAddr, SocketAddr};
 
 use anabranch_frame::{Instant, PathId, Payload, RxPacket, Transmit};
