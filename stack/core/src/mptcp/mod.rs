@@ -1,1 +1,3 @@
 //! The connection.
+
+mod reorder;
