@@ -63,9 +63,15 @@ impl MinRtt {
 }
 
 /// Whether every subflow that holds the byte at `data_una` is much slower than `fast`, or one hardly moves.
-fn worth_repeating<'a>(fast: &SubflowView, holders: impl Iterator<Item = &'a SubflowView> + Clone) -> bool {
-    holders.clone().any(|holder| holder.cwnd <= SMALL_WINDOW * holder.mss)
-        || (holders.clone().next().is_some() && holders.clone().all(|holder| holder.srtt > SLOWER * fast.srtt))
+fn worth_repeating<'a>(fast: &SubflowView, holders: impl Iterator<Item = &'a SubflowView>) -> bool {
+    let mut slower = None;
+    for holder in holders {
+        if holder.cwnd <= SMALL_WINDOW * holder.mss {
+            return true;
+        }
+        slower = Some(slower.unwrap_or(true) && holder.srtt > SLOWER * fast.srtt);
+    }
+    slower == Some(true)
 }
 
 impl Scheduler for MinRtt {
