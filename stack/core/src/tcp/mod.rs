@@ -1,1 +1,3 @@
 //! One TCP subflow.
+
+mod snd;
