@@ -18,24 +18,22 @@ fn parse(pieces: &[&[u8]]) -> TcpOptions {
 fn syn_options_stand_as_linux_puts_them() {
     let mss: &[u8] = &[2, 4, 0x05, 0xb4];
     let scale: &[u8] = &[1, 3, 3, 7];
-    let cases: [(Option<u8>, bool, Option<Timestamps>, &[&[u8]]); 8] = [
-        (None, false, None, &[mss]),
-        (Some(7), false, None, &[mss, scale]),
-        (None, true, None, &[mss, &[1, 1, 4, 2]]),
-        (Some(7), true, None, &[mss, &[1, 1, 4, 2], scale]),
-        (None, false, Some(TS), &[mss, &[1, 1], &TS_BYTES]),
-        (Some(7), false, Some(TS), &[mss, &[1, 1], &TS_BYTES, scale]),
-        (None, true, Some(TS), &[mss, &[4, 2], &TS_BYTES]),
-        (Some(7), true, Some(TS), &[mss, &[4, 2], &TS_BYTES, scale]),
-    ];
-    for (window_scale, sack_permitted, timestamps, bytes) in cases {
+    let check = |window_scale, sack_permitted, timestamps, bytes: &[&[u8]]| {
         let mut writer = OptionWriter::new();
         writer.syn(1460, window_scale, sack_permitted, timestamps);
         assert_eq!(writer.as_slice(), bytes.concat());
         let expected =
             TcpOptions { mss: Some(1460), window_scale, sack_permitted, timestamps, ..TcpOptions::default() };
         assert_eq!(TcpOptions::parse(writer.as_slice()), expected);
-    }
+    };
+    check(None, false, None, &[mss]);
+    check(Some(7), false, None, &[mss, scale]);
+    check(None, true, None, &[mss, &[1, 1, 4, 2]]);
+    check(Some(7), true, None, &[mss, &[1, 1, 4, 2], scale]);
+    check(None, false, Some(TS), &[mss, &[1, 1], &TS_BYTES]);
+    check(Some(7), false, Some(TS), &[mss, &[1, 1], &TS_BYTES, scale]);
+    check(None, true, Some(TS), &[mss, &[4, 2], &TS_BYTES]);
+    check(Some(7), true, Some(TS), &[mss, &[4, 2], &TS_BYTES, scale]);
 }
 
 #[test]
