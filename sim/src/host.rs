@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 use anabranch_core::{ConnId, Error, Event, ListenerId, PathConfig, Shard, ShardConfig, SocketOptions, WorkerId};
 use anabranch_frame::{Instant, PathId};
 
+use crate::capture::Capture;
+
 /// Which host of a world; in the order in which they were added.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct HostId(pub(crate) usize);
@@ -247,6 +249,7 @@ pub(crate) struct Host {
     owners: Owners,
     /// Packets that left by a path without a link.
     pub(crate) unattached: u64,
+    pub(crate) capture: Option<Capture>,
 }
 
 /// Where a path leads.
@@ -290,6 +293,7 @@ impl Host {
             apps: Vec::new(),
             owners: Owners::default(),
             unattached: 0,
+            capture: None,
         }
     }
 

@@ -22,6 +22,7 @@
 
 mod agenda;
 mod app;
+mod capture;
 mod host;
 mod link;
 mod pace;

@@ -5,17 +5,11 @@ use core::net::SocketAddr;
 use std::collections::{BTreeMap, VecDeque};
 
 use anabranch_core::wire::{DataAck, Flags, MpJoin, MptcpOption, Segment, SeqNum, TcpOptions};
+use anabranch_frame::pcapng::Direction;
 use anabranch_frame::{Instant, PathId, Payload, RxPacket};
 
 /// Packets that are kept for when something goes wrong.
 const KEPT: usize = 300;
-
-/// Seen from a host.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Direction {
-    In,
-    Out,
-}
 
 #[derive(Clone, Debug)]
 struct Record {
@@ -87,7 +81,7 @@ pub fn describe(packet: &Payload) -> String {
         at: Instant::ZERO,
         host: String::new(),
         path: PathId(0),
-        direction: Direction::Out,
+        direction: Direction::Outbound,
         packet: packet.clone(),
     };
     Body(&record, &BTreeMap::new()).to_string()
@@ -98,7 +92,7 @@ struct Line<'a>(&'a Record, &'a Isns);
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(record, _) = self;
-        let arrow = if record.direction == Direction::Out { '>' } else { '<' };
+        let arrow = if record.direction == Direction::Outbound { '>' } else { '<' };
         let micros = record.at.as_micros();
         write!(f, "{:4}.{:06} ", micros / 1_000_000, micros % 1_000_000)?;
         write!(f, "{:8}{arrow}{} {}", record.host, record.path.0, Body(self.0, self.1))
@@ -198,5 +192,63 @@ fn mptcp(f: &mut fmt::Formatter<'_>, option: &MptcpOption) -> fmt::Result {
         MptcpOption::Fail { dsn } => write!(f, " fail {dsn}"),
         MptcpOption::Fastclose { .. } => write!(f, " fastclose"),
         MptcpOption::Reset { reason, .. } => write!(f, " tcprst {reason:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anabranch_core::wire::{MpCapable, OptionWriter, SegmentOut, Timestamps, Tuple};
+    use anabranch_frame::{Slices, Transmit, gso};
+
+    use super::*;
+
+    #[test]
+    fn a_packet_is_one_line_with_all_that_matters() {
+        let mut options = OptionWriter::new();
+        options.syn(1460, Some(7), true, Some(Timestamps { value: 9, echo: 0 }));
+        let capable = MpCapable {
+            version: 1,
+            checksum_required: false,
+            extensibility: false,
+            deny_join_initial: false,
+            hmac_sha256: true,
+            sender_key: None,
+            receiver_key: None,
+            data_len: None,
+            checksum: None,
+        };
+        assert!(options.mptcp(&MptcpOption::Capable(capable)));
+        let tuple = Tuple { local: "10.0.0.1:4000".parse().unwrap(), remote: "10.0.0.2:80".parse().unwrap() };
+        let (header, offset) = SegmentOut {
+            tuple,
+            seq: SeqNum(1000),
+            ack: SeqNum(0),
+            flags: Flags::SYN,
+            window: 64240,
+            ip_id: 1,
+            options: &options,
+            payload_len: 0,
+        }
+        .emit();
+        let transmit = Transmit {
+            path: PathId(0),
+            header,
+            transport_offset: offset,
+            checksum_offset: 16,
+            payload: Slices::new(),
+            segment_size: None,
+        };
+        let mut bytes = Vec::new();
+        gso::complete(&transmit, &mut bytes);
+        let line = "10.0.0.1:4000 10.0.0.2:80 S seq 1000 win 64240 mss 1460 wscale 7 sackOK ts 9 0 capable v1";
+        assert_eq!(describe(&Payload::from(bytes.clone())), line);
+        // Inside a world numbers are relative, and a bad packet is a line too.
+        let mut trace = Trace { live: false, records: VecDeque::new(), isn: BTreeMap::new() };
+        trace.packet(Instant::from_millis(7), "client", PathId(0), Direction::Outbound, &Payload::from(bytes.clone()));
+        bytes[30] ^= 1;
+        trace.packet(Instant::from_millis(8), "server", PathId(0), Direction::Inbound, &Payload::from(bytes));
+        let lines = trace.render();
+        assert!(lines.starts_with(&format!("   0.007000 client  >0 {}", line.replace("1000", "0"))), "{lines}");
+        assert!(lines.contains("   0.008000 server  <0 64 bytes, no good segment: Checksum"), "{lines}");
     }
 }

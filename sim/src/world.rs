@@ -3,13 +3,16 @@
 use core::any::Any;
 use core::fmt;
 use core::time::Duration;
+use std::io;
 
 use anabranch_core::{Counters, Error, Shard, WorkerId};
+use anabranch_frame::pcapng::Direction;
 use anabranch_frame::{Instant, PathId, Payload, RxPacket, Transmit, gso};
 
 use crate::agenda::{Agenda, Source};
+use crate::capture::Capture;
 use crate::host::Attachment;
-use crate::trace::{Direction, Trace};
+use crate::trace::Trace;
 use crate::{AppId, Application, Host, HostConfig, HostId, Link, LinkChange, LinkConfig, Random};
 
 /// Packets that a host may send, or rounds it may take, at one instant before it counts as gone mad.
@@ -166,6 +169,20 @@ impl World {
         self.deliver(host, path, packet);
     }
 
+    /// Writes what a host sends and receives from now on to `out`, as a pcapng file with one interface
+    /// for each path. The clock in it starts on 2020-01-01.
+    pub fn capture(&mut self, host: HostId, out: impl io::Write + Send + 'static) {
+        self.hosts[host.0].capture = Some(Capture::new(Box::new(out)));
+    }
+
+    /// Ends a capture, if there is one.
+    ///
+    /// # Errors
+    /// The first error of writing.
+    pub fn end_capture(&mut self, host: HostId) -> io::Result<()> {
+        self.hosts[host.0].capture.take().map_or(Ok(()), Capture::finish)
+    }
+
     // --- running ---------------------------------------------------------------------------------
 
     /// When the next thing happens.
@@ -319,17 +336,25 @@ impl World {
     }
 
     fn deliver(&mut self, host: HostId, path: PathId, packet: Payload) {
-        let it = &mut self.hosts[host.0];
-        if it.paths.get(&path).is_none_or(|attachment| !attachment.up) {
+        if self.hosts[host.0].paths.get(&path).is_none_or(|attachment| !attachment.up) {
             return;
         }
-        self.trace.packet(self.now, &it.name, path, Direction::In, &packet);
+        self.record(host.0, path, Direction::Inbound, &packet);
+        let it = &mut self.hosts[host.0];
         let worker = match it.steering {
             crate::Steering::First => 0,
             crate::Steering::Random => self.random.below(it.shards.len() as u64) as usize,
         };
         it.shards[worker].handle_packet(self.now, RxPacket::new(path, packet));
         self.drive(host.0);
+    }
+
+    fn record(&mut self, host: usize, path: PathId, direction: Direction, packet: &Payload) {
+        let host = &mut self.hosts[host];
+        self.trace.packet(self.now, &host.name, path, direction, packet);
+        if let Some(capture) = &mut host.capture {
+            capture.packet(self.now, &host.name, path, direction, packet);
+        }
     }
 
     /// Polls a host until it is dry, in the order that the core asks for.
@@ -372,7 +397,7 @@ impl World {
         let mut packets = Vec::with_capacity(transmit.segment_count());
         gso::for_each_segment(transmit, &mut Vec::new(), |packet| packets.push(Payload::from(packet)));
         for packet in packets {
-            self.trace.packet(self.now, &self.hosts[index].name, transmit.path, Direction::Out, &packet);
+            self.record(index, transmit.path, Direction::Outbound, &packet);
             let wire = &mut self.wires[wire];
             let verdict = match &mut wire.middlebox {
                 Some(middlebox) => middlebox(self.now, packet),
