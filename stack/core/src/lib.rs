@@ -31,6 +31,7 @@ pub mod info;
 pub mod mptcp;
 pub mod pm;
 pub mod ranges;
+mod rng;
 pub mod sched;
 pub mod shard;
 pub mod tcp;
