@@ -173,7 +173,9 @@ fn the_limit_holds_within_one_event() {
 
 #[test]
 fn an_announced_address_is_joined_from_where_it_is_reached() {
-    let table: [(&str, &[&str], (u8, &str), &[&str]); 9] = [
+    /// Story, our endpoints, what the peer announces, what is opened.
+    type Row = (&'static str, &'static [&'static str], (u8, &'static str), &'static [&'static str]);
+    let table: [Row; 9] = [
         ("its own network", &[FIRST, "2 10.0.2.2/24"], (5, "10.0.2.1"), &["2 > 10.0.2.1:80#5"]),
         ("another port", &[FIRST, "2 10.0.2.2/24"], (5, "10.0.2.1:8080"), &["2 > 10.0.2.1:8080#5"]),
         ("the narrower network", &["2 10.0.2.2/16", "3 10.0.2.3/24"], (5, "10.0.2.1"), &["3 > 10.0.2.1:80#5"]),
