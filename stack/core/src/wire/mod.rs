@@ -3,6 +3,7 @@
 //! Parsing never fails a segment for one odd option: what is malformed is counted and left out, what
 //! is unknown is passed over. Emission goes through an [`OptionWriter`] with a budget of 40 bytes.
 
+mod bytes;
 mod ip;
 mod mptcp;
 mod options;
@@ -13,3 +14,6 @@ pub use mptcp::{AddAddr, DataAck, Dss, Mapping, MpCapable, MpJoin, MptcpOption, 
 pub use options::{OPTIONS_MAX, OptionWriter, SackBlock, TcpOptions, Timestamps};
 pub use segment::{Dropped, Flags, Segment, SegmentOut, Tuple, peek_tuple};
 pub use seq::SeqNum;
+
+#[cfg(test)]
+mod tests;
