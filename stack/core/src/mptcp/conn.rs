@@ -202,7 +202,8 @@ impl Conn {
         let rtt = self.subflows.iter().map(Subflow::receiver_rtt).max().unwrap_or_default();
         let segment = self.subflows.iter().map(|subflow| subflow.rcv.segment()).max().unwrap_or(536);
         if self.rx.consume(now, bytes, rtt, segment) {
-            for subflow in &mut self.subflows {
+            let window = self.rx.window();
+            for subflow in self.subflows.iter_mut().filter(|subflow| subflow.widens(window)) {
                 subflow.rcv.ack_now();
             }
         }
