@@ -98,13 +98,11 @@ impl Snd {
         let window = self.peer.update(ack);
         out.window_opened = window.opened;
         let to = ack.ack.clamp(self.una(), self.nxt());
-        let outstanding = !self.board.is_empty();
 
         self.take_cumulative(now, to, &mut news);
         let blocks = self.sort_blocks(ack, &mut news, &mut out);
         self.take_sacks(now, &blocks, &mut news);
-        news.duplicate = outstanding
-            && ack.pure
+        news.duplicate = ack.pure
             && !ack.signal
             && ack.ack == self.una()
             && news.acked == 0
@@ -187,7 +185,7 @@ impl Snd {
             self.board.remove_reno_sacks(news.acked, self.mss);
             news.delivered -= announced;
             self.rate.adjust(now, -(announced as i64));
-        } else if news.duplicate {
+        } else if news.duplicate && !self.board.is_empty() {
             self.recovery.dup_acks = self.recovery.dup_acks.saturating_add(1);
             if self.recovery.phase != Phase::Loss {
                 let arrived = self.board.add_reno_sack(self.mss);
@@ -212,8 +210,10 @@ impl Snd {
         if news.acked > 0 || news.delivered > 0 {
             self.tlp.due = false;
         }
+        let duplicate = self.tlp.retrans && news.dsack.as_ref().is_some_and(|dsack| Some(dsack.end) == self.tlp.end);
+        // That the probe was needless says nothing about reordering.
+        self.rack.adapt(news.dsack.is_some() && !duplicate, to, self.board.nxt());
         let Some(end) = self.tlp.end.filter(|&end| to >= end) else { return };
-        let duplicate = news.dsack.as_ref().is_some_and(|dsack| dsack.end == end);
         if !self.tlp.retrans || duplicate || news.duplicate {
             self.tlp.reset();
         } else if to > end {

@@ -225,6 +225,7 @@ impl Snd {
     /// The window from the handshake.
     pub(crate) fn set_right_edge(&mut self, position: u64) {
         self.peer.right_edge = self.peer.right_edge.max(position);
+        self.peer.window = position.saturating_sub(self.una());
     }
 
     /// Positions in flight: sent, neither SACKed nor presumed lost, and sent again (RFC 6675's pipe).

@@ -139,6 +139,9 @@ impl Rack {
     /// Marks lost what was sent before [`Newest`] and is overdue (§6.2 step 5).
     pub(super) fn detect(&mut self, now: Instant, board: &mut Scoreboard, reo_wnd: Duration) -> Detected {
         let mut found = Detected::default();
+        while self.log.front().is_some_and(|sent| sent.range.end <= board.una()) {
+            self.log.pop_front();
+        }
         let Some(newest) = self.newest else { return found };
         let allowance = newest.rtt + reo_wnd;
         while let Some(sent) = self.log.front_mut() {
