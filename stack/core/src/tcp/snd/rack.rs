@@ -70,8 +70,8 @@ impl Rack {
         self.log.push_back(Sent { tx, range });
     }
 
-    /// `part` of `record` is delivered (§6.2 steps 1 to 3). `echoed` is when its segment left, by the timestamp that
-    /// came back.
+    /// `part` of `record` is delivered (§6.2 steps 1 to 3). `echoed` is when its segment left at the latest, by the
+    /// timestamp that came back.
     pub(super) fn on_delivered(
         &mut self,
         now: Instant,

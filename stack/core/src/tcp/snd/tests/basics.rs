@@ -57,6 +57,9 @@ fn the_peers_window_bounds_the_room_and_never_shrinks() {
     t.hear(&AckIn { ack: 1, window: 3000, seq: 9, sack: &[], ts_rtt: None, pure: true, signal: false });
     let out = t.hear(&AckIn { ack: 1, window: 9000, seq: 5, sack: &[], ts_rtt: None, pure: true, signal: false });
     assert_eq!((out.window_opened, t.snd.right_edge()), (false, 3001));
+    // Old data sent again with a new acknowledgement is news.
+    let out = t.hear(&AckIn { ack: 1001, window: 9000, seq: 5, sack: &[], ts_rtt: None, pure: false, signal: false });
+    assert_eq!((out.window_opened, t.snd.right_edge()), (true, 10_001));
 }
 
 #[test]

@@ -202,6 +202,38 @@ fn an_undo_by_dsack_restores_the_window() {
 }
 
 #[test]
+fn a_dsack_above_una_lies_within_the_second_block() {
+    let mut t = Trace::new(10);
+    t.send(10).after(100);
+    assert!(!t.ack(0, &[(3, 5), (7, 9)]).dsack);
+    let out = t.ack(0, &[(3, 4), (3, 5), (7, 9)]);
+    assert_eq!((out.dsack, out.delivered, out.sack_discarded), (true, 0, 0));
+}
+
+#[test]
+fn only_the_first_ack_after_the_first_retransmission_can_tell() {
+    let mut t = Trace::new(10);
+    t.send(10).after(100).ack(0, &[(2, 8)]);
+    assert_eq!(t.resend(), [0, 1]);
+    // The ACK of the first one echoes it; a later one echoes something older, but was not sent for it.
+    t.ts_rtt = Some(ms(100));
+    t.after(100).ack(1, &[(2, 8)]);
+    t.ack(1, &[(2, 10)]);
+    t.ts_rtt = Some(ms(250));
+    assert!(!t.after(1).ack(10, &[]).spurious);
+    assert_eq!(t.told(), [Told::Congestion]);
+}
+
+#[test]
+fn a_timestamp_within_its_granularity_proves_nothing() {
+    let mut t = Trace::new(10);
+    t.send(10).after(100).ack(0, &[(1, 4)]);
+    assert_eq!(t.resend(), [0]);
+    t.ts_rtt = Some(ms(101));
+    assert!(!t.after(100).ack(4, &[]).spurious);
+}
+
+#[test]
 fn one_needed_retransmission_forbids_the_undo() {
     let mut t = Trace::new(10);
     t.send(10).after(100).ack(0, &[(2, 8)]);

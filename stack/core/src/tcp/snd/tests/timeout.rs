@@ -159,3 +159,33 @@ fn the_timer_starts_anew_with_each_acknowledgement() {
     t.after(50).ack(1, &[]);
     assert_eq!(t.snd.deadline(), Some(t.now + t.snd.rto()));
 }
+
+#[test]
+fn without_sack_late_originals_prove_nothing() {
+    // The receiver may have had them all along, behind a hole.
+    let mut t = Trace::with(8, false);
+    t.send(8);
+    assert_eq!(t.fire(), Some(Fired::Rto { consecutive: 1 }));
+    assert_eq!(t.resend(), [0]);
+    assert!(!t.after(100).ack(8, &[]).spurious);
+}
+
+#[test]
+fn data_in_flight_says_nothing_about_a_timeout_in_fast_recovery() {
+    let mut t = Trace::new(8);
+    t.send(8).after(100).ack(0, &[(1, 4)]);
+    t.resend();
+    while !matches!(t.fire(), Some(Fired::Rto { .. })) {}
+    assert!(!t.after(1).ack(0, &[(1, 6)]).spurious, "the loss that began it was real");
+    assert!(t.snd.in_rto());
+}
+
+#[test]
+fn absurd_timestamps_are_no_measurement() {
+    let mut t = Trace::new(2);
+    t.send(1);
+    t.fire();
+    t.snd.send_probe(t.now);
+    t.ts_rtt = Some(Duration::MAX);
+    assert_eq!(t.after(100).ack(1, &[]).rtt, None);
+}
