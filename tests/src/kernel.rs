@@ -1,0 +1,63 @@
+//! The kernel's sockets, plain and MPTCP, in a namespace. They are std's once they are open.
+
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+
+use anyhow::{Context, Result};
+use socket2::{Domain, Socket, Type};
+
+use crate::Netns;
+
+/// What a kernel socket speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// `IPPROTO_MPTCP`.
+    Mptcp,
+}
+
+/// A listening socket. Joins to announced addresses need the unspecified address here.
+///
+/// # Errors
+/// What the kernel says; an MPTCP socket needs a kernel with `CONFIG_MPTCP` and `net.mptcp.enabled=1`.
+pub fn listen(netns: &Netns, protocol: Protocol, local: SocketAddr) -> Result<TcpListener> {
+    netns.run(|| {
+        let socket = open(protocol, local)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&local.into()).with_context(|| format!("binding {local}"))?;
+        socket.listen(128)?;
+        Ok(socket.into())
+    })
+}
+
+/// A connected socket, from `local` if given.
+///
+/// # Errors
+/// What the kernel says.
+pub fn connect(netns: &Netns, protocol: Protocol, local: Option<IpAddr>, remote: SocketAddr) -> Result<TcpStream> {
+    netns.run(|| {
+        let socket = open(protocol, remote)?;
+        if let Some(local) = local {
+            socket.bind(&SocketAddr::new(local, 0).into()).with_context(|| format!("binding {local}"))?;
+        }
+        socket.connect(&remote.into()).with_context(|| format!("connecting to {remote}"))?;
+        Ok(socket.into())
+    })
+}
+
+/// Cubic, because BBR, which some machines have as default, paces itself to half on paths of
+/// microseconds; Reno, which every namespace may choose, where cubic is not to be had.
+fn open(protocol: Protocol, addr: SocketAddr) -> Result<Socket> {
+    let number = match protocol {
+        Protocol::Tcp => socket2::Protocol::TCP,
+        Protocol::Mptcp => socket2::Protocol::MPTCP,
+    };
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(number)).with_context(|| {
+        format!("opening a kernel {protocol:?} socket (MPTCP needs CONFIG_MPTCP and net.mptcp.enabled=1)")
+    })?;
+    socket.set_tcp_congestion(b"cubic").or_else(|_| socket.set_tcp_congestion(b"reno"))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
