@@ -5,7 +5,7 @@ use anabranch_tests::{Family, Join, Kernel, LabBuilder, Layout, Role, permitted,
 
 fn control(layout: Layout, family: Family, join: Join) {
     if permitted("control") {
-        prove(LabBuilder { layout, family, role: Role::Client, join }, Kernel::start, 20_000_000)
+        prove(LabBuilder { layout, family, role: Role::Client, join }, &Kernel::start, 20_000_000)
             .unwrap_or_else(|error| panic!("{layout:?} {family:?} {join:?}: {error:#}"));
     }
 }

@@ -114,7 +114,7 @@ impl LabBuilder {
     ///
     /// # Errors
     /// When one of them cannot be made.
-    pub fn build(self, start: Start) -> Result<Lab> {
+    pub fn build(self, start: Start<'_>) -> Result<Lab> {
         let (client, server) = self.join.options();
         let (ours, theirs) = if self.role == Role::Client { (client, server) } else { (server, client) };
         let wires = Netns::new("wires")?;
@@ -266,6 +266,19 @@ impl Lab {
             ensure!(start.elapsed() < patience, "waited {patience:?} in vain for {what}; the kernel counted {grown:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Limits each path to so many Mbit/s: to the subject, and with a router also from it.
+    ///
+    /// # Errors
+    /// When `tc` fails.
+    pub fn shape(&self, mbit: u32) -> Result<()> {
+        let routed = self.plan.layout == Layout::Routed;
+        for device in if routed { &["ab0", "ab1", "va0", "va1"][..] } else { &["ab0", "ab1"] } {
+            let bucket = format!("tbf rate {mbit}mbit burst 256kb limit 1mb");
+            self.wires.command("tc", &format!("qdisc replace dev {device} root {bucket}"))?;
+        }
+        Ok(())
     }
 
     /// Bytes that the subject's device on a path has carried: (from the subject, to the subject).

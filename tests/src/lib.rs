@@ -12,6 +12,7 @@
 #![cfg(target_os = "linux")]
 
 pub mod addr;
+mod breakage;
 mod capture;
 mod command;
 mod counters;
@@ -25,6 +26,7 @@ pub mod transfer;
 pub mod tshark;
 
 pub use addr::Family;
+pub use breakage::Breakage;
 pub use capture::Capture;
 pub use command::run;
 pub use counters::Counters;
@@ -32,4 +34,4 @@ pub use lab::{Connection, Join, Lab, LabBuilder, Layout, PORT, Role};
 pub use netns::Netns;
 pub use permission::{REQUIRE, permitted};
 pub use proof::prove;
-pub use subject::{Accept, Kernel, PathOptions, Start, Subject};
+pub use subject::{Accept, Anabranch, Kernel, PathOptions, Start, Subject};

@@ -47,7 +47,7 @@ const TROUBLE: [&str; 22] = [
 ///
 /// # Errors
 /// The first thing that was not.
-pub fn prove(plan: LabBuilder, start: Start, bytes: u64) -> Result<()> {
+pub fn prove(plan: LabBuilder, start: Start<'_>, bytes: u64) -> Result<()> {
     let lab = plan.build(start)?;
     let before = Counters::read(&lab.peer)?;
     let capture = Capture::start(&lab.peer, HEADERS)?;

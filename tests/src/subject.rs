@@ -3,12 +3,16 @@
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use anyhow::Result;
+use anabranch::{Builder, ConnectOptions, SocketOptions, Stack};
+use anyhow::{Context, Result, ensure};
 
 use crate::addr::Family;
 use crate::kernel::{self, Protocol};
 use crate::transfer::Stream;
 use crate::{Join, Netns};
+
+/// Longest time a connect may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the path manager may do with a path of the subject.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -32,7 +36,7 @@ impl PathOptions {
 
 /// How a subject is started: in which namespace its devices `ab0`, `ab1`, … are to appear, with the
 /// kernel's addresses on them, for which family, and one set of options for each path.
-pub type Start = fn(&Netns, Family, &[PathOptions]) -> Result<Box<dyn Subject>>;
+pub type Start<'a> = &'a dyn Fn(&Netns, Family, &[PathOptions]) -> Result<Box<dyn Subject>>;
 
 /// A stack with one device on each path.
 pub trait Subject: Send + Sync {
@@ -65,6 +69,73 @@ pub trait Accept: Send + Sync {
 impl Accept for TcpListener {
     fn accept(&self) -> Result<Box<dyn Stream>> {
         let (stream, _) = TcpListener::accept(self)?;
+        Ok(Box::new(stream))
+    }
+}
+
+/// anabranch, as a library in this process, over TUN devices.
+#[derive(Debug)]
+pub struct Anabranch {
+    stack: Stack,
+}
+
+impl Anabranch {
+    /// See [`Start`].
+    ///
+    /// # Errors
+    /// When the stack cannot be built.
+    pub fn start(wires: &Netns, family: Family, paths: &[PathOptions]) -> Result<Box<dyn Subject>> {
+        Self::start_with(wires, family, paths, |builder| builder)
+    }
+
+    /// The same with more options.
+    ///
+    /// # Errors
+    /// When the stack cannot be built.
+    pub fn start_with(
+        wires: &Netns,
+        family: Family,
+        paths: &[PathOptions],
+        options: impl FnOnce(Builder) -> Builder + Send,
+    ) -> Result<Box<dyn Subject>> {
+        let mut builder = Stack::builder();
+        for (path, flags) in (0_u8..).zip(paths) {
+            let (own, host, prefix) = (family.subject(path), family.host(path), family.network_prefix());
+            let mut spec = format!("tun:ab{path},addr={own}/{prefix},host={host}");
+            for word in flags.words() {
+                spec.push(',');
+                spec.push_str(word);
+            }
+            builder = builder.path(spec.parse().with_context(|| format!("the path {spec}"))?);
+        }
+        // The workers and the devices live in the namespace of the thread that builds the stack.
+        let stack = wires.run(|| options(builder).build()).context("building the stack")?;
+        Ok(Box::new(Self { stack }))
+    }
+}
+
+impl Subject for Anabranch {
+    fn listen(&self, protocol: Protocol, local: SocketAddr) -> Result<Box<dyn Accept>> {
+        let options = SocketOptions { mptcp: protocol == Protocol::Mptcp, ..self.stack.socket_options() };
+        Ok(Box::new(self.stack.listen_with(local, 128, options)?))
+    }
+
+    fn connect(&self, protocol: Protocol, remote: SocketAddr) -> Result<Box<dyn Stream>> {
+        let options = SocketOptions { mptcp: protocol == Protocol::Mptcp, ..self.stack.socket_options() };
+        let connect = ConnectOptions { options: Some(options), timeout: Some(PATIENCE), ..ConnectOptions::default() };
+        Ok(Box::new(self.stack.connect_with(remote, connect)?))
+    }
+
+    fn end(self: Box<Self>, deadline: Duration) -> Result<()> {
+        let left = || format!("{:#?}", self.stack.connections());
+        ensure!(self.stack.shutdown(deadline), "not drained after {deadline:?}: {}", left());
+        Ok(())
+    }
+}
+
+impl Accept for anabranch::TcpListener {
+    fn accept(&self) -> Result<Box<dyn Stream>> {
+        let (stream, _) = anabranch::TcpListener::accept(self)?;
         Ok(Box::new(stream))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -39,31 +39,41 @@ pub trait Stream: Send + Sync {
     /// As `TcpStream::set_read_timeout`.
     fn set_patience(&self, patience: Duration) -> io::Result<()>;
     /// What the socket knows of itself, for the message of a failed test.
-    fn describe(&self) -> String {
-        String::new()
-    }
+    fn describe(&self) -> String;
 }
 
-impl Stream for TcpStream {
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut this = self;
-        this.read(buffer)
-    }
+/// Both have the same methods.
+macro_rules! stream {
+    ($socket:ty, $describe:expr) => {
+        impl Stream for $socket {
+            fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+                let mut this = self;
+                this.read(buffer)
+            }
 
-    fn send_all(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut this = self;
-        this.write_all(bytes)
-    }
+            fn send_all(&self, bytes: &[u8]) -> io::Result<()> {
+                let mut this = self;
+                this.write_all(bytes)
+            }
 
-    fn finish(&self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
+            fn finish(&self) -> io::Result<()> {
+                self.shutdown(Shutdown::Write)
+            }
 
-    fn set_patience(&self, patience: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(patience))?;
-        self.set_write_timeout(Some(patience))
-    }
+            fn set_patience(&self, patience: Duration) -> io::Result<()> {
+                self.set_read_timeout(Some(patience))?;
+                self.set_write_timeout(Some(patience))
+            }
+
+            fn describe(&self) -> String {
+                $describe(self)
+            }
+        }
+    };
 }
+
+stream!(std::net::TcpStream, |_| String::new());
+stream!(anabranch::TcpStream, |this: &Self| format!("{:?} {:#?}", this.info(), this.subflows()));
 
 /// What to move.
 pub struct Transfer<'a> {
