@@ -2,10 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use socket2::{Domain, Socket, Type};
 
 use crate::Netns;
+
+/// Cubic, because BBR, which some machines have as default, paces itself to half on paths of
+/// microseconds; Reno, which every namespace may choose, where cubic is not to be had.
+const CONGESTION: [&str; 2] = ["cubic", "reno"];
 
 /// What a kernel socket speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,8 +25,16 @@ pub enum Protocol {
 /// # Errors
 /// What the kernel says; an MPTCP socket needs a kernel with `CONFIG_MPTCP` and `net.mptcp.enabled=1`.
 pub fn listen(netns: &Netns, protocol: Protocol, local: SocketAddr) -> Result<TcpListener> {
+    listen_with(netns, protocol, local, &CONGESTION)
+}
+
+/// The same with the first congestion control of a list that may be chosen.
+///
+/// # Errors
+/// See [`listen`].
+pub fn listen_with(netns: &Netns, protocol: Protocol, local: SocketAddr, congestion: &[&str]) -> Result<TcpListener> {
     netns.run(|| {
-        let socket = open(protocol, local)?;
+        let socket = open(protocol, local, congestion)?;
         socket.set_reuse_address(true)?;
         socket.bind(&local.into()).with_context(|| format!("binding {local}"))?;
         socket.listen(128)?;
@@ -35,8 +47,22 @@ pub fn listen(netns: &Netns, protocol: Protocol, local: SocketAddr) -> Result<Tc
 /// # Errors
 /// What the kernel says.
 pub fn connect(netns: &Netns, protocol: Protocol, local: Option<IpAddr>, remote: SocketAddr) -> Result<TcpStream> {
+    connect_with(netns, protocol, local, remote, &CONGESTION)
+}
+
+/// The same with the first congestion control of a list that may be chosen.
+///
+/// # Errors
+/// See [`connect`].
+pub fn connect_with(
+    netns: &Netns,
+    protocol: Protocol,
+    local: Option<IpAddr>,
+    remote: SocketAddr,
+    congestion: &[&str],
+) -> Result<TcpStream> {
     netns.run(|| {
-        let socket = open(protocol, remote)?;
+        let socket = open(protocol, remote, congestion)?;
         if let Some(local) = local {
             socket.bind(&SocketAddr::new(local, 0).into()).with_context(|| format!("binding {local}"))?;
         }
@@ -45,9 +71,7 @@ pub fn connect(netns: &Netns, protocol: Protocol, local: Option<IpAddr>, remote:
     })
 }
 
-/// Cubic, because BBR, which some machines have as default, paces itself to half on paths of
-/// microseconds; Reno, which every namespace may choose, where cubic is not to be had.
-fn open(protocol: Protocol, addr: SocketAddr) -> Result<Socket> {
+fn open(protocol: Protocol, addr: SocketAddr, congestion: &[&str]) -> Result<Socket> {
     let number = match protocol {
         Protocol::Tcp => socket2::Protocol::TCP,
         Protocol::Mptcp => socket2::Protocol::MPTCP,
@@ -55,7 +79,8 @@ fn open(protocol: Protocol, addr: SocketAddr) -> Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(number)).with_context(|| {
         format!("opening a kernel {protocol:?} socket (MPTCP needs CONFIG_MPTCP and net.mptcp.enabled=1)")
     })?;
-    socket.set_tcp_congestion(b"cubic").or_else(|_| socket.set_tcp_congestion(b"reno"))?;
+    let chosen = congestion.iter().any(|name| socket.set_tcp_congestion(name.as_bytes()).is_ok());
+    ensure!(chosen, "the kernel lets nobody here choose {}", congestion.join(" or "));
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }

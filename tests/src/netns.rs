@@ -42,6 +42,15 @@ impl Netns {
         Ok(netns)
     }
 
+    /// The namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When `/proc` is not there.
+    pub fn current() -> Result<Self> {
+        let file = File::open("/proc/thread-self/ns/net").context("opening /proc/thread-self/ns/net")?;
+        Ok(Self { label: "current".into(), file: Arc::new(file) })
+    }
+
     /// The label it was made with.
     #[must_use]
     pub fn label(&self) -> &str {
