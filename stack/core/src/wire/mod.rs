@@ -3,6 +3,7 @@
 //! Parsing never fails a segment for one odd option: what is malformed is counted and left out, what
 //! is unknown is passed over. Emission goes through an [`OptionWriter`] with a budget of 40 bytes.
 
+mod bytes;
 mod ip;
 mod mptcp;
 mod options;

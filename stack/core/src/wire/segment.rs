@@ -1,9 +1,15 @@
 use core::fmt;
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use anabranch_frame::{Header, PathId, Payload, RxPacket};
+use anabranch_frame::checksum::{self, Sum};
+use anabranch_frame::{Header, PathId, Payload, RxChecksum, RxPacket};
 
+use super::bytes::{be16, be32};
+use super::ip::{self, Ip};
 use super::{OptionWriter, SeqNum, TcpOptions};
+
+/// Length of the TCP header without options, in bytes.
+const TCP_HEADER: usize = 20;
 
 /// A connection's addresses, seen from here.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -147,22 +153,123 @@ pub struct SegmentOut<'a> {
 impl Segment {
     /// Parses and checks one datagram; the TCP checksum is verified unless the device vouches for it.
     ///
+    /// Bytes behind the length that the IP header gives are cut off.
+    ///
     /// # Errors
     /// Why it is none of ours.
-    pub fn parse(_packet: RxPacket) -> Result<Self, Dropped> {
-        todo!()
+    pub fn parse(packet: RxPacket) -> Result<Self, Dropped> {
+        let RxPacket { path, mut data, checksum, segment_size } = packet;
+        let ip = Ip::parse(&data)?;
+        let tcp = &data[ip.tcp.clone()];
+        if tcp.len() < TCP_HEADER {
+            return Err(Dropped::TcpHeader);
+        }
+        let header_len = usize::from(tcp[12] >> 4) * 4;
+        if header_len < TCP_HEADER || header_len > tcp.len() {
+            return Err(Dropped::TcpHeader);
+        }
+        if checksum == RxChecksum::Unverified
+            && pseudo_header(ip.source, ip.destination, tcp.len()).add(tcp).fold() != 0xffff
+        {
+            return Err(Dropped::Checksum);
+        }
+        let segment = Self {
+            path,
+            tuple: Tuple {
+                local: SocketAddr::new(ip.destination, be16(tcp, 2)),
+                remote: SocketAddr::new(ip.source, be16(tcp, 0)),
+            },
+            seq: SeqNum(be32(tcp, 4)),
+            ack: SeqNum(be32(tcp, 8)),
+            flags: Flags(tcp[13]),
+            window: be16(tcp, 14),
+            ecn: ip.ecn,
+            options: TcpOptions::parse(&tcp[TCP_HEADER..header_len]),
+            payload: Payload::EMPTY,
+            segment_size,
+        };
+        let payload = ip.tcp.start + header_len..ip.tcp.end;
+        // An empty payload does not keep the packet's buffer.
+        if payload.is_empty() {
+            return Ok(segment);
+        }
+        data.truncate(payload.end);
+        data.advance(payload.start);
+        Ok(Self { payload: data, ..segment })
     }
 }
+
 impl SegmentOut<'_> {
     /// IP and TCP header with the folded pseudo-header sum in the checksum field (see
     /// [`anabranch_frame::Transmit`]), and the offset of the TCP header.
+    ///
+    /// The IP length covers the whole super-segment: over IPv4 all headers and payload, over IPv6 TCP
+    /// header and payload are 65535 bytes at most.
     #[must_use]
     pub fn emit(&self) -> (Header, u8) {
-        todo!()
+        let options = self.options.as_slice();
+        let tcp_len = TCP_HEADER + options.len() + self.payload_len as usize;
+        let (source, destination) = (self.tuple.local, self.tuple.remote);
+        let offset = match (source.ip(), destination.ip()) {
+            (IpAddr::V4(_), IpAddr::V4(_)) => ip::V4_HEADER,
+            _ => ip::V6_HEADER,
+        };
+        debug_assert!(tcp_len + if offset == ip::V4_HEADER { offset } else { 0 } <= usize::from(u16::MAX));
+        let mut header = Header::zeroed(offset + TCP_HEADER + options.len());
+        match (source.ip(), destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                ip::emit_v4(&mut header, source, destination, self.ip_id, tcp_len);
+            }
+            (source, destination) => {
+                ip::emit_v6(&mut header, to_v6(source), to_v6(destination), self.ip_id, tcp_len);
+            }
+        }
+        let tcp = &mut header[offset..];
+        tcp[0..2].copy_from_slice(&source.port().to_be_bytes());
+        tcp[2..4].copy_from_slice(&destination.port().to_be_bytes());
+        tcp[4..8].copy_from_slice(&self.seq.0.to_be_bytes());
+        tcp[8..12].copy_from_slice(&self.ack.0.to_be_bytes());
+        tcp[12] = ((TCP_HEADER + options.len()) as u8 / 4) << 4;
+        tcp[13] = self.flags.0;
+        tcp[14..16].copy_from_slice(&self.window.to_be_bytes());
+        tcp[16..18].copy_from_slice(&pseudo_header(source.ip(), destination.ip(), tcp_len).fold().to_be_bytes());
+        tcp[TCP_HEADER..].copy_from_slice(options);
+        (header, offset as u8)
     }
 }
+
+fn pseudo_header(source: IpAddr, destination: IpAddr, tcp_len: usize) -> Sum {
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            checksum::pseudo_header(&source.octets(), &destination.octets(), ip::TCP, tcp_len as u32)
+        }
+        (source, destination) => {
+            checksum::pseudo_header(&to_v6(source).octets(), &to_v6(destination).octets(), ip::TCP, tcp_len as u32)
+        }
+    }
+}
+
+/// A pair of addresses with one of each family belongs to nobody; as IPv6 it is at least well formed.
+fn to_v6(addr: IpAddr) -> Ipv6Addr {
+    match addr {
+        IpAddr::V4(addr) => addr.to_ipv6_mapped(),
+        IpAddr::V6(addr) => addr,
+    }
+}
+
 /// Addresses of a packet without parsing the rest, to find the worker that owns it. `None` if it is no TCP packet.
 #[must_use]
-pub fn peek_tuple(_datagram: &[u8]) -> Option<Tuple> {
-    todo!()
+pub fn peek_tuple(datagram: &[u8]) -> Option<Tuple> {
+    let ip = Ip::locate(datagram).ok()?;
+    let tcp = &datagram[ip.tcp];
+    if tcp.len() < TCP_HEADER {
+        return None;
+    }
+    Some(Tuple {
+        local: SocketAddr::new(ip.destination, be16(tcp, 2)),
+        remote: SocketAddr::new(ip.source, be16(tcp, 0)),
+    })
 }
+
+#[cfg(test)]
+mod tests;
