@@ -1,6 +1,7 @@
 //! The kernel's sockets, plain and MPTCP, in a namespace. They are std's once they are open.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use socket2::{Domain, Socket, Type};
@@ -85,4 +86,14 @@ fn open(protocol: Protocol, addr: SocketAddr, congestion: &[&str]) -> Result<Soc
         socket.set_only_v6(true)?;
     }
     Ok(socket)
+}
+
+/// Ends a connection with a reset.
+///
+/// # Errors
+/// What the kernel says.
+pub fn reset(stream: TcpStream) -> Result<()> {
+    let socket = Socket::from(stream);
+    socket.set_linger(Some(Duration::ZERO))?;
+    Ok(())
 }

@@ -5,6 +5,7 @@
 //! * [`kernel`]: the kernel's TCP and MPTCP sockets;
 //! * [`transfer`]: many bytes both ways at once, compared by content and by hash;
 //! * [`Counters`]: what the kernel counted, `MPTcpExt…` above all;
+//! * [`Process`]: a command in a namespace, such as `anabranch` itself;
 //! * [`Capture`] and [`tshark`]: what was on the wire, and what a dissector thinks of it.
 //!
 //! [`prove`] runs one case of the matrix from end to end. Needs root (or `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`), and the Debian packages iproute2, nftables,
@@ -20,6 +21,7 @@ pub mod kernel;
 mod lab;
 mod netns;
 mod permission;
+mod process;
 mod proof;
 mod subject;
 pub mod transfer;
@@ -33,5 +35,6 @@ pub use counters::Counters;
 pub use lab::{Connection, Join, Lab, LabBuilder, Layout, PORT, Role};
 pub use netns::Netns;
 pub use permission::{REQUIRE, permitted};
+pub use process::{Finished, Process};
 pub use proof::prove;
 pub use subject::{Accept, Anabranch, Kernel, PathOptions, Start, Subject};
