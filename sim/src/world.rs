@@ -241,6 +241,11 @@ impl World {
         let _ = self.run_until(until, |_| false);
     }
 
+    /// Runs for so long.
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_to(self.elapsed() + time);
+    }
+
     // --- looking ---------------------------------------------------------------------------------
 
     /// Time since the start.

@@ -1,25 +1,9 @@
 use super::*;
-use anabranch_frame::Header;
+use crate::testing::{checksum_is_right, tcp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 fn link(offload: bool, queue_len: usize) -> (MemoryDevice, MemoryDevice) {
     pair([PathId(1), PathId(2)], MemoryConfig { offload, queue_len, ..MemoryConfig::default() }).unwrap()
-}
-
-fn packet(payload: &[u8], segment_size: Option<u16>) -> Transmit {
-    let mut header = Header::zeroed(40);
-    header[0] = 0x45;
-    header[2..4].copy_from_slice(&((40 + payload.len()) as u16).to_be_bytes());
-    header[9] = 6;
-    header[32] = 0x50;
-    Transmit {
-        path: PathId(1),
-        header,
-        transport_offset: 20,
-        checksum_offset: 16,
-        payload: payload.chunks(1_000).map(Payload::from).collect(),
-        segment_size,
-    }
 }
 
 /// Whether the device's descriptor is readable, without waiting.
@@ -42,8 +26,8 @@ fn with_offload_a_super_segment_passes_whole() {
     let (mut a, mut b) = link(true, 10);
     let data: Vec<u8> = (0..60_000u32).map(|n| n as u8).collect();
 
-    a.transmit(&packet(&data, Some(1_460))).unwrap();
-    a.transmit(&packet(&data[..1_460], Some(1_460))).unwrap();
+    a.transmit(&tcp(&data, Some(1_460))).unwrap();
+    a.transmit(&tcp(&data[..1_460], Some(1_460))).unwrap();
 
     let batch = receive(&mut b, 10);
     assert_eq!(batch.len(), 2);
@@ -58,12 +42,13 @@ fn with_offload_a_super_segment_passes_whole() {
 fn without_offload_segments_pass_as_on_a_wire() {
     let (mut a, mut b) = link(false, 10);
 
-    a.transmit(&packet(&[7; 3_000], Some(1_460))).unwrap();
+    a.transmit(&tcp(&[7; 3_000], Some(1_460))).unwrap();
 
     let batch = receive(&mut b, 10);
     let lens: Vec<usize> = batch.iter().map(|packet| packet.data.len()).collect();
     assert_eq!(lens, [1_500, 1_500, 120]);
     assert!(batch.iter().all(|packet| packet.checksum == RxChecksum::Unverified && packet.segment_size.is_none()));
+    assert!(batch.iter().all(|packet| checksum_is_right(&packet.data)));
 }
 
 #[test]
@@ -72,7 +57,7 @@ fn the_descriptor_is_readable_while_there_is_something() {
     assert!(!readable(&b));
 
     for _ in 0..3 {
-        a.transmit(&packet(b"data", None)).unwrap();
+        a.transmit(&tcp(b"data", None)).unwrap();
     }
 
     assert!(readable(&b) && !readable(&a));
@@ -87,15 +72,15 @@ fn the_descriptor_is_readable_while_there_is_something() {
 fn a_full_device_hears_of_room() {
     for offload in [true, false] {
         let (mut a, mut b) = link(offload, 2);
-        a.transmit(&packet(b"one", None)).unwrap();
-        a.transmit(&packet(b"two", None)).unwrap();
+        a.transmit(&tcp(b"one", None)).unwrap();
+        a.transmit(&tcp(b"two", None)).unwrap();
 
-        assert!(matches!(a.transmit(&packet(b"three", None)), Err(TransmitError::Full)));
+        assert!(matches!(a.transmit(&tcp(b"three", None)), Err(TransmitError::Full)));
         assert!(!readable(&a));
         assert_eq!(receive(&mut b, 1).len(), 1);
         assert!(readable(&a), "there is room");
         assert_eq!(receive(&mut a, 10).len(), 0);
-        a.transmit(&packet(b"three", None)).unwrap();
+        a.transmit(&tcp(b"three", None)).unwrap();
 
         assert_eq!(a.counters().tx_full, 1);
         assert_eq!(
@@ -109,7 +94,7 @@ fn a_full_device_hears_of_room() {
 fn a_super_segment_of_more_segments_than_the_queue_holds_is_cut_short() {
     let (mut a, mut b) = link(false, 2);
 
-    a.transmit(&packet(&[7; 5_000], Some(1_000))).unwrap();
+    a.transmit(&tcp(&[7; 5_000], Some(1_000))).unwrap();
 
     assert_eq!((receive(&mut b, 10).len(), a.counters().tx_rejected), (2, 3));
 }
@@ -117,7 +102,7 @@ fn a_super_segment_of_more_segments_than_the_queue_holds_is_cut_short() {
 #[test]
 fn what_was_sent_before_the_end_still_arrives() {
     let (mut a, mut b) = link(true, 2);
-    a.transmit(&packet(b"last words", None)).unwrap();
+    a.transmit(&tcp(b"last words", None)).unwrap();
 
     drop(a);
 
@@ -125,7 +110,7 @@ fn what_was_sent_before_the_end_still_arrives() {
     assert_eq!(b.state(), State::Gone);
     assert_eq!(receive(&mut b, 10).len(), 1);
     assert!(b.receive(&mut Vec::new(), 10).is_err());
-    assert!(matches!(b.transmit(&packet(b"anybody?", None)), Err(TransmitError::Gone(_))));
+    assert!(matches!(b.transmit(&tcp(b"anybody?", None)), Err(TransmitError::Gone(_))));
 }
 
 /// Two threads that sleep when there is nothing to do: a lost wake-up would hang one of them.
@@ -134,7 +119,7 @@ fn no_wake_up_is_lost_between_threads() {
     const PACKETS: usize = 20_000;
     let (mut a, mut b) = link(true, 3);
     let sender = std::thread::spawn(move || {
-        let data = packet(b"data", None);
+        let data = tcp(b"data", None);
         for _ in 0..PACKETS {
             while let Err(error) = a.transmit(&data) {
                 assert!(matches!(error, TransmitError::Full), "{error}");

@@ -17,7 +17,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily as SocketFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
@@ -95,7 +95,7 @@ impl Netlink {
         let mut answers = Vec::new();
         let mut buffer = vec![0; DATAGRAM_MAX];
         loop {
-            let (_, len) = rustix::net::recv(&self.socket, &mut buffer[..], RecvFlags::empty())?;
+            let (_, len) = retry_on_intr(|| rustix::net::recv(&self.socket, &mut buffer[..], RecvFlags::empty()))?;
             for answer in Messages(&buffer[..len]) {
                 if answer.header.sequence_number != self.sequence {
                     continue;

@@ -6,7 +6,7 @@ use anabranch_frame::{BufferMut, PathId, Payload, RxPacket, Transmit, gso};
 use arrayvec::ArrayVec;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::{TunConfig, vnet};
 use crate::buffers::Buffers;
@@ -111,7 +111,7 @@ impl TunQueue {
             gathered = self.buffers.gather(packet.payload_len(), slices);
             pieces.push(IoSlice::new(&gathered));
         }
-        retry(|| rustix::io::writev(&self.fd, &pieces))
+        retry_on_intr(|| rustix::io::writev(&self.fd, &pieces)).map(|_| ())
     }
 
     /// Cuts the packet up and completes it, for an interface without offload. When the kernel refuses a segment
@@ -122,7 +122,7 @@ impl TunQueue {
         let fd = &self.fd;
         gso::for_each_segment(packet, &mut self.segment, |segment| {
             if result.is_ok() {
-                result = retry(|| rustix::io::write(fd, segment));
+                result = retry_on_intr(|| rustix::io::write(fd, segment)).map(|_| ());
                 written += u32::from(result.is_ok());
             }
         });
@@ -179,7 +179,7 @@ impl Device for TunQueue {
         // The driver reports room for packets only while the interface is up, and an error once it is deleted.
         let mut fds = [PollFd::new(&self.fd, PollFlags::OUT)];
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        if retry(|| poll(&mut fds, Some(&at_once))).is_ok() {
+        if retry_on_intr(|| poll(&mut fds, Some(&at_once))).is_ok() {
             let shown = fds[0].revents();
             self.state = match shown {
                 _ if shown.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL) => State::Gone,
@@ -250,16 +250,6 @@ impl Device for TunQueue {
 
     fn counters(&self) -> Counters {
         self.counters
-    }
-}
-
-/// Calls again what a signal interrupted.
-fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<(), Errno> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            result => return result.map(|_| ()),
-        }
     }
 }
 

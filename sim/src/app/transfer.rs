@@ -139,6 +139,17 @@ impl Flow {
         self.eof_at.is_some() && self.write_shut && self.received.wrong_at.is_none()
     }
 
+    /// How far it came, in a line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let received = &self.received;
+        let wrong = received.wrong_at.map_or(String::new(), |at| format!(" (wrong from byte {at} on)"));
+        format!(
+            "sent {}, received {}{wrong} with a gap of {:?} at most, end of stream {:?}, closed {:?}",
+            self.sent, received.bytes, received.longest_gap, self.eof_at, self.closed
+        )
+    }
+
     /// It is over without an error, and complete.
     #[must_use]
     pub fn closed_well(&self) -> bool {

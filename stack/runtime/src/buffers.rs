@@ -42,7 +42,9 @@ mod tests {
     #[test]
     fn a_write_pins_little_more_than_its_bytes() {
         let buffers = WriteBuffers::new();
-        for (len, taken, storage) in [(1, 1, 1), (4_096, 4_096, 4_096), (5_000, 5_000, 16_384), (17_000, 17_000, 65_536)] {
+        for (len, taken, storage) in
+            [(1, 1, 1), (4_096, 4_096, 4_096), (5_000, 5_000, 16_384), (17_000, 17_000, 65_536)]
+        {
             let payload = buffers.copy_prefix(&vec![7; len]);
             assert_eq!((payload.len(), payload.storage_len()), (taken, storage));
         }

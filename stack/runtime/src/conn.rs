@@ -337,7 +337,7 @@ impl Conn {
     pub(crate) fn block_on<T>(
         &self,
         gate: &Gate,
-        timeout: &Timeout,
+        timeout: &Timeout<'_>,
         mut attempt: impl FnMut() -> io::Result<T>,
     ) -> io::Result<T> {
         let would_block = |result: &io::Result<T>| matches!(result, Err(e) if e.kind() == io::ErrorKind::WouldBlock);

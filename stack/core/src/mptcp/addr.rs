@@ -99,6 +99,7 @@ impl Conn {
         if let Some(mp) = self.mp_mut()
             && !mp.announcements.iter().any(|one| one.id == endpoint.id)
         {
+            mp.withdrawn.retain(|id| *id != endpoint.id);
             mp.announcements.push(Announcement {
                 id: endpoint.id,
                 addr: endpoint.addr,
@@ -155,7 +156,9 @@ impl Conn {
     fn withdraw(&mut self, cx: &mut Cx<'_>, id: u8) {
         let Some(mp) = self.mp_mut() else { return };
         mp.announcements.retain(|one| one.id != id);
-        mp.withdrawn.push(id);
+        if !mp.withdrawn.contains(&id) {
+            mp.withdrawn.push(id);
+        }
         self.send_withdrawn(cx);
     }
 
@@ -203,7 +206,7 @@ impl Conn {
         // Echoed whatever becomes of it: the peer only wants to know that it arrived.
         let echo = MptcpOption::AddAddr(AddAddr { echo: true, hmac: None, ..add });
         let remote = RemoteAddr { id: add.id, addr: SocketAddr::new(add.addr, add.port.unwrap_or(port)) };
-        let known = mp.remotes.iter().any(|one| *one == remote);
+        let known = mp.remotes.contains(&remote);
         let accepted = !known && mp.add_addr_accepted < limit && mp.remotes.len() < REMOTES_MAX && add.id != 0;
         if accepted {
             mp.remotes.retain(|one| one.id != add.id);
@@ -282,11 +285,7 @@ impl Conn {
             }
             let local_id = self.subflows[at].local_id;
             self.drop_subflow(cx, at, None);
-            if let Some(mp) = self.mp_mut()
-                && !mp.withdrawn.contains(&local_id)
-            {
-                mp.withdrawn.push(local_id);
-            }
+            self.withdraw(cx, local_id);
         }
         self.send_withdrawn(cx);
     }

@@ -238,10 +238,6 @@ impl Conn {
         }
     }
 
-    pub(crate) fn is_established(&self) -> bool {
-        self.stage == Stage::Open
-    }
-
     /// Nothing of it is left to do, and nobody holds its handle.
     pub(crate) fn is_finished(&self) -> bool {
         matches!(self.stage, Stage::Closed(_))

@@ -38,9 +38,8 @@ fn hmac(first: u64, second: u64, message: &[&[u8]]) -> [u8; 32] {
     let mut key = [0; 16];
     key[..8].copy_from_slice(&first.to_be_bytes());
     key[8..].copy_from_slice(&second.to_be_bytes());
-    let mut mac = match <Hmac<Sha256> as KeyInit>::new_from_slice(&key) {
-        Ok(mac) => mac,
-        Err(_) => unreachable!("HMAC takes keys of any length"),
+    let Ok(mut mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(&key) else {
+        unreachable!("HMAC takes keys of any length");
     };
     for piece in message {
         mac.update(piece);

@@ -102,6 +102,8 @@ impl Conn {
                 }
                 MptcpOption::Fastclose { receiver_key } => self.on_fastclose(cx, *receiver_key),
                 MptcpOption::Fail { .. } => cx.counters.mp_fail_rx += 1,
+                // The third ACK of a join repeated: our answer got lost.
+                MptcpOption::Join(_) if self.subflows[at].passive => self.subflows[at].rcv.ack_now(),
                 MptcpOption::Reset { .. } | MptcpOption::Join(_) => {}
             }
             if self.index_of(id) != Some(at) {
@@ -277,6 +279,10 @@ impl Conn {
                 // Nothing unusual goes early before the first byte was judged: it may all be plain TCP.
                 return true;
             }
+            if !in_order && self.rx.is_overloaded() {
+                cx.counters.rcv_pruned += 1;
+                return true;
+            }
             let mut end = part.end.min(mapping.end());
             let room = self.rx.edge().saturating_sub(off);
             if room == 0 {
@@ -374,12 +380,12 @@ impl Conn {
         for option in &segment.options.mptcp {
             match option {
                 MptcpOption::Reset { .. } => cx.counters.mp_rst_rx += 1,
-                MptcpOption::Fastclose { receiver_key } => {
-                    if self.mp().is_some_and(|mp| mp.local.key == *receiver_key) {
-                        cx.counters.mp_fastclose_rx += 1;
-                        self.fail(cx, Error::Reset, None);
-                        return;
-                    }
+                MptcpOption::Fastclose { receiver_key }
+                    if self.mp().is_some_and(|mp| mp.local.key == *receiver_key) =>
+                {
+                    cx.counters.mp_fastclose_rx += 1;
+                    self.fail(cx, Error::Reset, None);
+                    return;
                 }
                 _ => {}
             }

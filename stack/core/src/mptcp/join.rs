@@ -2,7 +2,6 @@
 
 use anabranch_frame::PathId;
 
-use crate::info::TcpState;
 use crate::pm::{PmEvent, RemoteAddr};
 use crate::sched::{SchedEvent, SubflowId};
 use crate::shard::{Event, Slot};
@@ -44,7 +43,7 @@ impl Conn {
     /// Starts the first subflow of an active open.
     pub(crate) fn open_first(&mut self, cx: &mut Cx<'_>, tuple: Tuple, link: Link, recv_max: u64) {
         let want = match self.mp() {
-            Some(mp) => Want::Capable(mp.local),
+            Some(_) => Want::Capable,
             None => Want::Plain,
         };
         self.open(cx, tuple, link, want, recv_max);
@@ -82,6 +81,8 @@ impl Conn {
         let nonce = cx.rng.u32();
         if let Some(mp) = self.mp_mut() {
             mp.joined = true;
+            // A REMOVE_ADDR that still waits must not hit the subflow that comes now.
+            mp.withdrawn.retain(|id| *id != ids.0);
         }
         let opening = self.open(cx, tuple, link, Want::Join { token, nonce }, recv_max);
         opening.local_id = ids.0;
@@ -97,11 +98,11 @@ impl Conn {
         let opening = &mut self.openings[at];
         let answers = opening.answers();
         let option = match opening.want {
-            Want::Capable(_) if answers.is_none() && opening.transmissions() > drop_after => {
+            Want::Capable if answers.is_none() && opening.transmissions() > drop_after => {
                 cx.counters.mp_capable_syn_tx_drop += u64::from(opening.transmissions() == drop_after + 1);
                 None
             }
-            Want::Capable(_) if answers.is_none() => {
+            Want::Capable if answers.is_none() => {
                 cx.counters.mp_capable_syn_tx += u64::from(opening.transmissions() == 0);
                 Some(MptcpOption::Capable(MpCapable {
                     version: 1,
@@ -282,7 +283,7 @@ impl Conn {
     }
 
     /// A join that the peer opened is proven: it is a subflow from now on.
-    pub(crate) fn accept_join(&mut self, cx: &mut Cx<'_>, joined: Joined, segment: &Segment) {
+    pub(crate) fn accept_join(&mut self, cx: &mut Cx<'_>, joined: &Joined, segment: &Segment) {
         let id = self.take_subflow_id();
         let start = SubflowStart {
             id,
@@ -312,7 +313,7 @@ impl Conn {
     }
 
     /// The first subflow of a passive open: the third ACK was good.
-    pub(crate) fn accept_first(&mut self, cx: &mut Cx<'_>, joined: Joined, segment: &Segment) {
+    pub(crate) fn accept_first(&mut self, cx: &mut Cx<'_>, joined: &Joined, segment: &Segment) {
         let id = self.take_subflow_id();
         let start = SubflowStart {
             id,
@@ -368,13 +369,6 @@ impl Conn {
         {
             self.subflows[at].tell_data_fin = true;
         }
-    }
-
-    /// Whether any subflow could carry data, now or when its path recovers.
-    pub(super) fn has_live_subflow(&self) -> bool {
-        self.subflows
-            .iter()
-            .any(|subflow| matches!(subflow.state, TcpState::Established | TcpState::CloseWait) && !subflow.wants_fin)
     }
 }
 

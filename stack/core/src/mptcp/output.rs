@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::info::TcpState;
 use crate::sched::{Ask, Choice, Decision, SchedEvent, SchedView, SubflowView};
-use crate::tcp::{AckDue, Joining, Out, TxMapping};
+use crate::tcp::{AckDue, Joining, Out, Subflow, TxMapping};
 use crate::wire::{Dss, Flags, Mapping, MpCapable, MpJoin, MptcpOption, OptionWriter};
 
 use super::Mode;
@@ -103,7 +103,6 @@ impl Conn {
         if first && !server_side && !mp.fully_established {
             return Some(MptcpOption::Capable(capable(mp.local.key, remote.key, None)));
         }
-        mp.told_ack = ack;
         let long = mp.long_ack && !short;
         Some(MptcpOption::Dss(Dss { ack: Some(mp.data_ack(ack, long)), mapping: None, data_fin: false }))
     }
@@ -117,7 +116,6 @@ impl Conn {
             let remote = mp.remote?;
             return Some(MptcpOption::Capable(capable(mp.local.key, remote.key, Some(mapping.len))));
         }
-        mp.told_ack = ack;
         Some(MptcpOption::Dss(Dss {
             ack: Some(mp.data_ack(ack, mp.long_ack)),
             mapping: Some(Mapping {
@@ -211,7 +209,7 @@ impl Conn {
         match usable {
             0 => None,
             1 => {
-                let at = self.subflows.iter().position(|subflow| subflow.usable())?;
+                let at = self.subflows.iter().position(Subflow::usable)?;
                 let range = self.tx.next_unassigned(0);
                 self.send_new(cx, at, range)
             }
@@ -447,7 +445,6 @@ impl Conn {
         let end = self.tx.end();
         let ack = self.rx.ack();
         let option = self.mp_mut().map(|mp| {
-            mp.told_ack = ack;
             MptcpOption::Dss(Dss {
                 ack: Some(mp.data_ack(ack, mp.long_ack)),
                 mapping: Some(Mapping { dsn: mp.dsn(end), dsn_long: true, ssn: 0, len: 1, checksum: None }),

@@ -89,12 +89,17 @@ impl RecvQueue {
 
     /// Bytes that wait to be read.
     pub(crate) fn readable(&self) -> u64 {
-        self.reorder.readable() as u64
+        self.reorder.readable()
     }
 
     /// Bytes beyond a hole.
     pub(crate) fn out_of_order(&self) -> u64 {
-        self.reorder.out_of_order() as u64
+        self.reorder.out_of_order()
+    }
+
+    /// Whether storage out of proportion to the buffer is pinned, as by a peer that sends single bytes.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.reorder.memory() as u64 > 1024 * 1024 + 4 * self.buffer
     }
 
     /// Current size of the buffer.

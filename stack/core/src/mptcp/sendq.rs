@@ -230,11 +230,6 @@ impl SendQueue {
         self.reinject.remove(range);
     }
 
-    /// Bytes that wait to be sent once more.
-    pub(crate) fn reinject_pending(&self) -> u64 {
-        self.reinject.covered()
-    }
-
     /// Throws away everything: nobody will ask for it.
     pub(crate) fn discard(&mut self) {
         self.chunks.clear();

@@ -45,8 +45,6 @@ pub(crate) struct Mp {
     pub(crate) joined: bool,
     /// Answer with 8-byte DATA_ACKs: the peer's DSNs have 8 bytes.
     pub(crate) long_ack: bool,
-    /// Largest DATA_ACK told to the peer, the end of the stream counted as one.
-    pub(crate) told_ack: u64,
     pub(crate) announcements: Vec<Announcement>,
     /// The peer's initial address and those it announced.
     pub(crate) remotes: Vec<RemoteAddr>,
@@ -64,7 +62,6 @@ impl Mp {
             deny_join_initial: false,
             joined: false,
             long_ack: true,
-            told_ack: 0,
             announcements: Vec::new(),
             remotes: Vec::new(),
             add_addr_accepted: 0,

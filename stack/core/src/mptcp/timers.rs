@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::Error;
 use crate::info::TcpState;
 use crate::sched::{SchedEvent, SubflowId};
-use crate::tcp::{AckDue, Fired, Joining};
+use crate::tcp::{AckDue, Fired, Joining, Opening, Subflow};
 
 use super::Mode;
 use super::conn::{Conn, Cx, Stage};
@@ -29,8 +29,8 @@ const DATA_TIMEOUT_MAX: Duration = Duration::from_secs(120);
 impl Conn {
     /// The earliest of all its deadlines.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let subflows = self.subflows.iter().filter_map(|subflow| subflow.deadline()).min();
-        let openings = self.openings.iter().map(|opening| opening.deadline()).min();
+        let subflows = self.subflows.iter().filter_map(Subflow::deadline).min();
+        let openings = self.openings.iter().map(Opening::deadline).min();
         [
             subflows,
             openings,

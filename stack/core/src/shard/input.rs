@@ -309,7 +309,7 @@ impl Shard {
         self.syn_wheel.cancel(key);
         self.syns.remove(key);
         let joined = Joined { local_id: 0, remote_id: 0, backup: false, ..joined_of(now, entry, segment) };
-        self.conns[conn.index as usize].conn.accept_first(&mut cx!(self, now), joined, segment);
+        self.conns[conn.index as usize].conn.accept_first(&mut cx!(self, now), &joined, segment);
         self.touch(conn.index);
         if let Some(listener) = self.listeners.get_mut(id) {
             listener.accepted.push_back(conn);
@@ -346,7 +346,7 @@ impl Shard {
         self.syn_wheel.cancel(key);
         self.syns.remove(key);
         let joined = Joined { local_id, remote_id, backup, ..joined_of(now, entry, segment) };
-        self.conns[id.index as usize].conn.accept_join(&mut cx!(self, now), joined, segment);
+        self.conns[id.index as usize].conn.accept_join(&mut cx!(self, now), &joined, segment);
         self.touch(id.index);
     }
 

@@ -210,10 +210,6 @@ impl SynQueue {
         self.entries.insert(entry) as u32
     }
 
-    pub(crate) fn get(&self, key: u32) -> Option<&SynEntry> {
-        self.entries.get(key as usize)
-    }
-
     pub(crate) fn get_mut(&mut self, key: u32) -> Option<&mut SynEntry> {
         self.entries.get_mut(key as usize)
     }

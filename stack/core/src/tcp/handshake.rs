@@ -6,7 +6,6 @@ use core::time::Duration;
 
 use anabranch_frame::Instant;
 
-use crate::mptcp::Key;
 use crate::sched::SubflowId;
 use crate::wire::{Flags, Segment, SeqNum, Tuple};
 
@@ -74,7 +73,7 @@ pub(crate) enum Want {
     /// Plain TCP.
     Plain,
     /// A new MPTCP connection.
-    Capable(Key),
+    Capable,
     /// A further subflow.
     Join {
         /// The peer's token.

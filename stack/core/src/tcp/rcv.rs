@@ -88,16 +88,6 @@ impl Rcv {
         self.irs.unwrap(seq, self.nxt)
     }
 
-    /// Largest right edge ever advertised.
-    pub(crate) fn edge(&self) -> u64 {
-        self.edge
-    }
-
-    /// Position of the peer's FIN, once it is known.
-    pub(crate) fn fin(&self) -> Option<u64> {
-        self.fin
-    }
-
     /// Whether the peer's FIN was received in order.
     pub(crate) fn fin_received(&self) -> bool {
         self.fin.is_some_and(|fin| self.nxt > fin)
@@ -106,11 +96,6 @@ impl Rcv {
     /// Estimate of the peer's segment size.
     pub(crate) fn segment(&self) -> u64 {
         self.segment
-    }
-
-    /// Bytes in order since the last acknowledgement.
-    pub(crate) fn has_holes(&self) -> bool {
-        !self.beyond.is_empty()
     }
 
     /// The four cases of RFC 9293 §3.10.7.4, against the largest edge ever advertised: the edge of a
@@ -255,11 +240,6 @@ impl Rcv {
     /// When the next acknowledgement is due.
     pub(crate) fn due(&self) -> AckDue {
         self.due
-    }
-
-    /// Whether there is anything that an acknowledgement would tell.
-    pub(crate) fn owes(&self) -> bool {
-        self.nxt > self.last_ack_sent
     }
 
     /// A segment with this acknowledgement and `window` bytes left.

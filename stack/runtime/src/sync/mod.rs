@@ -5,5 +5,7 @@ mod gate;
 mod reply;
 
 pub(crate) use bell::Bell;
-pub(crate) use gate::{Gate, TaskKey};
-pub(crate) use reply::{Reply, reply};
+pub(crate) use gate::Gate;
+#[cfg(feature = "tokio")]
+pub(crate) use gate::TaskKey;
+pub(crate) use reply::reply;

@@ -34,6 +34,35 @@ pub(super) struct Slot {
     wake_tx: bool,
 }
 
+/// A connection on its way to the worker that shall open it. Dropped on the way, the connection fails.
+pub(crate) struct Opening(Option<Arc<Conn>>);
+
+impl Opening {
+    pub(crate) fn new(conn: Arc<Conn>) -> Self {
+        Self(Some(conn))
+    }
+
+    pub(crate) fn open(
+        mut self,
+        worker: &mut Worker,
+        local: Option<SocketAddr>,
+        remote: SocketAddr,
+        options: SocketOptions,
+    ) {
+        if let Some(conn) = self.0.take() {
+            worker.connect(conn, local, remote, options);
+        }
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if let Some(conn) = self.0.take() {
+            conn.end(Error::Aborted);
+        }
+    }
+}
+
 impl Worker {
     /// Gives a connection of the shard a slot, so that the application can use it.
     pub(super) fn adopt(&mut self, id: ConnId, conn: Arc<Conn>) -> u32 {
@@ -58,13 +87,7 @@ impl Worker {
     }
 
     /// Opens a connection for `conn`. What comes of it the application learns from its state.
-    pub(crate) fn connect(
-        &mut self,
-        conn: Arc<Conn>,
-        local: Option<SocketAddr>,
-        remote: SocketAddr,
-        options: SocketOptions,
-    ) {
+    fn connect(&mut self, conn: Arc<Conn>, local: Option<SocketAddr>, remote: SocketAddr, options: SocketOptions) {
         let now = self.clock.now();
         if !self.is_running() {
             return conn.end(Error::Aborted);

@@ -9,6 +9,7 @@ use anabranch_core::{Mail, WorkerId};
 use crossbeam_queue::{ArrayQueue, SegQueue};
 
 use super::Worker;
+use crate::WorkerStats;
 use crate::conn::Conn;
 use crate::error::stack_is_gone;
 use crate::sync::{Bell, reply};
@@ -48,6 +49,16 @@ pub(crate) struct Stats {
 }
 
 impl Stats {
+    pub(crate) fn read(&self) -> WorkerStats {
+        WorkerStats {
+            turns: self.turns.load(Ordering::Relaxed),
+            sleeps: self.sleeps.load(Ordering::Relaxed),
+            wakeups: self.wakeups.load(Ordering::Relaxed),
+            mail_dropped: self.mail_dropped.load(Ordering::Relaxed),
+            transmit_dropped: self.transmit_dropped.load(Ordering::Relaxed),
+        }
+    }
+
     /// Counts one.
     pub(crate) fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);

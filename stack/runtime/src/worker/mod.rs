@@ -16,21 +16,24 @@ mod poll;
 mod tests;
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anabranch_core::{ConnId, Event, ListenerId, Shard};
+use anabranch_drivers::LinkMonitor;
 use anabranch_frame::{Instant, RxPacket};
 use slab::Slab;
 
+pub(crate) use conns::Opening;
 pub(crate) use handle::{Handle, Stats};
 pub(crate) use paths::PathQueue;
-pub(crate) use poll::Poll;
 
 use crate::listener::Accepting;
 use conns::Slot;
 use life::Life;
+use poll::{Poll, Token};
 
 /// Packets taken from one device in one turn.
 const RX_BATCH: usize = 32;
@@ -64,6 +67,7 @@ pub(crate) struct Worker {
     clock: Clock,
     busy_poll: Duration,
     poll: Poll,
+    links: Option<LinkMonitor>,
     paths: Vec<PathQueue>,
     conns: Slab<Slot>,
     by_id: HashMap<ConnId, u32>,
@@ -85,20 +89,30 @@ pub(crate) struct WorkerParts {
     pub(crate) peers: Arc<[Arc<Handle>]>,
     pub(crate) clock: Clock,
     pub(crate) busy_poll: Duration,
-    pub(crate) poll: Poll,
+    pub(crate) links: Option<LinkMonitor>,
     pub(crate) paths: Vec<PathQueue>,
 }
 
 impl Worker {
-    pub(crate) fn new(parts: WorkerParts) -> Self {
-        let WorkerParts { shard, handle, peers, clock, busy_poll, poll, paths } = parts;
-        Self {
+    /// Registers everything that wakes the worker.
+    pub(crate) fn new(parts: WorkerParts) -> io::Result<Self> {
+        let WorkerParts { shard, handle, peers, clock, busy_poll, links, paths } = parts;
+        let poll = Poll::new()?;
+        poll.add_edge(handle.bell.fd(), Token::Bell)?;
+        if let Some(monitor) = &links {
+            poll.add(monitor.poll_fd(), Token::Links)?;
+        }
+        for (at, path) in paths.iter().enumerate() {
+            path.register(&poll, Token::Path(at))?;
+        }
+        Ok(Self {
             shard,
             handle,
             peers,
             clock,
             busy_poll,
             poll,
+            links,
             paths,
             conns: Slab::new(),
             by_id: HashMap::new(),
@@ -108,7 +122,7 @@ impl Worker {
             life: Life::Running,
             batch: Vec::with_capacity(RX_BATCH),
             since_poll: 0,
-        }
+        })
     }
 
     /// Works until the stack is shut down. Returns how many connections had to be aborted for that.

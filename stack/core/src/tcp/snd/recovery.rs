@@ -91,13 +91,15 @@ pub(super) struct Undo {
     /// Positions sent again in this episode, and how many of those the peer says it got twice.
     retransmitted: u64,
     duplicates: u64,
-    /// When the first of them was sent, until an ACK advances.
+    /// When the first of them was sent.
     first_at: Option<Instant>,
+    /// An ACK advanced since: later retransmissions say nothing of the first.
+    judged: bool,
 }
 
 impl Undo {
     fn new(marker: u64, retransmitted: u64) -> Self {
-        Self { marker, retransmitted, duplicates: 0, first_at: None }
+        Self { marker, retransmitted, duplicates: 0, first_at: None, judged: false }
     }
 
     pub(super) fn on_retransmit(&mut self, now: Instant, len: u64) {
@@ -118,7 +120,8 @@ impl Undo {
         if !advanced {
             return false;
         }
-        let Some(first_at) = self.first_at.take() else { return false };
+        let Some(first_at) = self.first_at.filter(|_| !self.judged) else { return false };
+        self.judged = true;
         echoed.is_some_and(|echoed| echoed + TIMESTAMP_SLACK < first_at)
     }
 }
