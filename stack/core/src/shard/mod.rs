@@ -224,7 +224,7 @@ impl Shard {
     /// Another worker has something for us.
     pub fn handle_mail(&mut self, now: Instant, mail: Mail) {
         match mail {
-            Mail::Packet(packet) => self.receive(now, packet, true),
+            Mail::Packet(packet) => self.receive(now, packet),
             Mail::Forward { tuple, worker } => {
                 if self.table.find(&tuple).is_none() {
                     self.table.insert(tuple, Slot::Forward(worker));
