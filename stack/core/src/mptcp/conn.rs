@@ -166,7 +166,7 @@ impl Conn {
         }
     }
 
-    pub(crate) fn write(&mut self, payload: Payload) -> Result<(), Error> {
+    pub(crate) fn write(&mut self, now: Instant, payload: Payload) -> Result<(), Error> {
         match self.stage {
             Stage::Connecting => return Err(Error::InProgress),
             Stage::Closed(error) => return Err(error.unwrap_or(Error::ShutDown)),
@@ -174,6 +174,10 @@ impl Conn {
         }
         if self.tx.fin() {
             return Err(Error::ShutDown);
+        }
+        if self.tx.una() == self.tx.end() {
+            // The user timeout counts from when there is something to be acknowledged.
+            self.last_progress = now;
         }
         self.stats.bytes_written += payload.len() as u64;
         self.tx.push(payload);
