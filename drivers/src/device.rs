@@ -1,0 +1,158 @@
+//! What every device can do.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use anabranch_frame::{PathId, RxPacket, Transmit};
+
+/// One queue of something that carries IP datagrams, owned by one worker.
+///
+/// # What the owner does
+///
+/// 1. Registers [`poll_fd`](Self::poll_fd) in its epoll set, level-triggered, for `EPOLLIN`.
+/// 2. When it is readable, calls [`receive`](Self::receive) until it answers `Ok(0)` or the owner has
+///    had enough for this turn; what is left makes the descriptor readable again.
+/// 3. Calls [`transmit`](Self::transmit) for each packet and, after the last one of the turn, [`flush`](Self::flush).
+/// 4. On [`TransmitError::Full`] keeps the packet, stops polling the stack for more packets of this path,
+///    and tries again when the descriptor shows [`Capabilities::full_until`]: for
+///    [`Readiness::Writable`] it adds `EPOLLOUT` to what it waits for until the packet has gone, for
+///    [`Readiness::Readable`] it need not change anything.
+/// 5. On [`TransmitError::Down`] drops the packet (the stack retransmits), tells the stack that the path is
+///    down, and asks [`refresh`](Self::refresh) now and then (100 ms is plenty; a
+///    [`LinkMonitor`](crate::LinkMonitor) says it at once) until the answer is [`State::Up`]. A device that is
+///    down stays registered: its descriptor is quiet.
+/// 6. On an error from `receive`, on [`TransmitError::Gone`], or when epoll reports `EPOLLERR` or `EPOLLHUP` and
+///    `refresh` answers [`State::Gone`]: removes the descriptor from epoll *before it waits again* (a
+///    deleted interface reports `EPOLLERR` for ever), tells the stack that the path is down, and drops
+///    the device. Gone is for good; a new interface of the same name is a new device.
+///
+/// A packet that the device has taken may still be lost, like any packet; [`counters`](Self::counters)
+/// tell what the device itself lost and why.
+pub trait Device: Send {
+    /// The interface's name, or what stands for one.
+    fn name(&self) -> &str;
+
+    /// The path whose packets this device carries.
+    fn path(&self) -> PathId;
+
+    /// The kernel's index of the interface, to compare with [`LinkEvent::index`](crate::LinkEvent::index);
+    /// `None` when there is no interface.
+    fn interface_index(&self) -> Option<u32> {
+        None
+    }
+
+    /// What the device can do. Constant but for the MTU, which may change with the interface's.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Whether packets pass, as far as the device has noticed. Costs nothing.
+    fn state(&self) -> State;
+
+    /// Like [`state`](Self::state), but has a look (a system call or two) and also reads the MTU anew.
+    fn refresh(&mut self) -> State {
+        self.state()
+    }
+
+    /// Appends up to `max` packets that came in and returns how many; `Ok(0)` when there is none now.
+    /// Does not block.
+    ///
+    /// # Errors
+    /// The device is gone, see [`State::Gone`]. Packets that came before that have been delivered.
+    fn receive(&mut self, batch: &mut Vec<RxPacket>, max: usize) -> io::Result<usize>;
+
+    /// Sends a packet, or a super-segment of at most [`Capabilities::max_len`] bytes. Does not block.
+    ///
+    /// A packet that the device or the kernel finds unfit is dropped and counted: that is no error.
+    ///
+    /// # Errors
+    /// When the device cannot take packets now or ever again. The packet is still the caller's.
+    fn transmit(&mut self, packet: &Transmit) -> Result<(), TransmitError>;
+
+    /// Makes sure that what was handed to [`transmit`](Self::transmit) is on its way. Does not block.
+    fn flush(&mut self) {}
+
+    /// What to put into epoll; `None` for a device that something else wakes.
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// What passed and what was lost here.
+    fn counters(&self) -> Counters;
+}
+
+/// What a device can do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Capabilities {
+    /// Longest IP datagram on the wire, in bytes.
+    pub mtu: u16,
+    /// Longest datagram that [`Device::transmit`] takes, headers included, in bytes. At least `mtu`; more than
+    /// that must carry [`Transmit::segment_size`].
+    pub max_len: u32,
+    /// Super-segments are not cut up in software in this process: large ones are cheap.
+    pub segmentation_offload: bool,
+    /// Transport checksums are not computed in this process.
+    pub checksum_offload: bool,
+    /// What the descriptor shows once there is room again after [`TransmitError::Full`].
+    pub full_until: Readiness,
+}
+
+/// What epoll reports of a descriptor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Readiness {
+    /// `EPOLLIN`.
+    Readable,
+    /// `EPOLLOUT`.
+    Writable,
+}
+
+/// Whether packets pass a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// They do, as far as is known.
+    Up,
+    /// The interface is set down. It may come back.
+    Down,
+    /// The interface was deleted, or taken from us. It does not come back.
+    Gone,
+}
+
+/// Why a device did not take a packet.
+#[derive(Debug, thiserror::Error)]
+pub enum TransmitError {
+    /// No room now.
+    #[error("the device has no room for a packet now")]
+    Full,
+    /// The interface is set down.
+    #[error("the interface is down; `ip link set dev NAME up` brings it back")]
+    Down,
+    /// The interface was deleted, or the descriptor broke.
+    #[error("the interface is gone: {0}")]
+    Gone(#[source] io::Error),
+}
+
+/// What passed a device, since it was opened. A super-segment counts as one packet here, and as
+/// many segments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Packets received and delivered.
+    pub rx_packets: u64,
+    /// Segments that they stand for.
+    pub rx_segments: u64,
+    /// Their bytes, IP headers included.
+    pub rx_bytes: u64,
+    /// Received packets dropped because the device's own header, or the packet's length, made no sense.
+    pub rx_malformed: u64,
+    /// Received packets dropped by a wrapper on purpose.
+    pub rx_dropped: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Segments that they stand for.
+    pub tx_segments: u64,
+    /// Their bytes, IP headers included, as handed in.
+    pub tx_bytes: u64,
+    /// Packets refused because there was no room.
+    pub tx_full: u64,
+    /// Packets refused because the interface was down or gone.
+    pub tx_down: u64,
+    /// Packets dropped because the kernel refused just them, or because they were longer than the device takes.
+    pub tx_rejected: u64,
+    /// Sent packets dropped by a wrapper on purpose.
+    pub tx_dropped: u64,
+}
