@@ -18,9 +18,10 @@ use anabranch_frame::{PathId, RxPacket, Transmit};
 ///    [`Readiness::Writable`] it adds `EPOLLOUT` to what it waits for until the packet has gone, for
 ///    [`Readiness::Readable`] it need not change anything.
 /// 5. On [`TransmitError::Down`] drops the packet (the stack retransmits), tells the stack that the path is
-///    down, and asks [`refresh`](Self::refresh) now and then (100 ms is plenty; a
-///    [`LinkMonitor`](crate::LinkMonitor) says it at once) until the answer is [`State::Up`]. A device that is
-///    down stays registered: its descriptor is quiet.
+///    down, and asks [`refresh`](Self::refresh) until the answer is [`State::Up`]: when a
+///    [`LinkMonitor`](crate::LinkMonitor) reports the interface, or else now and then (100 ms is plenty). A device
+///    that is down stays registered for `EPOLLIN`: its descriptor is quiet. Who only receives does not notice
+///    that the interface is down, but through the monitor.
 /// 6. On an error from `receive`, on [`TransmitError::Gone`], or when epoll reports `EPOLLERR` or `EPOLLHUP` and
 ///    `refresh` answers [`State::Gone`]: removes the descriptor from epoll *before it waits again* (a
 ///    deleted interface reports `EPOLLERR` for ever), tells the stack that the path is down, and drops
@@ -75,6 +76,42 @@ pub trait Device: Send {
 
     /// What passed and what was lost here.
     fn counters(&self) -> Counters;
+}
+
+impl<D: Device + ?Sized> Device for Box<D> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+    fn path(&self) -> PathId {
+        (**self).path()
+    }
+    fn interface_index(&self) -> Option<u32> {
+        (**self).interface_index()
+    }
+    fn capabilities(&self) -> Capabilities {
+        (**self).capabilities()
+    }
+    fn state(&self) -> State {
+        (**self).state()
+    }
+    fn refresh(&mut self) -> State {
+        (**self).refresh()
+    }
+    fn receive(&mut self, batch: &mut Vec<RxPacket>, max: usize) -> io::Result<usize> {
+        (**self).receive(batch, max)
+    }
+    fn transmit(&mut self, packet: &Transmit) -> Result<(), TransmitError> {
+        (**self).transmit(packet)
+    }
+    fn flush(&mut self) {
+        (**self).flush();
+    }
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        (**self).poll_fd()
+    }
+    fn counters(&self) -> Counters {
+        (**self).counters()
+    }
 }
 
 /// What a device can do.

@@ -1,14 +1,29 @@
 //! Packet I/O for the anabranch stack: devices that carry IP datagrams, and wrappers around them.
 //!
 //! * [`Device`]: what every device can do, and what a worker that drives one must do;
-//! * [`memory`]: two devices back to back in one process.
+//! * [`Tun`]: a network interface of the kernel whose other end is this process;
+//! * [`memory`]: two devices back to back in one process;
+//! * [`LinkMonitor`]: hears of interfaces that go down, come back or vanish;
+//! * [`pcap`]: records what passes any device in a capture file;
+//! * [`faults`]: loses, repeats, swaps and damages what passes any device;
+//! * [`echo`]: answers pings.
 //!
 //! Nothing in here knows TCP or MPTCP, and nothing blocks.
 
+#![deny(unsafe_code)]
+
 mod buffers;
 mod device;
+pub mod echo;
+pub mod faults;
 pub mod memory;
+mod netlink;
+pub mod pcap;
+mod segments;
+#[cfg(test)]
+mod testing;
 mod tun;
 
 pub use device::{Capabilities, Counters, Device, Readiness, State, TransmitError};
-pub use tun::{Network, TunConfig};
+pub use netlink::{LinkChange, LinkEvent, LinkMonitor};
+pub use tun::{Network, OpenError, Tun, TunConfig, TunQueue};

@@ -1,20 +1,20 @@
 //! Two devices back to back in one process, for tests and for programs that talk to themselves.
 //!
 //! A packet that one side transmits the other side receives: in order, at once, without loss until the
-//! queue between them is full. Super-segments and unfinished checksums pass as they are, as they do
-//! between a TUN device and the kernel.
+//! queue between them is full. With offload, super-segments and unfinished checksums pass as they are, as they
+//! do between a TUN device and the kernel; without, packets look as they would on a wire.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-use anabranch_frame::{PathId, Payload, RxChecksum, RxPacket, Transmit};
+use anabranch_frame::{PathId, Payload, RxChecksum, RxPacket, Transmit, gso};
 use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::buffers::Buffers;
-use crate::{Capabilities, Counters, Device, Readiness, State, TransmitError};
+use crate::{Capabilities, Counters, Device, Readiness, State, TransmitError, segments};
 
 /// The longest datagram that the IP headers can express, in bytes.
 const LONGEST: u32 = 65_535;
@@ -24,8 +24,8 @@ const LONGEST: u32 = 65_535;
 pub struct MemoryConfig {
     /// Longest datagram in bytes, super-segments aside.
     pub mtu: u16,
-    /// Super-segments may be as long as IP can express (65,535 bytes); otherwise they are cut up and
-    /// their checksums completed on the way.
+    /// Super-segments pass whole and their checksums are trusted; otherwise they are cut up, and their
+    /// checksums completed and left to be verified.
     pub offload: bool,
     /// How many packets wait in each direction before a device is full.
     pub queue_len: usize,
@@ -98,12 +98,14 @@ pub struct MemoryDevice {
     ours: Arc<End>,
     theirs: Arc<End>,
     buffers: Buffers,
+    segment: Vec<u8>,
     counters: Counters,
 }
 
 impl MemoryDevice {
     fn new(path: PathId, config: MemoryConfig, ours: Arc<End>, theirs: Arc<End>) -> Self {
-        Self { path, config, ours, theirs, buffers: Buffers::new(LONGEST as usize), counters: Counters::default() }
+        let buffers = Buffers::new(LONGEST as usize);
+        Self { path, config, ours, theirs, buffers, segment: Vec::new(), counters: Counters::default() }
     }
 
     /// Takes one packet that waits for us, and tells the sender if it waits for the room.
@@ -118,14 +120,39 @@ impl MemoryDevice {
         Some(packet)
     }
 
-    fn push(&self, packet: RxPacket) -> Result<(), TransmitError> {
-        if let Err(packet) = self.theirs.inbox.push(packet) {
-            self.theirs.sender_waits.store(true, Ordering::SeqCst);
-            fence(Ordering::SeqCst);
-            self.theirs.inbox.push(packet).map_err(|_| TransmitError::Full)?;
+    /// Whether `packets` more would fit. If not, the other side will wake us once it has taken one.
+    fn has_room(&self, packets: usize) -> bool {
+        let inbox = &self.theirs.inbox;
+        // Nobody else sends this way, so room can only grow.
+        let fits = || inbox.capacity() - inbox.len() >= packets.min(inbox.capacity());
+        if fits() {
+            return true;
         }
-        self.theirs.wake();
-        Ok(())
+        self.theirs.sender_waits.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        fits()
+    }
+
+    /// The packet as it is, to be trusted.
+    fn send_whole(&self, packet: &Transmit) {
+        let parts = std::iter::once(&*packet.header).chain(packet.payload.iter().map(Payload::as_slice));
+        let _ = self.theirs.inbox.push(RxPacket {
+            path: packet.path,
+            data: self.buffers.gather(packet.len(), parts),
+            checksum: RxChecksum::Trusted,
+            segment_size: packet.segment_size.filter(|&size| packet.payload_len() > usize::from(size)),
+        });
+    }
+
+    /// The packet as it would be on a wire. Segments beyond what the whole queue holds are lost.
+    fn send_segments(&mut self, packet: &Transmit) {
+        let (inbox, buffers, path) = (&self.theirs.inbox, &self.buffers, packet.path);
+        let mut lost = 0;
+        gso::for_each_segment(packet, &mut self.segment, |segment| {
+            let data = buffers.gather(segment.len(), std::iter::once(segment));
+            lost += u64::from(inbox.push(RxPacket::new(path, data)).is_err());
+        });
+        self.counters.tx_rejected += lost;
     }
 }
 
@@ -168,7 +195,7 @@ impl Device for MemoryDevice {
                 continue;
             };
             self.counters.rx_packets += 1;
-            self.counters.rx_segments += segments_of(&packet);
+            self.counters.rx_segments += segments::count(&packet);
             self.counters.rx_bytes += packet.data.len() as u64;
             batch.push(packet);
             count += 1;
@@ -191,14 +218,16 @@ impl Device for MemoryDevice {
             self.counters.tx_rejected += 1;
             return Ok(());
         }
-        let parts = std::iter::once(&*packet.header).chain(packet.payload.iter().map(Payload::as_slice));
-        self.push(RxPacket {
-            path: packet.path,
-            data: self.buffers.gather(packet.len(), parts),
-            checksum: RxChecksum::Trusted,
-            segment_size: packet.segment_size.filter(|&size| packet.payload_len() > usize::from(size)),
-        })
-        .inspect_err(|_| self.counters.tx_full += 1)?;
+        let needed = if self.config.offload { 1 } else { packet.segment_count() };
+        if !self.has_room(needed) {
+            self.counters.tx_full += 1;
+            return Err(TransmitError::Full);
+        }
+        match self.config.offload {
+            true => self.send_whole(packet),
+            false => self.send_segments(packet),
+        }
+        self.theirs.wake();
         self.counters.tx_packets += 1;
         self.counters.tx_segments += packet.segment_count() as u64;
         self.counters.tx_bytes += packet.len() as u64;
@@ -221,10 +250,9 @@ impl Drop for MemoryDevice {
     }
 }
 
-fn segments_of(packet: &RxPacket) -> u64 {
-    packet.segment_size.map_or(1, |size| packet.data.len().div_ceil(usize::from(size.max(1))) as u64)
-}
-
 fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the other side of the link in memory was dropped")
 }
+
+#[cfg(test)]
+mod tests;

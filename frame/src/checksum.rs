@@ -16,6 +16,7 @@ impl Sum {
 
     /// Adds `bytes`, continuing at an odd position if the pieces before had an odd length.
     #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "a sum of bytes at a position, not of two sums")]
     pub fn add(mut self, bytes: &[u8]) -> Self {
         let piece = u64::from(sum_be(bytes));
         // A piece at an odd position contributes its byte-swapped sum (RFC 1071 §2 B).

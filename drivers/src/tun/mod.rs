@@ -1,8 +1,17 @@
 //! TUN devices: a network interface of the kernel whose other end is this process.
 
+mod error;
+mod queue;
+mod setup;
+mod sys;
+mod vnet;
+
 use std::net::IpAddr;
 
 use anabranch_frame::PathId;
+
+pub use error::OpenError;
+pub use queue::TunQueue;
 
 /// What a TUN device shall be.
 #[derive(Clone, Debug)]
@@ -38,4 +47,26 @@ pub struct Network {
     pub prefix: u8,
     /// The address that the kernel's side gets, with the same prefix. `None`: only a route is made.
     pub host: Option<IpAddr>,
+}
+
+/// Makes TUN devices.
+#[derive(Debug)]
+pub struct Tun;
+
+impl Tun {
+    /// Makes the interface, or adopts one that is there, in the network namespace of the calling thread, and
+    /// returns its queues: one for each worker.
+    ///
+    /// An interface that is made gets MTU, addresses and routes, a transmit queue of 1000 packets and no
+    /// link-local address, and is set up. It vanishes with the last of its queues.
+    ///
+    /// One that is adopted (`ip tuntap add dev ab0 mode tun user $USER multi_queue vnet_hdr`) needs no privilege
+    /// if it is as it should be: up, with the addresses given as `host`. What is missing is set where that is
+    /// allowed. Its other settings stay, and it stays when the queues are dropped.
+    ///
+    /// # Errors
+    /// See [`OpenError`], each of which names the cure.
+    pub fn open(config: &TunConfig) -> Result<Vec<TunQueue>, OpenError> {
+        setup::open(config)
+    }
 }

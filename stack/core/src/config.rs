@@ -140,6 +140,8 @@ pub struct Endpoint {
     pub id: u8,
     /// The address.
     pub addr: IpAddr,
+    /// Prefix length of its network, in bits.
+    pub prefix: u8,
     /// The path that owns it.
     pub path: PathId,
     /// What may be done with it.

@@ -163,6 +163,8 @@ counters! {
     ofo_queue => "MPTcpExtOFOQueue",
     /// Data beyond the connection's window, dropped.
     no_dss_in_window => "MPTcpExtNoDSSInWindow",
+    /// Data out of order dropped because small pieces of it take too much memory.
+    rcv_pruned => "MPTcpExtRcvPruned",
     /// Data that had come already.
     duplicate_data => "MPTcpExtDuplicateData",
     /// ADD_ADDRs received.

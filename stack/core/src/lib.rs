@@ -30,6 +30,8 @@ pub mod error;
 pub mod info;
 pub mod mptcp;
 pub mod pm;
+pub mod ranges;
+mod rng;
 pub mod sched;
 pub mod shard;
 pub mod tcp;

@@ -1,114 +1,182 @@
+use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread;
 use std::time::Duration;
 
-use anabranch_core::{Limits, PathConfig, SocketOptions};
-use anabranch_drivers::Device;
+use anabranch_core::{IpCidr, Limits, PathConfig, Shard, ShardConfig, SocketOptions, cc, pm, sched};
+use anabranch_drivers::{Device, LinkMonitor, Network, Tun, TunConfig};
+use anabranch_frame::{HEADER_MAX, PathId};
+use parking_lot::Mutex;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
 
-use crate::{Error, PathSpec, Stack};
+use crate::buffers::WriteBuffers;
+use crate::stack::{Path, Shared};
+use crate::worker::{Clock, Handle, PathQueue, Worker, WorkerParts};
+use crate::{Driver, Error, PathSpec, Stack};
+
+/// Most workers of a stack, and most paths.
+const WORKERS_MAX: usize = 64;
+const PATHS_MAX: usize = 64;
 
 /// Says what a [`Stack`] shall be. Made by [`Stack::builder`].
 ///
 /// Everything has a default but the paths.
 #[derive(Debug)]
 pub struct Builder {
-    _todo: (),
+    paths: Vec<Source>,
+    workers: usize,
+    options: SocketOptions,
+    pcap: Option<PathBuf>,
+    seed: Option<u64>,
+    busy_poll: Duration,
+    max_connections: usize,
+    time_wait: Option<Duration>,
+    linger: Duration,
+}
+
+/// Where a path's devices come from.
+enum Source {
+    Spec(PathSpec),
+    Devices(PathConfig, Vec<Box<dyn Device>>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spec(spec) => spec.fmt(f),
+            Self::Devices(config, queues) => write!(f, "{config:?} on {} devices", queues.len()),
+        }
+    }
 }
 
 impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            paths: Vec::new(),
+            workers: 1,
+            options: SocketOptions::default(),
+            pcap: None,
+            seed: None,
+            busy_poll: Duration::ZERO,
+            max_connections: 1 << 20,
+            time_wait: None,
+            linger: Duration::from_secs(5),
+        }
+    }
+
     /// Adds a path. Paths get the identifiers 0, 1, 2… in the order of these calls.
     #[must_use]
-    pub fn path(self, spec: PathSpec) -> Self {
-        todo!()
+    pub fn path(mut self, spec: PathSpec) -> Self {
+        self.paths.push(Source::Spec(spec));
+        self
     }
 
     /// Adds a path of devices that the caller made: one for each worker, in their order. Of `config` the
-    /// name, the addresses, the gateways, the endpoint identifier, the flags and the cost count; the
-    /// identifier, MTU and offload are taken from the devices, whose [`Device::path`] must be the
-    /// number of paths added before.
+    /// name, the addresses, the gateways, the endpoint identifier, the flags, the cost and whether it is point to
+    /// point count; the identifier, MTU and offload are taken from the devices, whose [`Device::path`] must be
+    /// the number of paths added before.
     #[must_use]
-    pub fn devices(self, config: PathConfig, queues: Vec<Box<dyn Device>>) -> Self {
-        todo!()
+    pub fn devices(mut self, config: PathConfig, queues: Vec<Box<dyn Device>>) -> Self {
+        self.paths.push(Source::Devices(config, queues));
+        self
     }
 
     /// How many worker threads, 1 to 64. Default 1.
     #[must_use]
-    pub fn workers(self, workers: usize) -> Self {
-        todo!()
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
     }
 
     /// What sockets are opened with unless they say otherwise.
     #[must_use]
-    pub fn socket_options(self, options: SocketOptions) -> Self {
-        todo!()
+    pub fn socket_options(mut self, options: SocketOptions) -> Self {
+        self.options = options;
+        self
     }
 
     /// Packet scheduler of sockets that do not say otherwise, by name. Default `minrtt`.
     #[must_use]
-    pub fn scheduler(self, name: impl Into<String>) -> Self {
-        todo!()
+    pub fn scheduler(mut self, name: impl Into<String>) -> Self {
+        self.options.scheduler = name.into();
+        self
     }
 
     /// Congestion control of sockets that do not say otherwise, by name. Default `cubic`.
     #[must_use]
-    pub fn congestion(self, name: impl Into<String>) -> Self {
-        todo!()
+    pub fn congestion(mut self, name: impl Into<String>) -> Self {
+        self.options.congestion = name.into();
+        self
     }
 
     /// Path manager of sockets that do not say otherwise, by name. Default `endpoints`.
     #[must_use]
-    pub fn path_manager(self, name: impl Into<String>) -> Self {
-        todo!()
+    pub fn path_manager(mut self, name: impl Into<String>) -> Self {
+        self.options.path_manager = name.into();
+        self
     }
 
     /// Whether sockets speak MPTCP with peers that do, unless they say otherwise. Default on.
     #[must_use]
-    pub fn mptcp(self, on: bool) -> Self {
-        todo!()
+    pub fn mptcp(mut self, on: bool) -> Self {
+        self.options.mptcp = on;
+        self
     }
 
     /// Limits for extra subflows, of sockets that do not say otherwise.
     #[must_use]
-    pub fn limits(self, limits: Limits) -> Self {
-        todo!()
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.options.limits = limits;
+        self
     }
 
     /// Writes every packet of every path to a capture file, in the pcapng format.
     #[must_use]
-    pub fn pcap(self, file: impl Into<PathBuf>) -> Self {
-        todo!()
+    pub fn pcap(mut self, file: impl Into<PathBuf>) -> Self {
+        self.pcap = Some(file.into());
+        self
     }
 
     /// Seed for keys, ports, nonces and sequence numbers. Without one they come from the system's
     /// generator, as they must outside of tests: with a known seed they can be guessed.
     #[must_use]
-    pub fn seed(self, seed: u64) -> Self {
-        todo!()
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
     }
 
     /// How long a worker keeps looking for work before it sleeps. Default zero: it sleeps at once. Some tens
     /// of microseconds shorten the reaction to the next packet and cost a busy core.
     #[must_use]
-    pub fn busy_poll(self, budget: Duration) -> Self {
-        todo!()
+    pub fn busy_poll(mut self, budget: Duration) -> Self {
+        self.busy_poll = budget;
+        self
     }
 
     /// Connections that may exist at once on each worker. Default 1,048,576.
     #[must_use]
-    pub fn max_connections(self, connections: usize) -> Self {
-        todo!()
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = connections;
+        self
     }
 
     /// How long TIME-WAIT lasts. Default 60 s.
     #[must_use]
-    pub fn time_wait(self, time: Duration) -> Self {
-        todo!()
+    pub fn time_wait(mut self, time: Duration) -> Self {
+        self.time_wait = Some(time);
+        self
     }
 
     /// How long, after the last handle of the stack and its sockets was dropped, connections may go on
     /// closing in good order before they are reset. Default 5 s.
     #[must_use]
-    pub fn linger(self, time: Duration) -> Self {
-        todo!()
+    pub fn linger(mut self, time: Duration) -> Self {
+        self.linger = time;
+        self
     }
 
     /// Opens the devices and starts the workers. Must be called on a thread that is in the network
@@ -116,7 +184,219 @@ impl Builder {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn build(self) -> Result<Stack, Error> {
-        todo!()
+    pub fn build(mut self) -> Result<Stack, Error> {
+        self.check()?;
+        let capture = self.pcap.take().map(open_capture).transpose()?;
+        let mut opened = Vec::new();
+        for (at, source) in std::mem::take(&mut self.paths).into_iter().enumerate() {
+            let path = PathId(at as u16);
+            let (config, queues) = match source {
+                Source::Spec(spec) => open_spec(path, &spec, self.workers)?,
+                Source::Devices(config, queues) => (config, queues),
+            };
+            opened.push(fit(path, config, queues, self.workers, capture.as_ref())?);
+        }
+        self.start(opened)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let setting =
+            |setting, value: usize, problem: String| Err(Error::Setting { setting, value: value.to_string(), problem });
+        if !(1..=WORKERS_MAX).contains(&self.workers) {
+            return setting("workers", self.workers, format!("give 1 to {WORKERS_MAX}"));
+        }
+        if !(1..=PATHS_MAX).contains(&self.paths.len()) {
+            return setting("paths", self.paths.len(), format!("give 1 to {PATHS_MAX}, such as {}", PathSpec::EXAMPLE));
+        }
+        check_names(&self.options)?;
+        let mut seen: Vec<(String, Vec<IpCidr>, u8)> = Vec::new();
+        for source in &self.paths {
+            let (name, addrs, id) = match source {
+                Source::Spec(spec) => (&spec.name, &spec.addrs, spec.id.unwrap_or(0)),
+                Source::Devices(config, _) => (&config.name, &config.addrs, config.endpoint_id),
+            };
+            let problem = |problem| Err(Error::Path { name: name.clone(), problem });
+            for (other, other_addrs, other_id) in &seen {
+                if let Some(both) = addrs.iter().find(|a| other_addrs.iter().any(|b| a.addr == b.addr)) {
+                    return problem(format!("its address {} is that of {other}, too: give another", both.addr));
+                }
+                if id != 0 && id == *other_id {
+                    return problem(format!("id={id} is that of {other}, too: give another"));
+                }
+                if matches!(source, Source::Spec(_)) && name == other {
+                    return problem("is there twice: a path has an interface of its own".into());
+                }
+            }
+            seen.push((name.clone(), addrs.clone(), id));
+        }
+        Ok(())
+    }
+
+    fn start(self, opened: Vec<(PathConfig, Vec<Box<dyn Device>>)>) -> Result<Stack, Error> {
+        let handles: Result<Vec<_>, _> = (0..self.workers).map(|id| Handle::new(id as u16).map(Arc::new)).collect();
+        let handles: Arc<[_]> = handles.map_err(system("event descriptors"))?.into();
+        let mut random = self.random()?;
+        let mut keys = [[0; 16]; 2];
+        keys.iter_mut().for_each(|key| random.fill_bytes(key));
+        let clock = Clock::start();
+        let (configs, queues): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
+        let mut workers = Vec::new();
+        for (handle, queues) in handles.iter().zip(by_worker(queues, self.workers)) {
+            let mut seed = [0; 32];
+            random.fill_bytes(&mut seed);
+            let mut config = ShardConfig::single(0);
+            config.worker = handle.id;
+            config.workers = self.workers as u16;
+            config.seed = seed;
+            [config.hash_key, config.isn_key] = keys;
+            config.max_connections = self.max_connections;
+            config.time_wait = self.time_wait.unwrap_or(config.time_wait);
+            let mut shard = Shard::new(config);
+            for path in &configs {
+                shard.add_path(clock.now(), path.clone()).map_err(|error| bad_path(path, &error))?;
+            }
+            let monitored = queues.iter().any(|device| device.interface_index().is_some());
+            let links = monitored.then(LinkMonitor::open).transpose().map_err(system("news of links"))?;
+            let parts = WorkerParts {
+                shard,
+                handle: Arc::clone(handle),
+                peers: Arc::clone(&handles),
+                clock,
+                busy_poll: self.busy_poll,
+                links,
+                paths: queues.into_iter().map(PathQueue::new).collect(),
+            };
+            workers.push(Worker::new(parts).map_err(system("an epoll set"))?);
+        }
+        let paths = configs.into_iter().map(|c| Path { id: c.id, name: c.name, addrs: c.addrs, mtu: c.mtu }).collect();
+        let stack = Stack::new(Shared {
+            handles,
+            threads: Mutex::new(Vec::new()),
+            options: self.options,
+            paths,
+            linger: self.linger,
+            buffers: WriteBuffers::new(),
+            next_worker: AtomicUsize::new(0),
+            aborted: AtomicUsize::new(0),
+        });
+        for (at, worker) in workers.into_iter().enumerate() {
+            let thread = thread::Builder::new().name(format!("anabranch-w{at}"));
+            // Should a later one fail, dropping the stack ends those that run.
+            stack.add_thread(thread.spawn(move || worker.run()).map_err(system("a worker thread"))?);
+        }
+        Ok(stack)
+    }
+
+    fn random(&self) -> Result<ChaCha20Rng, Error> {
+        let mut seed = [0; 32];
+        match self.seed {
+            Some(number) => seed[..8].copy_from_slice(&number.to_le_bytes()),
+            None => getrandom::fill(&mut seed).map_err(|error| system("random bytes")(error.into()))?,
+        }
+        Ok(ChaCha20Rng::from_seed(seed))
+    }
+}
+
+fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+    move |source| Error::System { what, source }
+}
+
+fn bad_path(path: &PathConfig, error: &anabranch_core::Error) -> Error {
+    Error::Path { name: path.name.clone(), problem: error.to_string() }
+}
+
+fn check_names(options: &SocketOptions) -> Result<(), Error> {
+    let unknown = |kind, name: &str, known| Err(Error::UnknownName { kind, name: name.into(), known });
+    if sched::by_name(&options.scheduler).is_err() {
+        return unknown("scheduler", &options.scheduler, sched::NAMES);
+    }
+    if cc::by_name(&options.congestion, 1460).is_err() {
+        return unknown("congestion control", &options.congestion, cc::NAMES);
+    }
+    if pm::by_name(&options.path_manager).is_err() {
+        return unknown("path manager", &options.path_manager, pm::NAMES);
+    }
+    Ok(())
+}
+
+/// The devices of each worker, from those of each path.
+fn by_worker(paths: Vec<Vec<Box<dyn Device>>>, workers: usize) -> Vec<Vec<Box<dyn Device>>> {
+    let mut sorted: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+    for queues in paths {
+        for (worker, queue) in sorted.iter_mut().zip(queues) {
+            worker.push(queue);
+        }
+    }
+    sorted
+}
+
+/// Opens what a specification names.
+fn open_spec(path: PathId, spec: &PathSpec, workers: usize) -> Result<(PathConfig, Vec<Box<dyn Device>>), Error> {
+    if spec.driver != Driver::Tun {
+        let problem = format!("the driver '{}' is not built yet: use tun", spec.driver);
+        return Err(Error::Path { name: spec.name.clone(), problem });
+    }
+    let host_of = |addr: IpAddr| spec.hosts.iter().copied().find(|host| host.is_ipv4() == addr.is_ipv4());
+    let network = |cidr: &IpCidr| Network { address: cidr.addr, prefix: cidr.prefix, host: host_of(cidr.addr) };
+    let tun = TunConfig {
+        queues: workers,
+        mtu: spec.mtu,
+        networks: spec.addrs.iter().map(network).collect(),
+        ..TunConfig::new(&spec.name, path)
+    };
+    let queues = Tun::open(&tun)
+        .map_err(|error| Error::Device { name: spec.name.clone(), source: std::io::Error::other(error) })?;
+    let mut config = PathConfig::new(path, spec.addrs.clone());
+    config.name.clone_from(&spec.name);
+    config.gateways.clone_from(&spec.gateways);
+    config.endpoint_id = spec.id.unwrap_or(0);
+    config.flags = spec.flags;
+    config.cost = spec.cost;
+    Ok((config, queues.into_iter().map(|queue| Box::new(queue) as Box<dyn Device>).collect()))
+}
+
+/// Makes the configuration and the devices of a path fit each other.
+fn fit(
+    path: PathId,
+    mut config: PathConfig,
+    mut queues: Vec<Box<dyn Device>>,
+    workers: usize,
+    capture: Option<&Capture>,
+) -> Result<(PathConfig, Vec<Box<dyn Device>>), Error> {
+    let problem = |config: &PathConfig, problem| Err(Error::Path { name: config.name.clone(), problem });
+    let Some(capabilities) = queues.first().filter(|_| queues.len() == workers).map(|queue| queue.capabilities())
+    else {
+        return problem(&config, format!("{} devices for {workers} workers: give one for each", queues.len()));
+    };
+    if let Some(queue) = queues.iter().find(|queue| queue.path() != path) {
+        return problem(&config, format!("its device says {}, but it is {path}", queue.path()));
+    }
+    config.id = path;
+    config.mtu = capabilities.mtu;
+    // A super-segment's payload is what its header leaves.
+    let room = capabilities.max_len.saturating_sub(HEADER_MAX as u32);
+    config.gso_max = if capabilities.max_len > u32::from(capabilities.mtu) { room } else { 0 };
+    if let Some(capture) = capture {
+        queues = queues.into_iter().map(|device| Box::new(Pcap::new(device, capture)) as Box<dyn Device>).collect();
+    }
+    Ok((config, queues))
+}
+
+fn open_capture(path: PathBuf) -> Result<Capture, Error> {
+    Capture::create(&path).map_err(|source| Error::Capture { path, source })
+}
+
+// TEMPORARY until the driver is there.
+struct Capture;
+impl Capture {
+    fn create(_: &std::path::Path) -> std::io::Result<Self> {
+        Ok(Self)
+    }
+}
+struct Pcap;
+impl Pcap {
+    #[allow(clippy::new_ret_no_self)]
+    fn new(device: Box<dyn Device>, _: &Capture) -> Box<dyn Device> {
+        device
     }
 }

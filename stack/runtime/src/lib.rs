@@ -39,14 +39,18 @@
 //! The getters that ask a worker (`info`, `subflows`, `counters`…) and the setters wait for its next
 //! turn, some microseconds when it is not busy. That is short enough for async tasks, too.
 
+mod buffers;
 mod builder;
+mod conn;
 mod error;
 mod listener;
 mod path;
 mod stack;
 mod stream;
+mod sync;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+mod worker;
 
 pub use anabranch_core::config::Keepalive;
 pub use anabranch_core::info::TcpState;
@@ -61,5 +65,5 @@ pub use builder::Builder;
 pub use error::Error;
 pub use listener::{Incoming, TcpListener};
 pub use path::{Driver, PathSpec, PathSpecError};
-pub use stack::{ConnectOptions, Connection, PathCounters, PathInfo, Stack};
+pub use stack::{ConnectOptions, Connection, PathCounters, PathInfo, Stack, WorkerStats};
 pub use stream::TcpStream;

@@ -1,26 +1,155 @@
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-use crate::TcpStream;
+use anabranch_core::{ListenerId, SocketOptions};
+use crossbeam_queue::SegQueue;
 
-/// A socket that accepts connections, like `std::net::TcpListener`. Made by [`Stack::listen`](crate::Stack::listen).
+use crate::conn::{Conn, order};
+use crate::error::{stack_is_gone, to_io};
+use crate::sync::Gate;
+use crate::worker::Handle;
+use crate::{Stack, TcpStream};
+
+/// Connections that workers hand over ahead of `accept`. The others wait in the stack, which minds the backlog.
+pub(crate) const ACCEPT_AHEAD: usize = 16;
+
+/// Where workers put the connections of one listener, and where `accept` takes them.
+#[derive(Debug)]
+pub(crate) struct Accepting {
+    local: SocketAddr,
+    backlog: usize,
+    options: SocketOptions,
+    pub(crate) queue: SegQueue<Arc<Conn>>,
+    /// A worker has more and waits for room.
+    pub(crate) starved: AtomicBool,
+    pub(crate) gate: Gate,
+    closed: AtomicBool,
+}
+
+impl Accepting {
+    /// The address that was asked for.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    pub(crate) fn options(&self) -> &SocketOptions {
+        &self.options
+    }
+
+    /// Each worker gets its share of the backlog, and at least one place.
+    pub(crate) fn backlog_of_a_worker(&self, workers: usize) -> usize {
+        self.backlog.div_ceil(workers).max(1)
+    }
+
+    /// Nobody accepts any more, or no worker has anything to accept: what waits is reset.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        while let Some(conn) = self.queue.pop() {
+            conn.order(order::ABORT | order::RELEASE);
+        }
+        self.gate.open();
+    }
+}
+
+/// A socket that accepts connections, like `std::net::TcpListener`. Made by [`Stack::listen`].
 ///
 /// Dropping its last clone closes it; connections that wait to be accepted are reset.
 #[derive(Debug)]
 pub struct TcpListener {
-    _todo: (),
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    accepting: Arc<Accepting>,
+    /// The listeners that stand behind it: one for each worker and family.
+    members: Vec<(Arc<Handle>, ListenerId)>,
+    nonblocking: AtomicBool,
+    stack: Stack,
 }
 
 impl TcpListener {
+    /// Listens on all workers, at each of `locals`, which differ in their family only.
+    pub(crate) fn bind(
+        stack: &Stack,
+        locals: &[SocketAddr],
+        backlog: usize,
+        options: SocketOptions,
+    ) -> io::Result<Self> {
+        let accepting = Arc::new(Accepting {
+            local: locals[0],
+            backlog,
+            options,
+            queue: SegQueue::new(),
+            starved: AtomicBool::new(false),
+            gate: Gate::new(),
+            closed: AtomicBool::new(false),
+        });
+        let mut inner = Inner {
+            accepting: Arc::clone(&accepting),
+            members: Vec::new(),
+            nonblocking: AtomicBool::new(false),
+            stack: stack.clone(),
+        };
+        for &local in locals {
+            for worker in stack.handles() {
+                let accepting = Arc::clone(&accepting);
+                match worker.ask(move |worker| worker.listen(local, accepting))? {
+                    Ok(id) => inner.members.push((Arc::clone(worker), id)),
+                    // What was opened before closes when `inner` is dropped.
+                    Err(error) => return Err(to_io(error)),
+                }
+            }
+        }
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
     /// Waits for a connection and returns it with the peer's address.
     ///
     /// # Errors
     /// `WouldBlock` when nonblocking and none waits; `NotConnected` when the stack was shut down.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        todo!()
+        if let Some(result) = self.try_accept() {
+            return result;
+        }
+        if self.inner.nonblocking.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        // Without a deadline the wait ends with a connection or an error.
+        self.inner.accepting.gate.wait(None, || self.try_accept()).unwrap_or_else(|| Err(stack_is_gone()))
     }
 
-    /// Accepts for ever: the iterator ends never, but yields errors.
+    /// A connection if one waits, an error if none will ever come.
+    pub(crate) fn try_accept(&self) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+        let accepting = &self.inner.accepting;
+        // Before the queue is looked at: what came before the end is in the queue when the end is seen.
+        let closed = accepting.closed.load(Ordering::Acquire);
+        let Some(conn) = accepting.queue.pop() else { return closed.then(|| Err(stack_is_gone())) };
+        // Either the worker, after it set `starved`, sees the room, or we see the flag.
+        fence(Ordering::SeqCst);
+        if accepting.starved.load(Ordering::Relaxed)
+            && accepting.queue.len() <= ACCEPT_AHEAD / 2
+            && accepting.starved.swap(false, Ordering::AcqRel)
+        {
+            for (worker, id) in &self.inner.members {
+                let id = *id;
+                let _ = worker.command(move |worker| worker.refill_accepting(id));
+            }
+        }
+        let stream = TcpStream::new(conn, self.inner.stack.clone());
+        let peer = stream.peer_addr();
+        Some(peer.map(|peer| (stream, peer)))
+    }
+
+    /// Where to wait for [`try_accept`](Self::try_accept).
+    #[cfg(feature = "tokio")]
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.inner.accepting.gate
+    }
+
+    /// Accepts for ever: the iterator never ends, but may yield errors.
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming { listener: self }
     }
@@ -30,7 +159,7 @@ impl TcpListener {
     /// # Errors
     /// None; the signature is that of `std::net`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        todo!()
+        Ok(self.inner.accepting.local)
     }
 
     /// Another handle of the same listener.
@@ -38,7 +167,7 @@ impl TcpListener {
     /// # Errors
     /// None; the signature is that of `std::net`.
     pub fn try_clone(&self) -> io::Result<Self> {
-        todo!()
+        Ok(Self { inner: Arc::clone(&self.inner) })
     }
 
     /// Makes [`accept`](Self::accept) return `WouldBlock` instead of waiting, for all clones.
@@ -46,7 +175,21 @@ impl TcpListener {
     /// # Errors
     /// None; the signature is that of `std::net`.
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        todo!()
+        self.inner.nonblocking.store(nonblocking, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for (worker, id) in std::mem::take(&mut self.members) {
+            let accepting = Arc::clone(&self.accepting);
+            // Reset what waits only when the worker adds nothing more.
+            let _ = worker.command(move |worker| {
+                worker.close_listener(id);
+                accepting.close();
+            });
+        }
     }
 }
 

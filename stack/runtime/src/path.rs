@@ -94,6 +94,9 @@ pub struct PathSpecError {
 }
 
 impl PathSpec {
+    /// A right specification, to be shown with complaints.
+    pub const EXAMPLE: &str = EXAMPLE;
+
     /// A TUN path with one address and nothing else.
     #[must_use]
     pub fn tun(name: impl Into<String>, addr: IpCidr) -> Self {

@@ -1,16 +1,63 @@
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use anabranch_core::{ConnInfo, Counters, IpCidr, SocketOptions, SubflowInfo, WorkerId};
+use anabranch_core::{ConnInfo, Counters, Error, IpCidr, SocketOptions, SubflowInfo, WorkerId};
 use anabranch_frame::PathId;
+use parking_lot::Mutex;
 
+use crate::buffers::WriteBuffers;
+use crate::conn::Conn;
+use crate::error::to_io;
+use crate::worker::{Handle, Opening};
 use crate::{Builder, TcpListener, TcpStream};
+
+/// How many connections may wait to be accepted if nobody says otherwise, as in std.
+const BACKLOG: usize = 128;
+/// Ports that the stack gives listeners that ask for port 0.
+const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 
 /// A running stack: its paths and its workers. A handle; clones are cheap and mean the same stack.
 #[derive(Clone, Debug)]
 pub struct Stack {
-    _todo: (),
+    shared: Arc<Shared>,
+}
+
+/// What a stack's handles and sockets share. When it is dropped, the workers drain.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) handles: Arc<[Arc<Handle>]>,
+    pub(crate) threads: Mutex<Vec<JoinHandle<usize>>>,
+    pub(crate) options: SocketOptions,
+    pub(crate) paths: Vec<Path>,
+    pub(crate) linger: Duration,
+    pub(crate) buffers: WriteBuffers,
+    /// Counts connections opened, to spread them over the workers.
+    pub(crate) next_worker: AtomicUsize,
+    /// Connections that were aborted by a shutdown.
+    pub(crate) aborted: AtomicUsize,
+}
+
+/// What is known of a path from its making.
+#[derive(Debug)]
+pub(crate) struct Path {
+    pub(crate) id: PathId,
+    pub(crate) name: String,
+    pub(crate) addrs: Vec<IpCidr>,
+    pub(crate) mtu: u16,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let linger = self.linger;
+        for worker in &*self.handles {
+            // An error says that it has ended already.
+            let _ = worker.command(move |worker| worker.drain(linger));
+        }
+    }
 }
 
 /// How [`Stack::connect_with`] opens a connection.
@@ -57,11 +104,27 @@ pub struct PathInfo {
 /// What passed a path's devices and what was lost there.
 pub type PathCounters = anabranch_drivers::Counters;
 
+/// What a worker has done since its start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct WorkerStats {
+    /// Turns of its loop.
+    pub turns: u64,
+    /// How often it found nothing to do and slept.
+    pub sleeps: u64,
+    /// How often another thread had to wake it with a system call.
+    pub wakeups: u64,
+    /// Packets from other workers that were dropped because its mailbox was full.
+    pub mail_dropped: u64,
+    /// Packets to send that were dropped because a device stayed full.
+    pub transmit_dropped: u64,
+}
+
 impl Stack {
     /// Says what a stack shall be.
     #[must_use]
     pub fn builder() -> Builder {
-        todo!()
+        Builder::new()
     }
 
     /// Listens with the stack's options and a backlog of 128, as `std::net::TcpListener::bind` does.
@@ -73,7 +136,7 @@ impl Stack {
     /// `AddrInUse`, `AddrNotAvailable`, `NotConnected` when the stack was shut down, and those of name
     /// resolution.
     pub fn listen(&self, addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
-        todo!()
+        self.listen_with(addr, BACKLOG, self.socket_options())
     }
 
     /// Listens. `backlog` connections may wait to be accepted; `options` are those of the accepted connections.
@@ -86,7 +149,7 @@ impl Stack {
         backlog: usize,
         options: SocketOptions,
     ) -> io::Result<TcpListener> {
-        todo!()
+        each_address(addr, |addr| self.listen_on(addr, backlog, &options))
     }
 
     /// Opens a connection with the stack's options, trying the addresses of a name one after the other.
@@ -95,7 +158,7 @@ impl Stack {
     /// `ConnectionRefused`, `TimedOut`, `NetworkUnreachable`, `AddrNotAvailable` when no port is free,
     /// `NotConnected` when the stack was shut down, and those of name resolution.
     pub fn connect(&self, addr: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        todo!()
+        each_address(addr, |addr| self.connect_with(addr, ConnectOptions::default()))
     }
 
     /// Like [`connect`](Self::connect), for one address, giving up after `timeout`.
@@ -103,7 +166,7 @@ impl Stack {
     /// # Errors
     /// Those of [`connect`](Self::connect), `TimedOut` after `timeout`, `InvalidInput` if it is zero.
     pub fn connect_timeout(&self, addr: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-        todo!()
+        self.connect_with(*addr, ConnectOptions { timeout: Some(timeout), ..ConnectOptions::default() })
     }
 
     /// Opens a connection to one address.
@@ -112,37 +175,57 @@ impl Stack {
     /// Those of [`connect_timeout`](Self::connect_timeout); `AddrInUse` and `AddrNotAvailable` for
     /// `connect.local`, `InvalidInput` for an unknown name in `connect.options`.
     pub fn connect_with(&self, addr: SocketAddr, connect: ConnectOptions) -> io::Result<TcpStream> {
-        todo!()
+        let deadline = match connect.timeout {
+            Some(Duration::ZERO) => {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "cannot set a timeout of zero"));
+            }
+            timeout => timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+        };
+        let stream = self.start_connect(addr, connect)?;
+        let conn = stream.conn();
+        match conn.tx_gate.wait(deadline, || conn.connect_result()) {
+            Some(result) => result.map(|()| stream),
+            None => Err(io::Error::new(io::ErrorKind::TimedOut, "connection timed out")),
+        }
     }
 
     /// What sockets are opened with unless they say otherwise.
     #[must_use]
     pub fn socket_options(&self) -> SocketOptions {
-        todo!()
+        self.shared.options.clone()
     }
 
     /// How many workers there are.
     #[must_use]
     pub fn workers(&self) -> usize {
-        todo!()
+        self.shared.handles.len()
     }
 
     /// Counts since the start, over all workers.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        todo!()
+        let mut sum = Counters::default();
+        for counters in self.handles().iter().filter_map(|worker| worker.ask(|worker| worker.counters()).ok()) {
+            sum.merge(&counters);
+        }
+        sum
     }
 
     /// The connections that sockets of this process hold, at one moment for each worker.
     #[must_use]
     pub fn connections(&self) -> Vec<Connection> {
-        todo!()
+        let of_worker = |handle: &Arc<Handle>| {
+            let known = handle.ask(|worker| worker.connections()).unwrap_or_default();
+            let worker = handle.id;
+            known.into_iter().map(move |(info, subflows)| Connection { worker, info, subflows })
+        };
+        self.handles().iter().flat_map(of_worker).collect()
     }
 
     /// The paths, in the order in which they were added.
     #[must_use]
     pub fn paths(&self) -> Vec<PathInfo> {
-        todo!()
+        self.shared.paths.iter().enumerate().map(|(at, path)| self.path_info(at, path)).collect()
     }
 
     /// Takes a path down for all connections, or lets it be used again, whatever its device does.
@@ -150,7 +233,8 @@ impl Stack {
     /// # Errors
     /// `NotFound` if there is no such path, `NotConnected` when the stack was shut down.
     pub fn set_path_up(&self, path: PathId, up: bool) -> io::Result<()> {
-        todo!()
+        let at = self.shared.paths.iter().position(|known| known.id == path).ok_or_else(|| to_io(Error::BadPath))?;
+        self.handles().iter().try_for_each(|worker| worker.ask(move |worker| worker.want_path_up(at, up)))
     }
 
     /// Shuts the stack down. Listeners close and nothing new is opened; connections go on until their
@@ -158,6 +242,141 @@ impl Stack {
     /// aborted (MP_FASTCLOSE, RST). Returns when the workers have ended: `true` if nothing
     /// had to be aborted. Sockets that still exist give errors from then on.
     pub fn shutdown(&self, timeout: Duration) -> bool {
-        todo!()
+        for worker in self.handles() {
+            // An error says that it has ended already.
+            let _ = worker.command(move |worker| worker.drain(timeout));
+        }
+        // Held until they have ended: a second caller waits, too.
+        let mut threads = self.shared.threads.lock();
+        for thread in threads.drain(..) {
+            // A worker that panicked took its connections with it.
+            let aborted = thread.join().unwrap_or(1);
+            self.shared.aborted.fetch_add(aborted, Ordering::Relaxed);
+        }
+        self.shared.aborted.load(Ordering::Relaxed) == 0
     }
+
+    /// What each worker has done since its start.
+    #[must_use]
+    pub fn worker_stats(&self) -> Vec<WorkerStats> {
+        self.handles().iter().map(|worker| worker.stats.read()).collect()
+    }
+
+    // --- for the crate ---------------------------------------------------------------------------
+
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
+    pub(crate) fn add_thread(&self, thread: JoinHandle<usize>) {
+        self.shared.threads.lock().push(thread);
+    }
+
+    pub(crate) fn handles(&self) -> &[Arc<Handle>] {
+        &self.shared.handles
+    }
+
+    pub(crate) fn buffers(&self) -> &WriteBuffers {
+        &self.shared.buffers
+    }
+
+    /// Begins to open a connection. The stream is not to be given to anybody before its connection says that
+    /// it is there; dropping it gives the attempt up.
+    pub(crate) fn start_connect(&self, remote: SocketAddr, connect: ConnectOptions) -> io::Result<TcpStream> {
+        let next = self.shared.next_worker.fetch_add(1, Ordering::Relaxed);
+        let worker = &self.handles()[next % self.handles().len()];
+        let options = connect.options.unwrap_or_else(|| self.socket_options());
+        let conn = Conn::new(Arc::clone(worker), &options);
+        let opening = Opening::new(Arc::clone(&conn));
+        worker.command(move |worker| opening.open(worker, connect.local, remote, options))?;
+        Ok(TcpStream::new(conn, self.clone()))
+    }
+
+    fn listen_on(&self, addr: SocketAddr, backlog: usize, options: &SocketOptions) -> io::Result<TcpListener> {
+        if addr.port() != 0 {
+            return TcpListener::bind(self, &families(addr), backlog, options.clone());
+        }
+        let count = u32::from(EPHEMERAL.end() - EPHEMERAL.start()) + 1;
+        let first = getrandom::u32().map_err(io::Error::other)? % count;
+        for step in 0..count {
+            let port = EPHEMERAL.start() + ((first + step) % count) as u16;
+            let addr = SocketAddr::new(addr.ip(), port);
+            match TcpListener::bind(self, &families(addr), backlog, options.clone()) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                result => return result,
+            }
+        }
+        Err(to_io(Error::AddrInUse(addr)))
+    }
+
+    fn path_info(&self, at: usize, path: &Path) -> PathInfo {
+        let mut info = PathInfo {
+            id: path.id,
+            name: path.name.clone(),
+            addrs: path.addrs.clone(),
+            mtu: path.mtu,
+            up: true,
+            counters: PathCounters::default(),
+        };
+        for worker in self.handles() {
+            let status = worker.ask(move |worker| worker.path_status(at)).ok().flatten();
+            let Some((up, mtu, counters)) = status else {
+                info.up = false;
+                continue;
+            };
+            info.up &= up;
+            info.mtu = mtu.unwrap_or(info.mtu);
+            add_counters(&mut info.counters, &counters);
+        }
+        info
+    }
+}
+
+/// The addresses to listen on for `addr`: the unspecified one of IPv6 stands for both families.
+fn families(addr: SocketAddr) -> Vec<SocketAddr> {
+    match addr.ip() {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => vec![addr, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), addr.port())],
+        _ => vec![addr],
+    }
+}
+
+/// Tries the addresses of a name one after the other, like std.
+fn each_address<T>(addr: impl ToSocketAddrs, mut attempt: impl FnMut(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    let mut last = None;
+    for addr in addr.to_socket_addrs()? {
+        match attempt(addr) {
+            Ok(done) => return Ok(done),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the name has no address")))
+}
+
+fn add_counters(sum: &mut PathCounters, more: &PathCounters) {
+    let PathCounters {
+        rx_packets,
+        rx_segments,
+        rx_bytes,
+        rx_malformed,
+        rx_dropped,
+        tx_packets,
+        tx_segments,
+        tx_bytes,
+        tx_full,
+        tx_down,
+        tx_rejected,
+        tx_dropped,
+    } = more;
+    sum.rx_packets += rx_packets;
+    sum.rx_segments += rx_segments;
+    sum.rx_bytes += rx_bytes;
+    sum.rx_malformed += rx_malformed;
+    sum.rx_dropped += rx_dropped;
+    sum.tx_packets += tx_packets;
+    sum.tx_segments += tx_segments;
+    sum.tx_bytes += tx_bytes;
+    sum.tx_full += tx_full;
+    sum.tx_down += tx_down;
+    sum.tx_rejected += tx_rejected;
+    sum.tx_dropped += tx_dropped;
 }

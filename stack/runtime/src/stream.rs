@@ -1,9 +1,17 @@
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anabranch_core::config::Keepalive;
-use anabranch_core::{ConnInfo, SubflowInfo};
+use anabranch_core::{ConnId, ConnInfo, Error, SubflowInfo};
+use smallvec::SmallVec;
+
+use crate::Stack;
+use crate::conn::{Conn, order};
+use crate::error::to_io;
+use crate::worker::Worker;
 
 /// A connection, like `std::net::TcpStream`: made by [`Stack::connect`](crate::Stack::connect) or
 /// [`TcpListener::accept`](crate::TcpListener::accept).
@@ -16,7 +24,56 @@ use anabranch_core::{ConnInfo, SubflowInfo};
 /// and writes fail with `BrokenPipe`, as with kernel sockets.
 #[derive(Debug)]
 pub struct TcpStream {
-    _todo: (),
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    conn: Arc<Conn>,
+    stack: Stack,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        match self.conn.connect_result() {
+            Some(_) => self.conn.order(order::RELEASE),
+            // Nobody waits for the handshake any more.
+            None => self.conn.order(order::ABORT | order::RELEASE),
+        }
+    }
+}
+
+impl TcpStream {
+    pub(crate) fn new(conn: Arc<Conn>, stack: Stack) -> Self {
+        Self { inner: Arc::new(Inner { conn, stack }) }
+    }
+
+    pub(crate) fn conn(&self) -> &Arc<Conn> {
+        &self.inner.conn
+    }
+
+    /// Another handle of the same connection.
+    pub(crate) fn share(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+
+    /// Takes bytes without waiting.
+    pub(crate) fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+        self.conn().try_write(buf, self.inner.stack.buffers())
+    }
+
+    /// Runs `question` on the connection's worker.
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Worker, ConnId) -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let conn = Arc::clone(self.conn());
+        let answer = self.conn().worker().ask(move |worker| {
+            let id = worker.id_of(&conn)?;
+            Some(question(worker, id))
+        })?;
+        answer.ok_or_else(|| to_io(Error::NotConnected))
+    }
 }
 
 impl TcpStream {
@@ -25,7 +82,7 @@ impl TcpStream {
     /// # Errors
     /// None; the signature is that of `std::net`.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        todo!()
+        self.conn().addrs().map(|(_, remote)| remote).ok_or_else(|| to_io(Error::NotConnected))
     }
 
     /// Our address, that of the first subflow.
@@ -33,7 +90,7 @@ impl TcpStream {
     /// # Errors
     /// None; the signature is that of `std::net`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        todo!()
+        self.conn().addrs().map(|(local, _)| local).ok_or_else(|| to_io(Error::NotConnected))
     }
 
     /// Shuts down reading, writing or both. What was written before is still sent.
@@ -41,7 +98,17 @@ impl TcpStream {
     /// # Errors
     /// `NotConnected` when the connection is over.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        todo!()
+        let conn = self.conn();
+        if conn.is_closed() {
+            return Err(to_io(Error::NotConnected));
+        }
+        if how != Shutdown::Write {
+            conn.order(order::SHUT_READ);
+        }
+        if how != Shutdown::Read {
+            conn.order_shut_write();
+        }
+        Ok(())
     }
 
     /// Another handle of the same connection.
@@ -49,13 +116,13 @@ impl TcpStream {
     /// # Errors
     /// None; the signature is that of `std::net`.
     pub fn try_clone(&self) -> io::Result<Self> {
-        todo!()
+        Ok(self.share())
     }
 
     /// Ends the connection at once, for all clones: MP_FASTCLOSE, or RST on plain TCP. What was not
     /// sent yet is lost; the peer reads `ConnectionReset`, and so do we (`ConnectionAborted`).
     pub fn abort(&self) {
-        todo!()
+        self.conn().order(order::ABORT);
     }
 
     /// Lets reads give up with `WouldBlock` after this long; `None` waits for ever.
@@ -63,7 +130,7 @@ impl TcpStream {
     /// # Errors
     /// `InvalidInput` for zero.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        todo!()
+        self.conn().settings.read_timeout().store(timeout)
     }
 
     /// Lets writes give up with `WouldBlock` after this long; `None` waits for ever.
@@ -71,7 +138,7 @@ impl TcpStream {
     /// # Errors
     /// `InvalidInput` for zero.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        todo!()
+        self.conn().settings.write_timeout().store(timeout)
     }
 
     /// See [`set_read_timeout`](Self::set_read_timeout).
@@ -79,7 +146,7 @@ impl TcpStream {
     /// # Errors
     /// None; the signature is that of `std::net`.
     pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        todo!()
+        Ok(self.conn().settings.read_timeout().load())
     }
 
     /// See [`set_write_timeout`](Self::set_write_timeout).
@@ -87,7 +154,7 @@ impl TcpStream {
     /// # Errors
     /// None; the signature is that of `std::net`.
     pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        todo!()
+        Ok(self.conn().settings.write_timeout().load())
     }
 
     /// Makes reads and writes return `WouldBlock` instead of waiting.
@@ -95,7 +162,8 @@ impl TcpStream {
     /// # Errors
     /// None; the signature is that of `std::net`.
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        todo!()
+        self.conn().settings.nonblocking.store(nonblocking, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Switches Nagle's algorithm off or on.
@@ -103,7 +171,9 @@ impl TcpStream {
     /// # Errors
     /// `NotConnected` when the connection is over.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        todo!()
+        self.ask(move |worker, id| worker.shard.set_nodelay(worker.now(), id, nodelay))?.map_err(to_io)?;
+        self.conn().settings.nodelay.store(nodelay, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Whether Nagle's algorithm is off.
@@ -111,7 +181,7 @@ impl TcpStream {
     /// # Errors
     /// None; the signature is that of `std::net`.
     pub fn nodelay(&self) -> io::Result<bool> {
-        todo!()
+        Ok(self.conn().settings.nodelay.load(Ordering::Relaxed))
     }
 
     /// Sets or clears keepalive probes.
@@ -119,7 +189,7 @@ impl TcpStream {
     /// # Errors
     /// `NotConnected` when the connection is over.
     pub fn set_keepalive(&self, keepalive: Option<Keepalive>) -> io::Result<()> {
-        todo!()
+        self.ask(move |worker, id| worker.shard.set_keepalive(worker.now(), id, keepalive))?.map_err(to_io)
     }
 
     /// Like `read`, but leaves the bytes to be read again.
@@ -127,7 +197,8 @@ impl TcpStream {
     /// # Errors
     /// Those of `read`.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        todo!()
+        let conn = self.conn();
+        conn.block_on(&conn.rx_gate, &conn.settings.read_timeout(), || conn.try_peek(buf))
     }
 
     /// The connection's error, if there is one that nobody was told of yet.
@@ -135,7 +206,7 @@ impl TcpStream {
     /// # Errors
     /// None; the signature is that of `std::net`.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        todo!()
+        Ok(self.conn().take_error())
     }
 
     /// What can be known of the connection.
@@ -143,7 +214,7 @@ impl TcpStream {
     /// # Errors
     /// `NotConnected` when the stack was shut down.
     pub fn info(&self) -> io::Result<ConnInfo> {
-        todo!()
+        self.ask(|worker, id| worker.shard.info(id))?.ok_or_else(|| to_io(Error::NotConnected))
     }
 
     /// What can be known of its subflows.
@@ -151,7 +222,8 @@ impl TcpStream {
     /// # Errors
     /// `NotConnected` when the stack was shut down.
     pub fn subflows(&self) -> io::Result<Vec<SubflowInfo>> {
-        todo!()
+        let subflows = self.ask(|worker, id| worker.shard.subflows(id))?;
+        subflows.map(SmallVec::into_vec).ok_or_else(|| to_io(Error::NotConnected))
     }
 
     /// Changes the packet scheduler of the live connection.
@@ -159,7 +231,8 @@ impl TcpStream {
     /// # Errors
     /// `InvalidInput` for an unknown name, `NotConnected` when the connection is over.
     pub fn set_scheduler(&self, name: &str) -> io::Result<()> {
-        todo!()
+        let name = name.to_owned();
+        self.ask(move |worker, id| worker.shard.set_scheduler(id, &name))?.map_err(to_io)
     }
 
     /// Asks the peer (MP_PRIO) to use, or not to use, a subflow as a backup.
@@ -167,27 +240,42 @@ impl TcpStream {
     /// # Errors
     /// `NotConnected` if there is no such subflow.
     pub fn set_backup(&self, subflow: u8, backup: bool) -> io::Result<()> {
-        todo!()
+        self.ask(move |worker, id| worker.shard.set_backup(worker.now(), id, subflow, backup))?.map_err(to_io)
     }
 }
 
 impl Read for &TcpStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        todo!()
+        let conn = self.conn();
+        conn.block_on(&conn.rx_gate, &conn.settings.read_timeout(), || conn.try_read(&mut [&mut *buf]))
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        todo!()
+        let conn = self.conn();
+        let mut bufs: SmallVec<[&mut [u8]; 8]> = bufs.iter_mut().map(|buf| &mut **buf).collect();
+        conn.block_on(&conn.rx_gate, &conn.settings.read_timeout(), || conn.try_read(&mut bufs))
     }
 }
 
 impl Write for &TcpStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        todo!()
+        let conn = self.conn();
+        conn.block_on(&conn.tx_gate, &conn.settings.write_timeout(), || self.try_write(buf))
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        todo!()
+        let mut taken = 0;
+        for buf in bufs {
+            // The first one may wait, the others take what room is left.
+            let result = if taken == 0 { self.write(buf) } else { self.try_write(buf) };
+            match result {
+                Ok(n) if n == buf.len() => taken += n,
+                Ok(n) => return Ok(taken + n),
+                Err(error) if taken == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,7 +1,9 @@
 //! Congestion control: one algorithm a file, made by name.
 
 mod cubic;
+mod hystart;
 mod reno;
+mod window;
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -145,3 +147,6 @@ pub fn by_name(name: &str, mss: u64) -> Result<Box<dyn CongestionControl>, Error
         _ => Err(Error::UnknownName { kind: "congestion control", known: NAMES }),
     }
 }
+
+#[cfg(test)]
+mod tests;

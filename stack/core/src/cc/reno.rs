@@ -1,35 +1,90 @@
-use super::{AckSample, CongestionControl, Group, INITIAL_WINDOW};
-use anabranch_frame::Instant;
+//! NewReno (RFC 5681, RFC 6582) with byte counting (RFC 3465).
+
 use core::time::Duration;
 
-/// Reno.
+use anabranch_frame::Instant;
+
+use super::window::Window;
+use super::{AckSample, CongestionControl, Group};
+
+/// NewReno: one segment more each round trip, half after a loss.
+///
+/// The reduction starts from the window, not from the bytes in flight, as in the kernel: the window
+/// does not grow while the application leaves it unused (RFC 7661), so the two differ little.
 #[derive(Debug)]
 pub struct Reno {
-    mss: u64,
+    window: Window,
+    /// Bytes delivered since the last step of congestion avoidance.
+    credit: u64,
+    undo: Option<Window>,
 }
+
 impl Reno {
-    /// New.
+    /// An initial window of segments of `mss` bytes.
     #[must_use]
     pub fn new(mss: u64) -> Self {
-        Self { mss }
+        Self { window: Window::new(mss), credit: 0, undo: None }
     }
 }
+
 impl CongestionControl for Reno {
     fn name(&self) -> &'static str {
         "reno"
     }
+
     fn set_mss(&mut self, mss: u64) {
-        self.mss = mss;
+        self.window.set_mss(mss);
     }
-    fn on_ack(&mut self, _: &AckSample, _: Group<'_>) {}
-    fn on_congestion(&mut self, _: Instant, _: u64, _: Group<'_>) {}
-    fn on_rto(&mut self, _: Instant, _: u64, _: bool) {}
-    fn on_spurious(&mut self, _: Instant) {}
-    fn on_idle(&mut self, _: Instant, _: Duration, _: Duration) {}
+
+    fn on_ack(&mut self, sample: &AckSample, _: Group<'_>) {
+        if sample.in_recovery || !sample.cwnd_limited {
+            return;
+        }
+        self.credit += self.window.slow_start(sample.delivered);
+        // RFC 3465 §2.1: a segment for each window of bytes.
+        while self.credit >= self.window.cwnd {
+            self.credit -= self.window.cwnd;
+            self.window.grow(self.window.mss);
+        }
+    }
+
+    fn on_congestion(&mut self, _: Instant, _: u64, _: Group<'_>) {
+        self.undo = Some(self.window);
+        self.window.reduce_to(self.window.cwnd / 2);
+        self.credit = 0;
+    }
+
+    fn on_rto(&mut self, _: Instant, _: u64, first: bool) {
+        if first {
+            self.undo = Some(self.window);
+            self.window.reduce_to(self.window.cwnd / 2);
+        }
+        self.window.collapse();
+        self.credit = 0;
+    }
+
+    fn on_spurious(&mut self, _: Instant) {
+        if let Some(before) = self.undo.take() {
+            self.window.cwnd = self.window.cwnd.max(before.cwnd);
+            self.window.ssthresh = self.window.ssthresh.max(before.ssthresh);
+        }
+    }
+
+    fn on_idle(&mut self, _: Instant, rto: Duration, idle: Duration) {
+        self.window.restart(rto, idle);
+        self.credit = 0;
+    }
+
+    fn penalise(&mut self, _: Instant) {
+        self.window.penalise();
+        self.credit = 0;
+    }
+
     fn cwnd(&self) -> u64 {
-        INITIAL_WINDOW * self.mss
+        self.window.cwnd
     }
+
     fn ssthresh(&self) -> u64 {
-        u64::MAX
+        self.window.ssthresh
     }
 }

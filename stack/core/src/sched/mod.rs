@@ -3,6 +3,7 @@
 mod backup;
 mod linux;
 mod minrtt;
+mod pick;
 mod redundant;
 mod roundrobin;
 
@@ -222,3 +223,6 @@ pub fn by_name(name: &str) -> Result<Box<dyn Scheduler>, Error> {
         _ => Err(Error::UnknownName { kind: "scheduler", known: NAMES }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,38 @@
 //! One worker's part of the stack: connections, listeners, tables, timers.
 
+mod context;
+mod input;
+mod listen;
+mod paths;
+mod table;
+mod timewait;
+mod wheel;
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
 use core::net::{IpAddr, SocketAddr};
 
 use anabranch_frame::{Instant, PathId, Payload, RxPacket, Transmit};
+use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::config::{PathConfig, ShardConfig, SocketOptions};
+use crate::config::{Keepalive, PathConfig, ShardConfig, SocketOptions};
 use crate::info::{ConnInfo, SubflowInfo};
+use crate::mptcp::{Conn, Cx, Key, Mode, Mp};
+use crate::rng::Rng;
 use crate::wire::Tuple;
-use crate::{Counters, Error};
+use crate::{Counters, Error, FallbackReason, cc, pm, sched};
+
+use listen::{Listener, Listeners, SynQueue};
+use wheel::Wheel;
+
+pub(crate) use paths::Paths;
+pub(crate) use table::{Slot, Table, Tokens};
+pub(crate) use timewait::{TimeWait, TimeWaits};
+
+/// Entries of TIME-WAIT that a worker keeps at most (Linux: `tcp_max_tw_buckets`).
+const TIME_WAITS_MAX: usize = 65_536;
 
 /// Which worker; 0 to `workers - 1`.
 pub type WorkerId = u16;
@@ -18,6 +42,12 @@ pub type WorkerId = u16;
 pub struct ConnId {
     index: u32,
     generation: u32,
+}
+
+impl ConnId {
+    pub(crate) fn index(self) -> u32 {
+        self.index
+    }
 }
 
 /// A listener of this worker. Never reused.
@@ -85,56 +115,181 @@ pub enum Shutdown {
     Both,
 }
 
+/// A connection's place in the shard.
+#[derive(Debug)]
+struct Place {
+    conn: Conn,
+    /// It stands in the queue of connections that may have something to send.
+    queued: bool,
+}
+
 /// One worker's part of a stack.
 #[derive(Debug)]
-pub struct Shard {}
+pub struct Shard {
+    config: ShardConfig,
+    counters: Counters,
+    rng: Rng,
+    paths: Paths,
+    table: Table,
+    tokens: Tokens,
+    conns: Slab<Place>,
+    generation: u32,
+    listeners: Listeners,
+    syns: SynQueue,
+    time_waits: TimeWaits,
+    conn_wheel: Wheel,
+    syn_wheel: Wheel,
+    /// Connections that may have something to send, each once.
+    ready: VecDeque<u32>,
+    /// Packets of no connection: SYN/ACKs, resets, answers out of TIME-WAIT.
+    loose: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+    mail: VecDeque<(WorkerId, Mail)>,
+    fired: Vec<u32>,
+}
+
+/// The context of a connection, from fields that are disjoint from `conns`.
+macro_rules! cx {
+    ($shard:ident, $now:expr) => {
+        Cx {
+            now: $now,
+            counters: &mut $shard.counters,
+            rng: &mut $shard.rng,
+            paths: &$shard.paths,
+            table: &mut $shard.table,
+            time_waits: &mut $shard.time_waits,
+            tokens: &mut $shard.tokens,
+            events: &mut $shard.events,
+            mail: &mut $shard.mail,
+            config: &$shard.config,
+        }
+    };
+}
+use cx;
 
 impl Shard {
     /// An empty stack.
     #[must_use]
     pub fn new(config: ShardConfig) -> Self {
-        todo!()
+        Self {
+            counters: Counters::default(),
+            rng: Rng::new(config.seed),
+            paths: Paths::default(),
+            table: Table::new(config.hash_key),
+            tokens: Tokens::new(),
+            conns: Slab::new(),
+            generation: 0,
+            listeners: Listeners::default(),
+            syns: SynQueue::new(config.max_syn_queue),
+            time_waits: TimeWaits::new(TIME_WAITS_MAX),
+            conn_wheel: Wheel::new(),
+            syn_wheel: Wheel::new(),
+            ready: VecDeque::new(),
+            loose: VecDeque::new(),
+            events: VecDeque::new(),
+            mail: VecDeque::new(),
+            fired: Vec::new(),
+            config,
+        }
     }
 
     // --- input -----------------------------------------------------------------------------------
 
     /// A packet came in. A packet that another worker owns comes back out of [`poll_mail`](Self::poll_mail).
     pub fn handle_packet(&mut self, now: Instant, packet: RxPacket) {
-        todo!()
+        self.counters.ip_in_receives += 1;
+        self.steer(now, packet);
     }
 
     /// Time has come to the instant that [`poll_timeout`](Self::poll_timeout) named, or later.
     pub fn handle_timeout(&mut self, now: Instant) {
-        todo!()
+        let mut fired = core::mem::take(&mut self.fired);
+        self.conn_wheel.expire(now, &mut fired);
+        for index in fired.drain(..) {
+            if let Some(place) = self.conns.get_mut(index as usize) {
+                place.conn.on_timeout(&mut cx!(self, now));
+                self.touch(index);
+            }
+        }
+        self.syn_wheel.expire(now, &mut fired);
+        for key in fired.drain(..) {
+            self.on_syn_timer(now, key);
+        }
+        self.fired = fired;
+        while let Some((index, entry)) = self.time_waits.expire(now) {
+            cx!(self, now).release_tuple(&entry.tuple, Slot::TimeWait(index));
+        }
     }
 
     /// Another worker has something for us.
     pub fn handle_mail(&mut self, now: Instant, mail: Mail) {
-        todo!()
+        match mail {
+            Mail::Packet(packet) => self.receive(now, packet, true),
+            Mail::Forward { tuple, worker } => {
+                if self.table.find(&tuple).is_none() {
+                    self.table.insert(tuple, Slot::Forward(worker));
+                }
+            }
+            Mail::Forget(tuple) => {
+                if let Some(slot @ Slot::Forward(_)) = self.table.find(&tuple) {
+                    self.table.remove(&tuple, slot);
+                }
+            }
+        }
     }
 
     // --- output ----------------------------------------------------------------------------------
 
     /// Something for another worker.
     pub fn poll_mail(&mut self) -> Option<(WorkerId, Mail)> {
-        todo!()
+        self.mail.pop_front()
     }
 
     /// The next packet to send. It counts as sent: a device that cannot take it hands it back to
     /// whoever polls, who keeps it and stops polling until the device has room.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
-        todo!()
+        let transmit = self.loose.pop_front().or_else(|| self.poll_ready(now))?;
+        self.counters.tcp_out_segs += transmit.segment_count() as u64;
+        Some(transmit)
+    }
+
+    fn poll_ready(&mut self, now: Instant) -> Option<Transmit> {
+        while let Some(index) = self.ready.pop_front() {
+            let Some(place) = self.conns.get_mut(index as usize) else { continue };
+            if let Some(transmit) = place.conn.poll_transmit(&mut cx!(self, now)) {
+                // One transmission a turn: connections share the device fairly.
+                self.ready.push_back(index);
+                return Some(transmit);
+            }
+            place.queued = false;
+            self.rest(index);
+        }
+        None
+    }
+
+    /// A connection has nothing to send: its timer is set, or it goes for good.
+    fn rest(&mut self, index: u32) {
+        let Some(place) = self.conns.get(index as usize) else { return };
+        if place.conn.is_finished() {
+            self.conns.remove(index as usize);
+            self.conn_wheel.cancel(index);
+            return;
+        }
+        match place.conn.deadline() {
+            Some(deadline) => self.conn_wheel.arm(index, deadline),
+            None => self.conn_wheel.cancel(index),
+        }
     }
 
     /// What happened since the last call.
     pub fn poll_event(&mut self) -> Option<Event> {
-        todo!()
+        self.events.pop_front()
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        [self.conn_wheel.next(), self.syn_wheel.next(), self.time_waits.next()].into_iter().flatten().min()
     }
 
     // --- paths -----------------------------------------------------------------------------------
@@ -144,22 +299,37 @@ impl Shard {
     /// # Errors
     /// [`Error::BadPath`] if the identifier is taken.
     pub fn add_path(&mut self, now: Instant, path: PathConfig) -> Result<(), Error> {
-        todo!()
+        let id = path.id;
+        self.paths.add(path)?;
+        self.tell_path(now, id, true);
+        Ok(())
     }
 
-    /// The path's device came up or went down. Subflows on a path that is down are closed, their data
-    /// goes elsewhere.
+    /// The path's device came up or went down. Subflows on a path that is down are closed if there is
+    /// another one to go on with; their data goes there.
     ///
     /// # Errors
     /// [`Error::BadPath`] if there is no such path.
     pub fn set_path_up(&mut self, now: Instant, path: PathId, up: bool) -> Result<(), Error> {
-        todo!()
+        if self.paths.set_up(path, up)? {
+            self.tell_path(now, path, up);
+        }
+        Ok(())
+    }
+
+    fn tell_path(&mut self, now: Instant, path: PathId, up: bool) {
+        let endpoints = self.paths.endpoints_of(path);
+        let all: Vec<u32> = self.conns.iter().map(|(index, _)| index as u32).collect();
+        for index in all {
+            self.conns[index as usize].conn.on_path(&mut cx!(self, now), path, &endpoints, up);
+            self.touch(index);
+        }
     }
 
     /// Whether `addr` is one of our addresses.
     #[must_use]
     pub fn owns(&self, addr: IpAddr) -> bool {
-        todo!()
+        self.paths.owns(addr)
     }
 
     // --- connections -----------------------------------------------------------------------------
@@ -170,17 +340,35 @@ impl Shard {
     /// # Errors
     /// [`Error::AddrInUse`], [`Error::AddrNotAvailable`], [`Error::UnknownName`].
     pub fn listen(&mut self, local: SocketAddr, backlog: usize, options: SocketOptions) -> Result<ListenerId, Error> {
-        todo!()
+        check_names(&options)?;
+        if local.port() == 0 || !(local.ip().is_unspecified() || self.paths.owns(local.ip())) {
+            return Err(Error::AddrNotAvailable(local.ip()));
+        }
+        self.listeners.insert(Listener { local, backlog: backlog.max(1), options, accepted: VecDeque::new() })
     }
 
     /// The next established connection of a listener, with the peer's address.
     pub fn accept(&mut self, listener: ListenerId) -> Option<(ConnId, SocketAddr)> {
-        todo!()
+        let listener = self.listeners.get_mut(listener)?;
+        while let Some(id) = listener.accepted.pop_front() {
+            // One that was reset meanwhile is still handed out if there is anything to read of it.
+            if let Some(place) = self.conns.get(id.index as usize).filter(|place| place.conn.id == id) {
+                return Some((id, place.conn.remote()));
+            }
+        }
+        None
     }
 
     /// Stops listening. Connections that wait to be accepted are reset.
     pub fn close_listener(&mut self, now: Instant, listener: ListenerId) {
-        todo!()
+        let Some(entry) = self.listeners.remove(listener) else { return };
+        for key in self.syns.of_listener(listener) {
+            self.remove_syn(now, key);
+        }
+        for id in entry.accepted {
+            self.abort(now, id);
+            self.release(now, id);
+        }
     }
 
     /// Opens a connection. `local` may name an address, a port or both (unspecified address, port 0:
@@ -196,13 +384,110 @@ impl Shard {
         remote: SocketAddr,
         options: SocketOptions,
     ) -> Result<ConnId, Error> {
-        todo!()
+        check_names(&options)?;
+        if self.conns.len() >= self.config.max_connections {
+            return Err(Error::TooManyConnections);
+        }
+        let tuple = self.choose_tuple(now, local, remote)?;
+        let path = self.paths.owner(tuple.local.ip()).ok_or(Error::AddrNotAvailable(tuple.local.ip()))?;
+        let link = self.paths.link(path).ok_or(Error::BadPath)?;
+        let mode = if options.mptcp {
+            Mode::Mptcp(Mp::new(self.new_key(), None))
+        } else {
+            Mode::Plain(FallbackReason::Disabled)
+        };
+        let id = self.add_conn(now, (tuple.local, tuple.remote), mode, &options, false)?;
+        let mut cx = cx!(self, now);
+        cx.claim_tuple(&tuple);
+        self.conns[id.index as usize].conn.open_first(&mut cx, tuple, link, u64::from(options.recv_buffer_max));
+        self.touch(id.index);
+        Ok(id)
+    }
+
+    fn choose_tuple(&mut self, now: Instant, local: Option<SocketAddr>, remote: SocketAddr) -> Result<Tuple, Error> {
+        let (addr, port) = local.map_or((None, 0), |local| {
+            let addr = Some(local.ip()).filter(|ip| !ip.is_unspecified());
+            (addr, local.port())
+        });
+        let addr = match addr {
+            Some(addr) if !self.paths.owns(addr) || addr.is_ipv4() != remote.is_ipv4() => {
+                return Err(Error::AddrNotAvailable(addr));
+            }
+            Some(addr) => addr,
+            None => self.paths.route(remote.ip()).ok_or(Error::Unreachable(remote.ip()))?.1,
+        };
+        if port == 0 {
+            return cx!(self, now).free_tuple(addr, remote).ok_or(Error::NoFreePort(remote));
+        }
+        let tuple = Tuple { local: SocketAddr::new(addr, port), remote };
+        if self.table.find(&tuple).is_some() {
+            return Err(Error::AddrInUse(tuple.local));
+        }
+        Ok(tuple)
+    }
+
+    /// A key whose token is free and names this worker.
+    fn new_key(&mut self) -> Key {
+        loop {
+            let key = Key::new(self.rng.u64());
+            let ours = key.token % u32::from(self.config.workers.max(1)) == u32::from(self.config.worker);
+            if ours && self.tokens.find(key.token).is_none() {
+                return key;
+            }
+            self.counters.mp_fallback_token_init += u64::from(ours);
+        }
+    }
+
+    /// Adds a connection without subflows. Its token is registered.
+    fn add_conn(
+        &mut self,
+        now: Instant,
+        tuple: (SocketAddr, SocketAddr),
+        mode: Mode,
+        options: &SocketOptions,
+        server_side: bool,
+    ) -> Result<ConnId, Error> {
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.conns.vacant_entry();
+        let id = ConnId { index: entry.key() as u32, generation: self.generation };
+        if let Mode::Mptcp(mp) = &mode {
+            self.tokens.insert(mp.local.token, id.index);
+        }
+        let conn = Conn::new(now, id, tuple, mode, options, server_side)?;
+        entry.insert(Place { conn, queued: false });
+        Ok(id)
+    }
+
+    /// A connection may have something to send, or a timer to set.
+    fn touch(&mut self, index: u32) {
+        if let Some(place) = self.conns.get_mut(index as usize)
+            && !place.queued
+        {
+            place.queued = true;
+            self.ready.push_back(index);
+        }
+    }
+
+    fn conn(&self, id: ConnId) -> Option<&Conn> {
+        self.conns.get(id.index as usize).map(|place| &place.conn).filter(|conn| conn.id == id)
+    }
+
+    fn conn_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.conns.get_mut(id.index as usize).map(|place| &mut place.conn).filter(|conn| conn.id == id)
+    }
+
+    /// Runs a command of a connection that needs the shard, then looks after the connection.
+    fn with<T>(&mut self, now: Instant, id: ConnId, command: impl FnOnce(&mut Conn, &mut Cx<'_>) -> T) -> Option<T> {
+        let place = self.conns.get_mut(id.index as usize).filter(|place| place.conn.id == id)?;
+        let result = command(&mut place.conn, &mut cx!(self, now));
+        self.touch(id.index);
+        Some(result)
     }
 
     /// Bytes that [`write`](Self::write) would take now.
     #[must_use]
     pub fn write_room(&self, conn: ConnId) -> usize {
-        todo!()
+        self.conn(conn).map_or(0, |conn| conn.write_room() as usize)
     }
 
     /// Takes the whole payload to be sent, whatever [`write_room`](Self::write_room) says: the caller
@@ -211,18 +496,18 @@ impl Shard {
     /// # Errors
     /// [`Error::NotConnected`], [`Error::InProgress`], [`Error::ShutDown`], or what the connection broke of.
     pub fn write(&mut self, now: Instant, conn: ConnId, payload: Payload) -> Result<(), Error> {
-        todo!()
+        self.with(now, conn, |conn, _| conn.write(payload)).ok_or(Error::NotConnected)?
     }
 
     /// Takes up to `max` bytes of what can be read, in one contiguous piece. The receive window opens
     /// again only when they are [`consumed`](Self::consumed).
     pub fn read(&mut self, conn: ConnId, max: usize) -> Read {
-        todo!()
+        self.conn_mut(conn).map_or(Read::Failed(Error::NotConnected), |conn| conn.read(max))
     }
 
     /// The application is done with `bytes` bytes that it [`read`](Self::read).
     pub fn consumed(&mut self, now: Instant, conn: ConnId, bytes: usize) {
-        todo!()
+        self.with(now, conn, |conn, _| conn.consumed(now, bytes as u64));
     }
 
     /// Shuts down one or both directions.
@@ -230,19 +515,19 @@ impl Shard {
     /// # Errors
     /// [`Error::NotConnected`].
     pub fn shutdown(&mut self, now: Instant, conn: ConnId, how: Shutdown) -> Result<(), Error> {
-        todo!()
+        self.with(now, conn, |conn, cx| conn.shutdown(cx, how)).ok_or(Error::NotConnected)?
     }
 
     /// Ends the connection at once: MP_FASTCLOSE, or RST on plain TCP.
     pub fn abort(&mut self, now: Instant, conn: ConnId) {
-        todo!()
+        self.with(now, conn, |conn, cx| conn.abort(cx));
     }
 
     /// The application lets go of the handle: both directions are shut down in good order, unread or
     /// still arriving data resets the connection (RFC 9293 §3.6.1, RFC 2525 §2.17), and the state
     /// goes when the protocol is done with it.
     pub fn release(&mut self, now: Instant, conn: ConnId) {
-        todo!()
+        self.with(now, conn, |conn, cx| conn.release(cx));
     }
 
     /// Switches Nagle's algorithm off or on.
@@ -250,20 +535,15 @@ impl Shard {
     /// # Errors
     /// [`Error::NotConnected`].
     pub fn set_nodelay(&mut self, now: Instant, conn: ConnId, nodelay: bool) -> Result<(), Error> {
-        todo!()
+        self.with(now, conn, |conn, _| conn.set_nodelay(nodelay)).ok_or(Error::NotConnected)
     }
 
     /// Sets or clears keepalive.
     ///
     /// # Errors
     /// [`Error::NotConnected`].
-    pub fn set_keepalive(
-        &mut self,
-        now: Instant,
-        conn: ConnId,
-        keepalive: Option<crate::config::Keepalive>,
-    ) -> Result<(), Error> {
-        todo!()
+    pub fn set_keepalive(&mut self, now: Instant, conn: ConnId, keepalive: Option<Keepalive>) -> Result<(), Error> {
+        self.with(now, conn, |conn, _| conn.set_keepalive(keepalive)).ok_or(Error::NotConnected)
     }
 
     /// Changes the scheduler of a live connection.
@@ -271,7 +551,7 @@ impl Shard {
     /// # Errors
     /// [`Error::NotConnected`], [`Error::UnknownName`].
     pub fn set_scheduler(&mut self, conn: ConnId, name: &str) -> Result<(), Error> {
-        todo!()
+        self.conn_mut(conn).ok_or(Error::NotConnected)?.set_scheduler(name)
     }
 
     /// Asks the peer (MP_PRIO) to use, or not to use, a subflow as a backup.
@@ -279,7 +559,7 @@ impl Shard {
     /// # Errors
     /// [`Error::NotConnected`] if there is no such subflow.
     pub fn set_backup(&mut self, now: Instant, conn: ConnId, subflow: u8, backup: bool) -> Result<(), Error> {
-        todo!()
+        self.with(now, conn, |conn, cx| conn.set_backup(cx, subflow, backup)).ok_or(Error::NotConnected)?
     }
 
     // --- getters ---------------------------------------------------------------------------------
@@ -287,24 +567,31 @@ impl Shard {
     /// What can be known of a connection.
     #[must_use]
     pub fn info(&self, conn: ConnId) -> Option<ConnInfo> {
-        todo!()
+        self.conn(conn).map(Conn::info)
     }
 
     /// What can be known of its subflows.
     #[must_use]
     pub fn subflows(&self, conn: ConnId) -> Option<SmallVec<[SubflowInfo; 4]>> {
-        todo!()
+        self.conn(conn).map(Conn::subflow_info)
     }
 
     /// Connections that exist, those in TIME-WAIT included.
     #[must_use]
     pub fn connections(&self) -> usize {
-        todo!()
+        self.conns.len() + self.time_waits.len()
     }
 
     /// This worker's counters.
     #[must_use]
     pub fn counters(&self) -> &Counters {
-        todo!()
+        &self.counters
     }
+}
+
+/// Names are looked up before anything is made of them.
+fn check_names(options: &SocketOptions) -> Result<(), Error> {
+    sched::by_name(&options.scheduler)?;
+    pm::by_name(&options.path_manager)?;
+    cc::by_name(&options.congestion, 1).map(|_| ())
 }

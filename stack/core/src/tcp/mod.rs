@@ -1,1 +1,15 @@
-//! One TCP subflow.
+//! One subflow of a connection: everything of TCP that does not depend on MPTCP.
+
+mod check;
+mod handshake;
+mod isn;
+mod rcv;
+mod snd;
+mod subflow;
+
+pub(crate) use check::Verdict;
+pub(crate) use handshake::{Disposition, Local, Negotiated, Opening, SYN_RETRIES, SYN_TIMEOUT, Want};
+pub(crate) use isn::{home_hash, initial_seq, timestamp_offset};
+pub(crate) use rcv::{AckDue, Rcv};
+pub(crate) use snd::{AckOut, Fired, Retransmit, TxMapping};
+pub(crate) use subflow::{Joining, Link, Out, Subflow, SubflowStart, reset_for, syn_options};

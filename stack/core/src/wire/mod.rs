@@ -14,3 +14,6 @@ pub use mptcp::{AddAddr, DataAck, Dss, Mapping, MpCapable, MpJoin, MptcpOption, 
 pub use options::{OPTIONS_MAX, OptionWriter, SackBlock, TcpOptions, Timestamps};
 pub use segment::{Dropped, Flags, Segment, SegmentOut, Tuple, peek_tuple};
 pub use seq::SeqNum;
+
+#[cfg(test)]
+mod tests;

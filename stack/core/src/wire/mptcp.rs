@@ -503,4 +503,4 @@ impl RemoveAddr {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -26,6 +26,7 @@ impl SeqNum {
 
     /// `self` moved on by `n`.
     #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "`+` would hide that it wraps")]
     pub fn add(self, n: u32) -> Self {
         Self(self.0.wrapping_add(n))
     }
@@ -47,5 +48,37 @@ impl SeqNum {
 impl fmt::Debug for SeqNum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn order_goes_round_the_corner() {
+        let last = SeqNum(u32::MAX);
+        assert!(last.before(last.add(1)) && last.add(1).after(last));
+        assert_eq!(last.add(1), SeqNum(0));
+        assert_eq!(SeqNum(5).distance(last), 6);
+        assert_eq!(last.at((1 << 32) + 3), SeqNum(2));
+        assert!(!last.before(last) && !last.after(last));
+    }
+
+    #[test]
+    fn what_lies_before_the_start_has_no_position() {
+        assert_eq!(SeqNum(100).unwrap(SeqNum(99), 0), None);
+        assert_eq!(SeqNum(100).unwrap(SeqNum(99), 5), None);
+        assert_eq!(SeqNum(100).unwrap(SeqNum(99), 1 << 32), Some((1 << 32) - 1));
+    }
+
+    proptest! {
+        #[test]
+        fn a_position_near_by_is_found_again(start: u32, near in 1u64 << 31..u64::MAX >> 1, delta in -0x8000_0000i64..0x8000_0000) {
+            let position = near.wrapping_add_signed(delta);
+            let start = SeqNum(start);
+            prop_assert_eq!(start.unwrap(start.at(position), near), Some(position));
+        }
     }
 }

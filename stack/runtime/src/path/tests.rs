@@ -29,7 +29,7 @@ fn complaints_name_the_part_and_show_a_right_one() {
         ("ab0,addr=10.9.0.2/24", "'ab0' is not DRIVER:IFNAME"),
         ("tap:ab0,addr=10.9.0.2/24", "unknown driver 'tap'; known are tun, packet"),
         ("tun:,addr=10.9.0.2/24", "no interface name"),
-        ("tun:averyveryverylongname,addr=10.9.0.2/24", "has 20 bytes; the limit is 15"),
+        ("tun:averyveryverylongname,addr=10.9.0.2/24", "has 21 bytes; the limit is 15"),
         ("tun:a/b,addr=10.9.0.2/24", "'a/b' cannot be the name of an interface"),
         ("tun:ab0", "no address of ours: add addr=10.9.0.2/24"),
         ("tun:ab0,adr=10.9.0.2/24", "unknown key 'adr'; known are addr, host"),

@@ -1,0 +1,328 @@
+//! A connection: what it is made of, and the application's commands.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use anabranch_frame::{Instant, Payload, Transmit};
+use smallvec::SmallVec;
+
+use crate::cc::{self, Group, Sibling};
+use crate::config::{Keepalive, Limits, ShardConfig, SocketOptions};
+use crate::info::{ConnInfo, SubflowInfo};
+use crate::pm::{self, PathManager};
+use crate::rng::Rng;
+use crate::sched::{self, Scheduler, SubflowId};
+use crate::shard::{ConnId, Event, Mail, Paths, Read, Table, TimeWaits, Tokens, WorkerId};
+use crate::tcp::{Negotiated, Opening, Subflow};
+use crate::{Counters, Error, FallbackReason};
+
+use super::recvq::RecvQueue;
+use super::sendq::SendQueue;
+use super::{Mode, Mp};
+
+/// Everything of the shard that a connection may touch while it is at work.
+#[derive(Debug)]
+pub(crate) struct Cx<'a> {
+    pub(crate) now: Instant,
+    pub(crate) counters: &'a mut Counters,
+    pub(crate) rng: &'a mut Rng,
+    pub(crate) paths: &'a Paths,
+    pub(crate) table: &'a mut Table,
+    pub(crate) time_waits: &'a mut TimeWaits,
+    pub(crate) tokens: &'a mut Tokens,
+    pub(crate) events: &'a mut VecDeque<Event>,
+    pub(crate) mail: &'a mut VecDeque<(WorkerId, Mail)>,
+    pub(crate) config: &'a ShardConfig,
+}
+
+/// Where a connection stands in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// The first subflow is in its handshake.
+    Connecting,
+    /// Data may flow.
+    Open,
+    /// Over, in good order or by an error.
+    Closed(Option<Error>),
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) id: ConnId,
+    pub(super) stage: Stage,
+    pub(super) mode: Mode,
+    pub(super) subflows: Vec<Subflow>,
+    pub(super) openings: Vec<Opening>,
+    pub(super) next_subflow: SubflowId,
+    pub(super) tx: SendQueue,
+    pub(super) rx: RecvQueue,
+    /// Right edge of the peer's window, in our offsets.
+    pub(super) peer_edge: u64,
+    pub(super) peer_window: u64,
+    pub(super) scheduler: Box<dyn Scheduler>,
+    pub(super) congestion: &'static str,
+    pub(super) path_manager: Box<dyn PathManager>,
+    pub(super) limits: Limits,
+    pub(super) nodelay: bool,
+    pub(super) keepalive: Option<Keepalive>,
+    pub(super) user_timeout: Option<Duration>,
+    pub(super) server_side: bool,
+    pub(super) tuple: (SocketAddr, SocketAddr),
+    /// The application let go of it.
+    pub(super) released: bool,
+    /// The application wants no more data.
+    pub(super) read_shut: bool,
+    /// The application filled the send buffer and waits for room.
+    pub(super) wants_room: bool,
+    pub(super) send_limit: u64,
+    /// Segments that wait to go out whatever happens to their subflow: resets.
+    pub(super) parting: VecDeque<Transmit>,
+    /// DATA_FIN went out at least once.
+    pub(super) data_fin_sent: bool,
+    pub(super) eof_told: bool,
+    /// Data-level retransmission timer, with its back-off.
+    pub(super) data_timer: Option<Instant>,
+    pub(super) data_backoff: u32,
+    pub(super) scheduler_timer: Option<Instant>,
+    /// The connection is dropped then: no subflow left, or orphaned.
+    pub(super) give_up: Option<Instant>,
+    /// Last time that anything was acknowledged, for the user timeout.
+    pub(super) last_progress: Instant,
+    pub(super) turn: usize,
+    pub(super) stats: Stats,
+}
+
+/// Byte counts at data level.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stats {
+    pub(super) bytes_written: u64,
+    pub(super) bytes_sent: u64,
+    pub(super) bytes_retrans: u64,
+    pub(super) retransmits: u32,
+}
+
+impl Conn {
+    /// A connection without any subflow yet.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`].
+    pub(crate) fn new(
+        now: Instant,
+        id: ConnId,
+        tuple: (SocketAddr, SocketAddr),
+        mode: Mode,
+        options: &SocketOptions,
+        server_side: bool,
+    ) -> Result<Self, Error> {
+        let congestion = cc::by_name(&options.congestion, 1)?.name();
+        Ok(Self {
+            id,
+            stage: Stage::Connecting,
+            mode,
+            subflows: Vec::with_capacity(1),
+            openings: Vec::new(),
+            next_subflow: 0,
+            tx: SendQueue::new(u64::from(options.send_buffer_max)),
+            rx: RecvQueue::new(now, u64::from(options.recv_buffer_max)),
+            peer_edge: 0,
+            peer_window: 0,
+            scheduler: sched::by_name(&options.scheduler)?,
+            congestion,
+            path_manager: pm::by_name(&options.path_manager)?,
+            limits: options.limits,
+            nodelay: options.nodelay,
+            keepalive: options.keepalive,
+            user_timeout: options.user_timeout,
+            server_side,
+            tuple,
+            released: false,
+            read_shut: false,
+            wants_room: false,
+            send_limit: 0,
+            parting: VecDeque::new(),
+            data_fin_sent: false,
+            eof_told: false,
+            data_timer: None,
+            data_backoff: 0,
+            scheduler_timer: None,
+            give_up: None,
+            last_progress: now,
+            turn: 0,
+            stats: Stats::default(),
+        })
+    }
+
+    // --- the application's commands ---------------------------------------------------------------
+
+    /// Bytes that may be written now.
+    pub(crate) fn write_room(&self) -> u64 {
+        match self.stage {
+            Stage::Open if !self.tx.fin() => self.send_limit.saturating_sub(self.tx.queued()),
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn write(&mut self, payload: Payload) -> Result<(), Error> {
+        match self.stage {
+            Stage::Connecting => return Err(Error::InProgress),
+            Stage::Closed(error) => return Err(error.unwrap_or(Error::ShutDown)),
+            Stage::Open => {}
+        }
+        if self.tx.fin() {
+            return Err(Error::ShutDown);
+        }
+        self.stats.bytes_written += payload.len() as u64;
+        self.tx.push(payload);
+        self.wants_room |= self.write_room() == 0;
+        Ok(())
+    }
+
+    pub(crate) fn read(&mut self, max: usize) -> Read {
+        if max > 0
+            && let Some(piece) = self.rx.read(max)
+        {
+            return Read::Data(piece);
+        }
+        if self.rx.at_eof() || self.read_shut {
+            return Read::Eof;
+        }
+        match self.stage {
+            Stage::Closed(Some(error)) => Read::Failed(error),
+            Stage::Closed(None) => Read::Eof,
+            _ => Read::Empty,
+        }
+    }
+
+    /// The application is done with `bytes` bytes.
+    pub(crate) fn consumed(&mut self, now: Instant, bytes: u64) {
+        let rtt = self.subflows.iter().map(Subflow::receiver_rtt).max().unwrap_or_default();
+        let segment = self.subflows.iter().map(|subflow| subflow.rcv.segment()).max().unwrap_or(536);
+        if self.rx.consume(now, bytes, rtt, segment) {
+            for subflow in &mut self.subflows {
+                subflow.rcv.ack_now();
+            }
+        }
+    }
+
+    pub(crate) fn set_nodelay(&mut self, nodelay: bool) {
+        self.nodelay = nodelay;
+    }
+
+    pub(crate) fn set_keepalive(&mut self, keepalive: Option<Keepalive>) {
+        self.keepalive = keepalive;
+    }
+
+    pub(crate) fn set_scheduler(&mut self, name: &str) -> Result<(), Error> {
+        self.scheduler = sched::by_name(name)?;
+        Ok(())
+    }
+
+    // --- getters ----------------------------------------------------------------------------------
+
+    /// MPTCP state, while the connection speaks it.
+    pub(crate) fn mp(&self) -> Option<&Mp> {
+        match &self.mode {
+            Mode::Mptcp(mp) => Some(mp),
+            Mode::Plain(_) => None,
+        }
+    }
+
+    pub(crate) fn mp_mut(&mut self) -> Option<&mut Mp> {
+        match &mut self.mode {
+            Mode::Mptcp(mp) => Some(mp),
+            Mode::Plain(_) => None,
+        }
+    }
+
+    /// Nothing of it is left to do, and nobody holds its handle.
+    pub(crate) fn is_finished(&self) -> bool {
+        matches!(self.stage, Stage::Closed(_))
+            && self.released
+            && self.subflows.is_empty()
+            && self.openings.is_empty()
+            && self.parting.is_empty()
+    }
+
+    pub(crate) fn remote(&self) -> SocketAddr {
+        self.tuple.1
+    }
+
+    pub(super) fn index_of(&self, id: SubflowId) -> Option<usize> {
+        self.subflows.iter().position(|subflow| subflow.id == id)
+    }
+
+    /// The read-only view of all subflows that coupled congestion control needs.
+    pub(super) fn siblings(&self) -> SmallVec<[Sibling; 4]> {
+        self.subflows.iter().map(Subflow::sibling).collect()
+    }
+
+    /// A congestion control of the connection's kind.
+    pub(super) fn new_congestion(&self, negotiated: &Negotiated) -> Box<dyn cc::CongestionControl> {
+        match cc::by_name(self.congestion, u64::from(negotiated.peer_mss)) {
+            Ok(congestion) => congestion,
+            Err(_) => unreachable!("the name was looked up when the connection was made"),
+        }
+    }
+
+    /// Lets the send buffer grow with the congestion windows.
+    pub(super) fn tune_send_buffer(&mut self) {
+        let cwnd: u64 = self.subflows.iter().map(|subflow| subflow.snd.cwnd()).sum();
+        // Several paths: what the slowest still carries holds back the acknowledgement of all.
+        let factor = if self.subflows.len() > 1 { 2 } else { 1 };
+        self.send_limit = self.send_limit.max(self.tx.limit(cwnd * factor));
+    }
+
+    /// Fallback reason for `info`, if the connection is plain TCP.
+    pub(super) fn fallback(&self) -> Option<FallbackReason> {
+        match self.mode {
+            Mode::Plain(reason) => Some(reason),
+            Mode::Mptcp(_) => None,
+        }
+    }
+
+    pub(crate) fn subflow_info(&self) -> SmallVec<[SubflowInfo; 4]> {
+        self.subflows.iter().map(Subflow::info).collect()
+    }
+
+    pub(crate) fn info(&self) -> ConnInfo {
+        let mp = self.mp();
+        let extra = self.subflows.iter().filter(|subflow| subflow.id != 0).count() as u8;
+        ConnInfo {
+            local: self.tuple.0,
+            remote: self.tuple.1,
+            mptcp: mp.is_some(),
+            fallback: self.fallback(),
+            token: mp.map_or(0, |mp| mp.local.token),
+            scheduler: self.scheduler.name(),
+            congestion: self.congestion,
+            path_manager: self.path_manager.name(),
+            subflows: extra,
+            subflows_total: self.subflows.len() as u8,
+            subflows_max: self.limits.subflows,
+            add_addr_signal: mp.map_or(0, |mp| mp.announcements.len() as u8),
+            add_addr_accepted: mp.map_or(0, |mp| mp.add_addr_accepted),
+            add_addr_accepted_max: self.limits.add_addr_accepted,
+            bytes_written: self.stats.bytes_written,
+            bytes_sent: self.stats.bytes_sent,
+            bytes_acked: self.tx.una(),
+            bytes_received: self.rx.nxt(),
+            bytes_retrans: self.stats.bytes_retrans,
+            retransmits: self.stats.retransmits,
+            recv_queued: self.rx.readable(),
+            recv_out_of_order: self.rx.out_of_order(),
+            recv_buffer: self.rx.buffer() as u32,
+            send_buffer: self.send_limit as u32,
+            send_queued: self.tx.queued(),
+            send_window: self.peer_edge.saturating_sub(self.tx.nxt()),
+        }
+    }
+}
+
+/// A group of subflows and which of them asks.
+pub(super) fn group(siblings: &[Sibling], me: usize) -> Group<'_> {
+    Group { siblings, me }
+}

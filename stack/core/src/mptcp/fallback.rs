@@ -1,0 +1,80 @@
+//! Falling back to TCP (RFC 8684 §3.7), as the kernel does it: possible while no second subflow was
+//! ever tried; after that a subflow that breaks the rules is reset.
+
+use crate::shard::Slot;
+use crate::{FallbackReason, ResetReason};
+
+use super::Mode;
+use super::conn::{Conn, Cx};
+
+impl Conn {
+    /// From now on the connection is plain TCP. Offsets and positions of the only subflow agree, since
+    /// nothing was ever sent or received on another.
+    pub(super) fn fall_back(&mut self, cx: &mut Cx<'_>, reason: FallbackReason) {
+        let Mode::Mptcp(mp) = &self.mode else { return };
+        cx.tokens.remove(mp.local.token);
+        if mp.fully_established {
+            cx.counters.mp_curr_estab = cx.counters.mp_curr_estab.saturating_sub(1);
+        }
+        self.mode = Mode::Plain(reason);
+        self.data_timer = None;
+        for subflow in &mut self.subflows {
+            subflow.signals.clear();
+            subflow.tell_data_fin = false;
+        }
+        for opening in self.openings.extract_if(.., |opening| opening.id != 0) {
+            cx.table.remove(&opening.tuple, Slot::Conn(self.id.index(), opening.id));
+        }
+        if let Some(first) = self.subflows.first() {
+            self.peer_edge = self.peer_edge.max(first.snd.right_edge() - 1);
+        }
+    }
+
+    /// Data in subflow order has no mapping. True if it may be read as plain TCP now.
+    pub(super) fn on_missing_dss(&mut self, cx: &mut Cx<'_>, at: usize) -> bool {
+        let Some(mp) = self.mp() else { return false };
+        if mp.joined || self.rx.nxt() != self.subflows[at].rcv.nxt() - 1 {
+            cx.counters.fallback_failed += 1;
+            self.reset_subflow(cx, at, ResetReason::Middlebox);
+            return false;
+        }
+        if self.subflows[at].rcv.nxt() == 1 {
+            cx.counters.mp_capable_data_fallback += 1;
+            self.fall_back(cx, FallbackReason::FirstDataNoMapping);
+        } else {
+            cx.counters.dss_fallback += 1;
+            self.fall_back(cx, FallbackReason::NoDss);
+        }
+        true
+    }
+
+    /// Data of ours was acknowledged by a segment without DATA_ACK.
+    pub(super) fn on_ack_without_dss(&mut self, cx: &mut Cx<'_>, at: usize, any_option: bool) {
+        let Some(mp) = self.mp() else { return };
+        let all_acked = self.tx.una() == self.tx.assigned_end();
+        // ADD_ADDR and its like may leave no room for DSS; the peer's closing states send bare ACKs.
+        if any_option || all_acked {
+            return;
+        }
+        if mp.joined {
+            // Another subflow may carry the DATA_ACK; the data-level timer judges.
+            return;
+        }
+        cx.counters.dss_fallback += 1;
+        let _ = at;
+        self.fall_back(cx, FallbackReason::NoDss);
+    }
+
+    /// A mapping contradicts another. False if the subflow is gone.
+    pub(super) fn on_bad_dss(&mut self, cx: &mut Cx<'_>, at: usize) -> bool {
+        let Some(mp) = self.mp() else { return true };
+        if mp.joined || self.rx.nxt() != self.subflows[at].rcv.nxt() - 1 {
+            cx.counters.dss_corruption_reset += 1;
+            self.reset_subflow(cx, at, ResetReason::MptcpError);
+            return false;
+        }
+        cx.counters.dss_corruption_fallback += 1;
+        self.fall_back(cx, FallbackReason::DssCorrupt);
+        true
+    }
+}

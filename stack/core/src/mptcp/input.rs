@@ -1,0 +1,414 @@
+//! Segments that came in on a connection's subflows.
+
+use core::ops::Range;
+
+use crate::info::TcpState;
+use crate::sched::{SchedEvent, SubflowId};
+use crate::shard::Event;
+use crate::tcp::{AckOut, Joining, Verdict};
+use crate::wire::{AddAddr, DataAck, Dss, Flags, MpCapable, MptcpOption, Segment};
+use crate::{Error, FallbackReason, ResetReason};
+
+use super::conn::{Conn, Cx, Stage, group};
+use super::{Mode, Noted, RxMapping};
+
+/// What the options of one segment said of its data.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    /// The segment's own mapping.
+    mapping: Option<RxMapping>,
+    /// There was any MPTCP option at all.
+    any: bool,
+    /// There was a DATA_ACK.
+    data_ack: bool,
+}
+
+impl Conn {
+    /// A segment came in for one of our tuples.
+    pub(crate) fn on_segment(&mut self, cx: &mut Cx<'_>, id: SubflowId, segment: &Segment) {
+        if let Some(at) = self.openings.iter().position(|opening| opening.id == id) {
+            self.on_opening_segment(cx, at, segment);
+            return;
+        }
+        let Some(at) = self.index_of(id) else { return };
+        self.on_subflow_segment(cx, at, segment);
+    }
+
+    /// A segment came in on a subflow whose handshake is done.
+    pub(super) fn on_subflow_segment(&mut self, cx: &mut Cx<'_>, at: usize, segment: &Segment) {
+        let siblings = self.siblings();
+        let subflow = &mut self.subflows[at];
+        let was_stale = subflow.stale;
+        match subflow.check(cx.now, segment, group(&siblings, at), cx.counters) {
+            Verdict::Drop => {}
+            Verdict::Reset => self.on_peer_reset(cx, at, segment),
+            Verdict::Accept { pos, ack } => {
+                cx.counters.subflow_recover += u64::from(was_stale && !self.subflows[at].stale);
+                let id = self.subflows[at].id;
+                self.on_accepted(cx, at, pos, &ack, segment);
+                // The subflow may be gone: a bad mapping resets it.
+                if let Some(at) = self.index_of(id) {
+                    self.after_segment(cx, at);
+                }
+            }
+        }
+        self.settle(cx);
+    }
+
+    fn on_accepted(&mut self, cx: &mut Cx<'_>, at: usize, pos: u64, ack: &AckOut, segment: &Segment) {
+        self.finish_join(cx, at);
+        let id = self.subflows[at].id;
+        if ack.delivered > 0 {
+            self.scheduler.on_event(&SchedEvent::Acked { subflow: id, bytes: ack.delivered });
+        }
+        if ack.lost > 0 {
+            self.scheduler.on_event(&SchedEvent::Lost { subflow: id, bytes: ack.lost });
+        }
+        let Some(told) = self.on_options(cx, at, pos, segment) else { return };
+        if ack.acked_bytes > 0 && !told.data_ack {
+            self.on_ack_without_dss(cx, at, told.any);
+            if self.index_of(id) != Some(at) {
+                return;
+            }
+        }
+        if matches!(self.mode, Mode::Plain(_)) {
+            self.take_subflow_ack(cx, at, segment);
+        }
+        if !segment.payload.is_empty() && !self.on_payload(cx, at, pos, told, segment) {
+            return;
+        }
+        if segment.flags.has(Flags::FIN) {
+            self.on_fin(cx, at, pos + segment.payload.len() as u64);
+        }
+    }
+
+    /// Reads the options. `None` if the subflow is gone because of one.
+    fn on_options(&mut self, cx: &mut Cx<'_>, at: usize, pos: u64, segment: &Segment) -> Option<Told> {
+        let mut told = Told::default();
+        if self.mp().is_none() {
+            return Some(told);
+        }
+        let id = self.subflows[at].id;
+        for option in &segment.options.mptcp {
+            told.any = true;
+            match option {
+                MptcpOption::Dss(dss) => self.on_dss(cx, at, dss, segment, &mut told),
+                MptcpOption::Capable(capable) => self.on_late_capable(cx, at, capable, &mut told),
+                MptcpOption::AddAddr(add) => self.on_add_addr_option(cx, at, *add),
+                MptcpOption::RemoveAddr(remove) => self.on_remove_addr(cx, id, &remove.ids),
+                MptcpOption::Prio { backup } => {
+                    cx.counters.mp_prio_rx += 1;
+                    self.subflows[at].backup = *backup;
+                }
+                MptcpOption::Fastclose { receiver_key } => self.on_fastclose(cx, *receiver_key),
+                MptcpOption::Fail { .. } => cx.counters.mp_fail_rx += 1,
+                // The third ACK of a join repeated: our answer got lost.
+                MptcpOption::Join(_) if self.subflows[at].passive => self.subflows[at].rcv.ack_now(),
+                MptcpOption::Reset { .. } | MptcpOption::Join(_) => {}
+            }
+            if self.index_of(id) != Some(at) {
+                return None;
+            }
+        }
+        if let Some(mapping) = told.mapping {
+            let end = pos + segment.payload.len() as u64;
+            let beyond = mapping.pos < pos || mapping.end() > end;
+            if beyond && self.subflows[at].mappings.note(mapping) == Noted::Conflict {
+                cx.counters.dss_not_matching += 1;
+                return self.on_bad_dss(cx, at).then_some(told);
+            }
+        }
+        Some(told)
+    }
+
+    fn on_add_addr_option(&mut self, cx: &mut Cx<'_>, at: usize, add: AddAddr) {
+        if add.echo {
+            self.on_add_addr_echo(cx, &add);
+        } else {
+            self.on_add_addr(cx, at, add);
+        }
+    }
+
+    /// MP_CAPABLE after the handshake: the third ACK repeated, or the first data's mapping.
+    fn on_late_capable(&mut self, cx: &mut Cx<'_>, at: usize, capable: &MpCapable, told: &mut Told) {
+        let Some(len) = capable.data_len.filter(|&len| len > 0) else { return };
+        if self.server_side && self.subflows[at].id == 0 {
+            self.become_fully_established(cx);
+            told.mapping = Some(RxMapping { pos: 1, off: 0, len: u64::from(len) });
+            // The client acknowledges nothing at data level before it heard from us: nothing is missing.
+            told.data_ack = true;
+        }
+    }
+
+    fn on_dss(&mut self, cx: &mut Cx<'_>, at: usize, dss: &Dss, segment: &Segment, told: &mut Told) {
+        let (una, nxt) = (self.tx.una(), self.rx.nxt());
+        let Some(mp) = self.mp_mut() else { return };
+        if let Some(ack) = dss.ack {
+            told.data_ack = true;
+            if let Some(off) = mp.acked_offset(ack, una) {
+                let window = u64::from(segment.window) << self.subflows[at].snd_scale();
+                self.on_data_ack(cx, off, window);
+            }
+            self.become_fully_established(cx);
+        }
+        let Some(mp) = self.mp_mut() else { return };
+        let Some(mapping) = dss.mapping else { return };
+        mp.long_ack = mapping.dsn_long;
+        if mapping.len == 0 {
+            cx.counters.infinite_map_rx += 1;
+            self.fall_back(cx, FallbackReason::InfiniteMap);
+            return;
+        }
+        let dsn = if mapping.dsn_long { DataAck::Long(mapping.dsn) } else { DataAck::Short(mapping.dsn as u32) };
+        let Some(off) = mp.remote_offset(dsn, nxt) else { return };
+        let len = u64::from(mapping.len) - u64::from(dss.data_fin);
+        if dss.data_fin && self.rx.note_fin(off + len) {
+            // DATA_FIN is acknowledged at once, on the subflow it came on.
+            self.subflows[at].rcv.ack_now();
+        }
+        if len == 0 {
+            return;
+        }
+        let subflow = &self.subflows[at];
+        // The relative subflow sequence number is our position, cut to 32 bits.
+        let near = subflow.rcv.nxt();
+        let Some(pos) = near.checked_add_signed(i64::from(mapping.ssn.wrapping_sub(near as u32) as i32)) else {
+            return;
+        };
+        if pos > 0 {
+            told.mapping = Some(RxMapping { pos, off, len });
+            self.become_fully_established(cx);
+        }
+    }
+
+    /// DATA_ACK up to `off`, with a window counted from there (RFC 8684 §3.3.1).
+    fn on_data_ack(&mut self, cx: &mut Cx<'_>, off: u64, window: u64) {
+        let Some(acked) = self.tx.ack(off) else { return };
+        if acked > 0 || self.tx.fin_acked() {
+            self.data_backoff = 0;
+            self.last_progress = cx.now;
+            self.arm_data_timer(cx.now);
+        }
+        let edge = off + window;
+        if edge > self.peer_edge {
+            self.peer_edge = edge;
+            self.clear_persist();
+        }
+        self.peer_window = window;
+    }
+
+    /// Plain TCP: the subflow's acknowledgement is the connection's.
+    fn take_subflow_ack(&mut self, cx: &Cx<'_>, at: usize, segment: &Segment) {
+        let subflow = &self.subflows[at];
+        let acked = (subflow.snd.una() - 1).min(self.tx.end());
+        let edge = subflow.snd.right_edge() - 1;
+        let scale = subflow.snd_scale();
+        if subflow.snd.fin_sent() && subflow.snd.everything_acked() {
+            self.tx.ack(self.tx.end() + 1);
+        }
+        if self.tx.ack(acked).is_some_and(|acked| acked > 0) {
+            self.last_progress = cx.now;
+        }
+        if edge > self.peer_edge {
+            self.peer_edge = edge;
+            self.clear_persist();
+        }
+        self.peer_window = u64::from(segment.window) << scale;
+    }
+
+    fn clear_persist(&mut self) {
+        for subflow in &mut self.subflows {
+            subflow.persist = None;
+            subflow.persist_backoff = 0;
+        }
+    }
+
+    /// Puts payload where it belongs. False if the subflow is gone.
+    fn on_payload(&mut self, cx: &mut Cx<'_>, at: usize, pos: u64, told: Told, segment: &Segment) -> bool {
+        let len = segment.payload.len() as u64;
+        let before = self.subflows[at].rcv.nxt();
+        let missing = self.subflows[at].rcv.missing(&(pos..pos + len));
+        cx.counters.tcp_ofo_queue += u64::from(pos > before);
+        cx.counters.duplicate_data += u64::from(missing.is_empty());
+        let id = self.subflows[at].id;
+        for part in missing {
+            if !self.place(cx, at, pos, part, told.mapping, segment) {
+                return self.index_of(id) == Some(at);
+            }
+        }
+        let rtt = self.receive_rtt();
+        let subflow = &mut self.subflows[at];
+        let advanced = subflow.rcv.nxt() - before;
+        subflow.on_progress();
+        let unit = segment.segment_size.map_or(len, u64::from);
+        subflow.rcv.on_data(cx.now, len, unit, advanced, rtt);
+        let edge = subflow.rcv.nxt();
+        subflow.mappings.forget_before(edge);
+        true
+    }
+
+    /// Places the bytes of `part` by their mapping. False to stop: the subflow is gone, or the rest
+    /// has to come again.
+    fn place(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: usize,
+        first: u64,
+        part: Range<u64>,
+        own: Option<RxMapping>,
+        segment: &Segment,
+    ) -> bool {
+        let mut pos = part.start;
+        while pos < part.end {
+            let subflow = &self.subflows[at];
+            if !subflow.rcv.admits(pos) {
+                return true;
+            }
+            let in_order = pos == subflow.rcv.nxt();
+            let Some(mapping) = self.mapping_of(at, pos, own) else {
+                // Judged in subflow order only: before that, what is missing may still come.
+                cx.counters.dss_no_match_tcp += 1;
+                if in_order && self.on_missing_dss(cx, at) {
+                    continue;
+                }
+                return false;
+            };
+            let off = mapping.offset(pos);
+            let joined = self.mp().is_some_and(|mp| mp.joined);
+            if !in_order && subflow.rcv.nxt() == 1 && !joined && off != pos - 1 {
+                // Nothing unusual goes early before the first byte was judged: it may all be plain TCP.
+                return true;
+            }
+            if !in_order && self.rx.is_overloaded() {
+                cx.counters.rcv_pruned += 1;
+                return true;
+            }
+            let mut end = part.end.min(mapping.end());
+            let room = self.rx.edge().saturating_sub(off);
+            if room == 0 {
+                cx.counters.no_dss_in_window += 1;
+                self.subflows[at].rcv.ack_now();
+                return true;
+            }
+            end = end.min(pos.saturating_add(room));
+            let payload = segment.payload.slice((pos - first) as usize..(end - first) as usize);
+            let inserted = self.rx.insert(off, payload);
+            cx.counters.ofo_queue += u64::from(inserted.advanced == 0 && inserted.new_bytes > 0);
+            cx.counters.duplicate_data += u64::from(inserted.duplicate_bytes > 0);
+            let subflow = &mut self.subflows[at];
+            subflow.bytes_received += end - pos;
+            subflow.rcv.record(pos..end);
+            pos = end;
+        }
+        true
+    }
+
+    fn mapping_of(&self, at: usize, pos: u64, own: Option<RxMapping>) -> Option<RxMapping> {
+        match self.mode {
+            Mode::Plain(_) => Some(RxMapping { pos: 1, off: 0, len: u64::MAX / 2 }),
+            Mode::Mptcp(_) => own.filter(|own| own.covers(pos)).or_else(|| self.subflows[at].mappings.find(pos)),
+        }
+    }
+
+    /// The subflow's FIN stands at `pos`.
+    fn on_fin(&mut self, cx: &mut Cx<'_>, at: usize, pos: u64) {
+        let subflow = &mut self.subflows[at];
+        if !subflow.rcv.note_fin(pos) {
+            cx.counters.tcp_out_of_window += 1;
+        }
+        subflow.rcv.ack_now();
+    }
+
+    /// After each accepted segment: the subflow's FIN, and its state.
+    fn after_segment(&mut self, cx: &mut Cx<'_>, at: usize) {
+        let plain = matches!(self.mode, Mode::Plain(_));
+        let subflow = &mut self.subflows[at];
+        if subflow.rcv.take_fin() {
+            if plain {
+                let off = subflow.rcv.nxt() - 2;
+                self.rx.note_fin(off);
+            } else {
+                // The peer will send no more here; we finish what is in flight and close our side.
+                subflow.wants_fin = true;
+            }
+        }
+        self.subflows[at].transition();
+        self.reap(cx, at);
+    }
+
+    /// After anything that may have moved the stream: events, buffers, the end of the connection.
+    pub(super) fn settle(&mut self, cx: &mut Cx<'_>) {
+        self.tune_send_buffer();
+        if self.read_shut {
+            self.rx.discard();
+        }
+        let eof = self.rx.at_fin() && !self.eof_told;
+        if self.rx.readable() > 0 || eof {
+            self.eof_told |= eof;
+            self.tell(cx, Event::Readable(self.id));
+        }
+        if self.wants_room && self.write_room() >= self.send_limit / 4 {
+            self.wants_room = false;
+            self.tell(cx, Event::Writable(self.id));
+        }
+        self.advance_close(cx);
+    }
+
+    /// Tells the application, if there still is one.
+    pub(super) fn tell(&self, cx: &mut Cx<'_>, event: Event) {
+        if !self.released {
+            cx.events.push_back(event);
+        }
+    }
+
+    fn receive_rtt(&self) -> core::time::Duration {
+        self.subflows.iter().map(crate::tcp::Subflow::receiver_rtt).max().unwrap_or_default()
+    }
+
+    /// A join of ours is complete once the peer answers the third ACK.
+    fn finish_join(&mut self, cx: &mut Cx<'_>, at: usize) {
+        let subflow = &mut self.subflows[at];
+        if subflow.joining != Joining::Done {
+            subflow.joining = Joining::Done;
+            let id = subflow.id;
+            self.on_subflow_up(cx, id);
+        }
+    }
+
+    /// The peer reset a subflow.
+    fn on_peer_reset(&mut self, cx: &mut Cx<'_>, at: usize, segment: &Segment) {
+        for option in &segment.options.mptcp {
+            match option {
+                MptcpOption::Reset { .. } => cx.counters.mp_rst_rx += 1,
+                MptcpOption::Fastclose { receiver_key }
+                    if self.mp().is_some_and(|mp| mp.local.key == *receiver_key) =>
+                {
+                    cx.counters.mp_fastclose_rx += 1;
+                    self.fail(cx, Error::Reset, None);
+                    return;
+                }
+                _ => {}
+            }
+        }
+        let alone = self.subflows.len() == 1;
+        let unproven = self.mp().is_none_or(|mp| !mp.fully_established);
+        if alone && unproven {
+            cx.counters.tcp_estab_resets += 1;
+            let closing = matches!(self.subflows[at].state, TcpState::Closing | TcpState::LastAck | TcpState::TimeWait);
+            self.fail(cx, Error::Reset, None);
+            if closing {
+                self.stage = Stage::Closed(None);
+            }
+            return;
+        }
+        self.drop_subflow(cx, at, None);
+    }
+
+    /// MP_FASTCLOSE in its ACK form: answered with resets (RFC 8684 §3.5).
+    fn on_fastclose(&mut self, cx: &mut Cx<'_>, key: u64) {
+        if self.mp().is_some_and(|mp| mp.local.key == key) {
+            cx.counters.mp_fastclose_rx += 1;
+            self.fail(cx, Error::Reset, Some(ResetReason::Unspecified));
+        }
+    }
+}

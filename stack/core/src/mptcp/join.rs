@@ -1,0 +1,410 @@
+//! Subflows coming up: the first one and joins, opened by us or by the peer (RFC 8684 §3.1, §3.2).
+
+use anabranch_frame::PathId;
+
+use crate::pm::{PmEvent, RemoteAddr};
+use crate::sched::{SchedEvent, SubflowId};
+use crate::shard::{Event, Slot};
+use crate::tcp::{
+    Disposition, Joining, Link, Local, Negotiated, Opening, Subflow, SubflowStart, Want, initial_seq, reset_for,
+    syn_options, timestamp_offset,
+};
+use crate::wire::{Flags, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple};
+use crate::{Error, FallbackReason, ResetReason};
+use anabranch_frame::{Instant, Slices, Transmit};
+
+use super::conn::{Conn, Cx, Stage};
+use super::{Key, Mode, Mp, join_ack, join_synack, same};
+
+/// Window scale for a receive buffer that may grow to `max` bytes (RFC 7323 §2.3).
+pub(crate) fn scale_for(max: u64) -> u8 {
+    (0..14).find(|scale| u64::from(u16::MAX) << scale >= max).unwrap_or(14)
+}
+
+/// A join that the peer opened and proved.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) tuple: Tuple,
+    pub(crate) link: Link,
+    pub(crate) negotiated: Negotiated,
+    pub(crate) ts_offset: u32,
+    pub(crate) local_id: u8,
+    pub(crate) remote_id: u8,
+    pub(crate) backup: bool,
+}
+
+impl Conn {
+    pub(super) fn take_subflow_id(&mut self) -> SubflowId {
+        let id = self.next_subflow;
+        self.next_subflow = self.next_subflow.saturating_add(1);
+        id
+    }
+
+    /// Starts the first subflow of an active open.
+    pub(crate) fn open_first(&mut self, cx: &mut Cx<'_>, tuple: Tuple, link: Link, recv_max: u64) {
+        let want = match self.mp() {
+            Some(_) => Want::Capable,
+            None => Want::Plain,
+        };
+        self.open(cx, tuple, link, want, recv_max);
+        cx.counters.tcp_active_opens += 1;
+    }
+
+    fn open(&mut self, cx: &mut Cx<'_>, tuple: Tuple, link: Link, want: Want, recv_max: u64) -> &mut Opening {
+        let id = self.take_subflow_id();
+        let iss = initial_seq(&cx.config.isn_key, &tuple, cx.now);
+        let offset = timestamp_offset(&cx.config.isn_key, &tuple);
+        let local = Local { mss: link.mss(&tuple), scale: scale_for(recv_max) };
+        cx.table.insert(tuple, Slot::Conn(self.id.index(), id));
+        self.openings.push(Opening::new(cx.now, id, tuple, link, iss, offset, local, want));
+        let last = self.openings.len() - 1;
+        &mut self.openings[last]
+    }
+
+    /// Opens a further subflow from `local` on `path` to an address of the peer.
+    pub(super) fn open_join(
+        &mut self,
+        cx: &mut Cx<'_>,
+        local: core::net::IpAddr,
+        path: PathId,
+        ids: (u8, u8),
+        remote: core::net::SocketAddr,
+        backup: bool,
+    ) {
+        let recv_max = self.rx.max();
+        let Some(token) = self.mp().and_then(|mp| mp.remote).map(|remote| remote.token) else { return };
+        let tuple = cx.free_tuple(local, remote);
+        let (Some(tuple), Some(link)) = (tuple, cx.paths.link(path)) else {
+            cx.counters.mp_join_syn_tx_connect_err += 1;
+            return;
+        };
+        let nonce = cx.rng.u32();
+        if let Some(mp) = self.mp_mut() {
+            mp.joined = true;
+            // A REMOVE_ADDR that still waits must not hit the subflow that comes now.
+            mp.withdrawn.retain(|id| *id != ids.0);
+        }
+        let opening = self.open(cx, tuple, link, Want::Join { token, nonce }, recv_max);
+        opening.local_id = ids.0;
+        opening.remote_id = ids.1;
+        opening.backup = backup;
+        cx.counters.mp_join_syn_tx += 1;
+    }
+
+    /// The next SYN (or SYN/ACK of a simultaneous open) that is due.
+    pub(super) fn send_syn(&mut self, cx: &mut Cx<'_>) -> Option<Transmit> {
+        let at = self.openings.iter().position(Opening::due)?;
+        let drop_after = cx.config.syn_retrans_before_tcp_fallback;
+        let opening = &mut self.openings[at];
+        let answers = opening.answers();
+        let option = match opening.want {
+            Want::Capable if answers.is_none() && opening.transmissions() > drop_after => {
+                cx.counters.mp_capable_syn_tx_drop += u64::from(opening.transmissions() == drop_after + 1);
+                None
+            }
+            Want::Capable if answers.is_none() => {
+                cx.counters.mp_capable_syn_tx += u64::from(opening.transmissions() == 0);
+                Some(MptcpOption::Capable(MpCapable {
+                    version: 1,
+                    checksum_required: false,
+                    extensibility: false,
+                    deny_join_initial: false,
+                    hmac_sha256: true,
+                    sender_key: None,
+                    receiver_key: None,
+                    data_len: None,
+                    checksum: None,
+                }))
+            }
+            Want::Join { token, nonce } => {
+                Some(MptcpOption::Join(MpJoin::Syn { backup: opening.backup, addr_id: opening.local_id, token, nonce }))
+            }
+            _ => None,
+        };
+        let window = self.rx.window().min(0xffff) as u16;
+        cx.counters.tcp_retrans_segs += u64::from(opening.transmissions() > 0);
+        let transmit = syn_segment(cx.now, opening, answers.as_ref(), window, option.as_ref());
+        opening.on_sent(cx.now);
+        Some(transmit)
+    }
+
+    /// A segment came in for a subflow that we are opening.
+    pub(super) fn on_opening_segment(&mut self, cx: &mut Cx<'_>, at: usize, segment: &Segment) {
+        match self.openings[at].on_segment(cx.now, segment) {
+            Disposition::Ignore => {}
+            Disposition::Reset => self.parting.extend(reset_for(segment, None)),
+            Disposition::Refused => self.opening_failed(cx, at, Error::Refused),
+            Disposition::SynReceived => {
+                if self.openings[at].id == 0 && self.mp().is_some() {
+                    cx.counters.simult_connect_fallback += 1;
+                    self.fall_back(cx, FallbackReason::SimultaneousConnect);
+                }
+            }
+            Disposition::Established { negotiated, synack } => {
+                let opening = self.openings.remove(at);
+                if opening.id == 0 {
+                    self.opened_first(cx, &opening, negotiated, synack, segment);
+                } else {
+                    self.opened_join(cx, &opening, negotiated, segment);
+                }
+            }
+        }
+        self.settle(cx);
+    }
+
+    /// An open came to nothing.
+    pub(super) fn opening_failed(&mut self, cx: &mut Cx<'_>, at: usize, error: Error) {
+        let opening = self.openings.remove(at);
+        cx.release_tuple(&opening.tuple, Slot::Conn(self.id.index(), opening.id));
+        cx.counters.tcp_attempt_fails += 1;
+        if opening.id == 0 {
+            self.fail(cx, error, None);
+        } else {
+            self.note_no_subflow(cx);
+        }
+    }
+
+    fn opened_first(
+        &mut self,
+        cx: &mut Cx<'_>,
+        opening: &Opening,
+        negotiated: Negotiated,
+        synack: bool,
+        segment: &Segment,
+    ) {
+        let capable = segment.options.mptcp.iter().find_map(|option| match option {
+            MptcpOption::Capable(capable) if synack => Some(capable),
+            _ => None,
+        });
+        if self.mp().is_some() {
+            match capable {
+                // Checksums are not spoken yet: a peer that insists gets plain TCP.
+                Some(capable) if capable.version == 1 && capable.hmac_sha256 && !capable.checksum_required => {
+                    cx.counters.mp_capable_synack_rx += 1;
+                    if let (Some(mp), Some(key)) = (self.mp_mut(), capable.sender_key) {
+                        mp.remote = Some(Key::new(key));
+                        mp.deny_join_initial = capable.deny_join_initial;
+                        mp.remotes.push(RemoteAddr { id: 0, addr: opening.tuple.remote });
+                    }
+                }
+                _ => cx.counters.mp_capable_fallback_synack += 1,
+            }
+            if self.mp().is_some_and(|mp| mp.remote.is_none()) {
+                let given_up = opening.transmissions() > cx.config.syn_retrans_before_tcp_fallback + 1;
+                let reason = if given_up { FallbackReason::SynDropped } else { FallbackReason::SynAckNoCapable };
+                self.fall_back(cx, reason);
+            }
+        }
+        let start = self.start_of(opening, negotiated, Joining::Done);
+        let mut subflow = Subflow::new(cx.now, start);
+        subflow.rcv.ack_now();
+        self.peer_edge = negotiated.window;
+        self.peer_window = negotiated.window;
+        self.subflows.push(subflow);
+        self.stage = Stage::Open;
+        self.last_progress = cx.now;
+        cx.counters.tcp_curr_estab += 1;
+        self.tune_send_buffer();
+        self.tell(cx, Event::Connected(self.id));
+        self.scheduler.on_event(&SchedEvent::Up(opening.id));
+        if !synack {
+            self.on_subflow_segment(cx, self.subflows.len() - 1, segment);
+        }
+    }
+
+    fn start_of(&self, opening: &Opening, negotiated: Negotiated, joining: Joining) -> SubflowStart {
+        SubflowStart {
+            id: opening.id,
+            tuple: opening.tuple,
+            link: opening.link,
+            negotiated,
+            ts_offset: opening.ts_offset,
+            cc: self.new_congestion(&negotiated),
+            mptcp: self.mp().is_some(),
+            local_id: opening.local_id,
+            remote_id: opening.remote_id,
+            backup: opening.backup,
+            joining,
+            passive: false,
+        }
+    }
+
+    fn opened_join(&mut self, cx: &mut Cx<'_>, opening: &Opening, negotiated: Negotiated, segment: &Segment) {
+        let slot = Slot::Conn(self.id.index(), opening.id);
+        let answer = segment.options.mptcp.iter().find_map(|option| match *option {
+            MptcpOption::Join(MpJoin::SynAck { backup, hmac, nonce, .. }) => Some((backup, hmac, nonce)),
+            _ => None,
+        });
+        let keys = self.mp().and_then(|mp| Some((mp.local.key, mp.remote?.key)));
+        let Want::Join { nonce, .. } = opening.want else { return };
+        let proven = match (answer, keys) {
+            (Some((backup, hmac, peer_nonce)), Some((local, remote))) => {
+                cx.counters.mp_join_synack_rx += 1;
+                cx.counters.mp_join_synack_backup_rx += u64::from(backup);
+                let expected = join_synack(remote, local, peer_nonce, nonce);
+                let good = same(&expected.to_be_bytes(), &hmac.to_be_bytes());
+                cx.counters.mp_join_synack_hmac_failure += u64::from(!good);
+                good.then_some((backup, join_ack(local, remote, nonce, peer_nonce)))
+            }
+            (Some(_), None) => None,
+            (None, _) => {
+                cx.counters.mp_join_synack_no_mpjoin += 1;
+                None
+            }
+        };
+        let (Some((backup, hmac)), Stage::Open) = (proven, self.stage) else {
+            cx.release_tuple(&opening.tuple, slot);
+            let reason = MptcpOption::Reset { transient: false, reason: ResetReason::MptcpError };
+            cx.counters.mp_rst_tx += 1;
+            cx.counters.tcp_out_rsts += 1;
+            self.parting.extend(reset_for(segment, Some(&reason)));
+            return;
+        };
+        let joining = Joining::AwaitsAck { hmac, deadline: cx.now, sent: 0, due: true };
+        let mut start = self.start_of(opening, negotiated, joining);
+        start.backup = opening.backup || backup;
+        self.subflows.push(Subflow::new(cx.now, start));
+        cx.counters.tcp_curr_estab += 1;
+    }
+
+    /// Whether another subflow may be accepted from the peer now.
+    pub(crate) fn admits_join(&self) -> bool {
+        self.stage == Stage::Open
+            && self.mp().is_some_and(|mp| mp.fully_established)
+            && self.extra_subflows() < self.limits.subflows
+            && !(self.tx.fin_acked() && self.rx.at_fin())
+    }
+
+    /// Subflows beyond the first, those in their handshake included.
+    pub(super) fn extra_subflows(&self) -> u8 {
+        let up = self.subflows.iter().filter(|subflow| subflow.id != 0).count();
+        let opening = self.openings.iter().filter(|opening| opening.id != 0).count();
+        (up + opening).min(usize::from(u8::MAX)) as u8
+    }
+
+    /// A join that the peer opened is proven: it is a subflow from now on.
+    pub(crate) fn accept_join(&mut self, cx: &mut Cx<'_>, joined: &Joined, segment: &Segment) {
+        let id = self.take_subflow_id();
+        let start = SubflowStart {
+            id,
+            tuple: joined.tuple,
+            link: joined.link,
+            negotiated: joined.negotiated,
+            ts_offset: joined.ts_offset,
+            cc: self.new_congestion(&joined.negotiated),
+            mptcp: true,
+            local_id: joined.local_id,
+            remote_id: joined.remote_id,
+            backup: joined.backup,
+            joining: Joining::Done,
+            passive: true,
+        };
+        let mut subflow = Subflow::new(cx.now, start);
+        // The fourth message: the joiner sends no data before it.
+        subflow.rcv.ack_now();
+        self.subflows.push(subflow);
+        if let Some(mp) = self.mp_mut() {
+            mp.joined = true;
+        }
+        cx.counters.tcp_curr_estab += 1;
+        cx.table.insert(joined.tuple, Slot::Conn(self.id.index(), id));
+        self.on_subflow_up(cx, id);
+        self.on_subflow_segment(cx, self.subflows.len() - 1, segment);
+    }
+
+    /// The first subflow of a passive open: the third ACK was good.
+    pub(crate) fn accept_first(&mut self, cx: &mut Cx<'_>, joined: &Joined, segment: &Segment) {
+        let id = self.take_subflow_id();
+        let start = SubflowStart {
+            id,
+            tuple: joined.tuple,
+            link: joined.link,
+            negotiated: joined.negotiated,
+            ts_offset: joined.ts_offset,
+            cc: self.new_congestion(&joined.negotiated),
+            mptcp: self.mp().is_some(),
+            local_id: 0,
+            remote_id: 0,
+            backup: false,
+            joining: Joining::Done,
+            passive: true,
+        };
+        let subflow = Subflow::new(cx.now, start);
+        self.peer_edge = joined.negotiated.window;
+        self.peer_window = self.peer_edge;
+        self.subflows.push(subflow);
+        self.stage = Stage::Open;
+        cx.counters.tcp_curr_estab += 1;
+        cx.counters.tcp_passive_opens += 1;
+        cx.table.insert(joined.tuple, Slot::Conn(self.id.index(), id));
+        self.scheduler.on_event(&SchedEvent::Up(id));
+        self.tune_send_buffer();
+        if let Some(mp) = self.mp_mut() {
+            mp.remotes.push(RemoteAddr { id: 0, addr: joined.tuple.remote });
+            // Both keys came with the third ACK: the peer understands us.
+            self.become_fully_established(cx);
+        }
+        self.on_subflow_segment(cx, 0, segment);
+    }
+
+    /// The peer is known to speak MPTCP on this connection.
+    pub(super) fn become_fully_established(&mut self, cx: &mut Cx<'_>) {
+        let Mode::Mptcp(mp) = &mut self.mode else { return };
+        if mp.fully_established || mp.remote.is_none() {
+            return;
+        }
+        mp.fully_established = true;
+        cx.counters.mp_curr_estab += 1;
+        self.manage_paths(cx, &PmEvent::FullyEstablished);
+    }
+
+    pub(super) fn on_subflow_up(&mut self, cx: &mut Cx<'_>, id: SubflowId) {
+        self.give_up = None;
+        self.scheduler.on_event(&SchedEvent::Up(id));
+        self.tell(cx, Event::SubflowUp(self.id, id));
+        self.manage_paths(cx, &PmEvent::SubflowUp(id));
+        if let Some(at) = self.index_of(id)
+            && self.data_fin_sent
+            && !self.tx.fin_acked()
+        {
+            self.subflows[at].tell_data_fin = true;
+        }
+    }
+}
+
+/// A SYN, or the SYN/ACK of a simultaneous open.
+fn syn_segment(
+    now: Instant,
+    opening: &Opening,
+    answers: Option<&Negotiated>,
+    window: u16,
+    option: Option<&MptcpOption>,
+) -> Transmit {
+    let options = syn_options(now, opening.local, answers, opening.ts_offset, option);
+    let (header, transport_offset) = SegmentOut {
+        tuple: opening.tuple,
+        seq: opening.iss,
+        ack: answers.map_or(crate::wire::SeqNum(0), |negotiated| negotiated.irs.add(1)),
+        flags: if answers.is_some() { Flags::SYN.with(Flags::ACK) } else { Flags::SYN },
+        window,
+        ip_id: 0,
+        options: &options,
+        payload_len: 0,
+    }
+    .emit();
+    Transmit {
+        path: opening.link.path,
+        header,
+        transport_offset,
+        checksum_offset: 16,
+        payload: Slices::new(),
+        segment_size: None,
+    }
+}
+
+/// Keys of a passive open once the third ACK brought the peer's.
+pub(crate) fn passive_mode(local: Key, remote: u64, deny_join_initial: bool) -> Mode {
+    let mut mp = Mp::new(local, Some(Key::new(remote)));
+    mp.deny_join_initial = deny_join_initial;
+    Mode::Mptcp(mp)
+}

@@ -1,0 +1,526 @@
+//! What a connection sends, and on which subflow.
+
+use core::ops::Range;
+
+use anabranch_frame::{Slices, Transmit};
+use smallvec::SmallVec;
+
+use crate::info::TcpState;
+use crate::sched::{Ask, Choice, Decision, SchedEvent, SchedView, SubflowView};
+use crate::tcp::{AckDue, Joining, Out, Subflow, TxMapping};
+use crate::wire::{Dss, Flags, Mapping, MpCapable, MpJoin, MptcpOption, OptionWriter};
+
+use super::Mode;
+use super::conn::{Conn, Cx, Stage};
+
+/// Decisions asked of a scheduler before it is taken to have nothing to say.
+const ASKS_MAX: usize = 4;
+/// Bytes of options that a segment has besides timestamps.
+const OPTIONS_LEFT: usize = 28;
+
+impl Conn {
+    /// The next packet of this connection, if there is one to send now.
+    pub(crate) fn poll_transmit(&mut self, cx: &mut Cx<'_>) -> Option<Transmit> {
+        if let Some(transmit) = self.parting.pop_front().or_else(|| self.send_syn(cx)) {
+            return Some(transmit);
+        }
+        let count = self.subflows.len();
+        for step in 0..count {
+            let at = (self.turn + step) % count;
+            if let Some(transmit) = self.send_first(cx, at) {
+                self.turn = at + 1;
+                return Some(transmit);
+            }
+        }
+        if let Some(transmit) = self.send_data(cx) {
+            return Some(transmit);
+        }
+        for at in 0..count {
+            if let Some(transmit) = self.send_last(cx, at) {
+                return Some(transmit);
+            }
+        }
+        self.arm_persist(cx);
+        None
+    }
+
+    /// What goes before new data: the join's third ACK, urgent acknowledgements, signals, retransmissions.
+    fn send_first(&mut self, cx: &mut Cx<'_>, at: usize) -> Option<Transmit> {
+        if let Some(transmit) = self.send_join_ack(cx, at) {
+            return Some(transmit);
+        }
+        let subflow = &self.subflows[at];
+        if subflow.joining != Joining::Done || subflow.state == TcpState::Closed {
+            return None;
+        }
+        // Under MPTCP a data segment has no room for SACK blocks: they go ahead of it, by themselves.
+        if subflow.rcv.due() == AckDue::Now && subflow.rcv.has_sack() {
+            return Some(self.send_ack(cx, at));
+        }
+        if !subflow.signals.is_empty() && subflow.may_signal() {
+            return Some(self.send_signal(cx, at));
+        }
+        self.send_retransmission(cx, at)
+    }
+
+    fn send_join_ack(&mut self, cx: &mut Cx<'_>, at: usize) -> Option<Transmit> {
+        let window = self.window();
+        let subflow = &mut self.subflows[at];
+        let Joining::AwaitsAck { hmac, ref mut deadline, ref mut sent, ref mut due } = subflow.joining else {
+            return None;
+        };
+        if !*due {
+            return None;
+        }
+        *due = false;
+        *deadline = cx.now + subflow.snd.rto() * (1 << (*sent).min(6));
+        *sent += 1;
+        let out = Out {
+            pos: subflow.snd.nxt(),
+            flags: Flags::ACK,
+            payload: Slices::new(),
+            mptcp: &[MptcpOption::Join(MpJoin::Ack { hmac })],
+            window,
+            with_sack: false,
+        };
+        Some(subflow.emit(cx.now, out))
+    }
+
+    /// The connection's window, moved along with every segment.
+    fn window(&mut self) -> u64 {
+        self.rx.refresh_edge();
+        self.rx.window()
+    }
+
+    /// DSS with DATA_ACK alone, or what stands in its place while the handshake is not proven.
+    fn ack_option(&mut self, at: usize) -> Option<MptcpOption> {
+        let ack = self.rx.ack();
+        let first = self.subflows[at].id == 0;
+        let short = self.subflows[at].rcv.has_sack();
+        let server_side = self.server_side;
+        let mp = self.mp_mut()?;
+        let remote = mp.remote?;
+        if first && !server_side && !mp.fully_established {
+            return Some(MptcpOption::Capable(capable(mp.local.key, remote.key, None)));
+        }
+        let long = mp.long_ack && !short;
+        Some(MptcpOption::Dss(Dss { ack: Some(mp.data_ack(ack, long)), mapping: None, data_fin: false }))
+    }
+
+    /// The option that a data segment carries.
+    fn data_option(&mut self, mapping: Option<TxMapping>) -> Option<MptcpOption> {
+        let ack = self.rx.ack();
+        let mp = self.mp_mut()?;
+        let mapping = mapping?;
+        if mapping.capable {
+            let remote = mp.remote?;
+            return Some(MptcpOption::Capable(capable(mp.local.key, remote.key, Some(mapping.len))));
+        }
+        Some(MptcpOption::Dss(Dss {
+            ack: Some(mp.data_ack(ack, mp.long_ack)),
+            mapping: Some(Mapping {
+                dsn: mapping.dsn,
+                dsn_long: true,
+                ssn: mapping.ssn,
+                len: mapping.len,
+                checksum: mapping.checksum,
+            }),
+            data_fin: mapping.data_fin,
+        }))
+    }
+
+    fn send_ack(&mut self, cx: &mut Cx<'_>, at: usize) -> Transmit {
+        let window = self.window();
+        let option = self.ack_option(at);
+        let subflow = &mut self.subflows[at];
+        let out = Out {
+            pos: subflow.snd.nxt(),
+            flags: Flags::ACK,
+            payload: Slices::new(),
+            mptcp: option.as_slice(),
+            window,
+            with_sack: true,
+        };
+        subflow.emit(cx.now, out)
+    }
+
+    /// A pure ACK for one waiting option, with DATA_ACK if there is room for both.
+    fn send_signal(&mut self, cx: &mut Cx<'_>, at: usize) -> Transmit {
+        let window = self.window();
+        let signal = self.subflows[at].signals.remove(0);
+        let mut options: SmallVec<[MptcpOption; 2]> = SmallVec::new();
+        if let Some(ack) = self.ack_option(at)
+            && OptionWriter::mptcp_len(&ack) + OptionWriter::mptcp_len(&signal) <= OPTIONS_LEFT
+        {
+            options.push(ack);
+        }
+        options.push(signal);
+        let subflow = &mut self.subflows[at];
+        subflow.count_signal();
+        let out = Out {
+            pos: subflow.snd.nxt(),
+            flags: Flags::ACK,
+            payload: Slices::new(),
+            mptcp: &options,
+            window,
+            with_sack: false,
+        };
+        subflow.emit(cx.now, out)
+    }
+
+    fn send_retransmission(&mut self, cx: &mut Cx<'_>, at: usize) -> Option<Transmit> {
+        let quantum = self.subflows[at].send_quantum();
+        let again = self.subflows[at].snd.next_retransmit(cx.now, quantum)?;
+        Some(self.transmit_again(cx, at, again))
+    }
+
+    fn transmit_again(&mut self, cx: &mut Cx<'_>, at: usize, again: crate::tcp::Retransmit) -> Transmit {
+        let window = self.window();
+        let mss = u64::from(self.subflows[at].snd.mss());
+        cx.counters.tcp_retrans_segs += (again.range.end - again.range.start).div_ceil(mss);
+        let option = match again.mapping {
+            Some(mapping) => self.data_option(Some(mapping)),
+            None => self.ack_option(at),
+        };
+        let flags = if again.fin { Flags::FIN } else { Flags::PSH };
+        let plain = matches!(self.mode, Mode::Plain(_));
+        let subflow = &mut self.subflows[at];
+        let out = Out {
+            pos: again.range.start,
+            flags,
+            payload: again.payload,
+            mptcp: option.as_slice(),
+            window,
+            with_sack: plain,
+        };
+        subflow.emit(cx.now, out)
+    }
+
+    // --- new data ---------------------------------------------------------------------------------
+
+    fn send_data(&mut self, cx: &mut Cx<'_>) -> Option<Transmit> {
+        if !matches!(self.stage, Stage::Open) {
+            return None;
+        }
+        if let Some(transmit) = self.send_reinjection(cx) {
+            return Some(transmit);
+        }
+        let usable = self.subflows.iter().filter(|subflow| subflow.usable()).count();
+        match usable {
+            0 => None,
+            1 => {
+                let at = self.subflows.iter().position(Subflow::usable)?;
+                let range = self.tx.next_unassigned(0);
+                self.send_new(cx, at, range)
+            }
+            _ => self.send_scheduled(cx),
+        }
+    }
+
+    /// What lost its subflow, or was not acknowledged at data level in time, goes before new data.
+    fn send_reinjection(&mut self, cx: &mut Cx<'_>) -> Option<Transmit> {
+        let range = self.tx.next_reinject()?;
+        let now = cx.now;
+        let at = (0..self.subflows.len())
+            .filter(|&at| {
+                let subflow = &self.subflows[at];
+                subflow.usable() && subflow.snd.room(now) > 0 && !subflow.snd.in_rto()
+            })
+            .min_by_key(|&at| {
+                let subflow = &self.subflows[at];
+                (subflow.stale, subflow.backup, subflow.snd.srtt(), subflow.id)
+            })?;
+        let transmit = self.send_range(cx, at, range.clone(), true)?;
+        self.stats.retransmits += 1;
+        cx.counters.mptcp_retrans += 1;
+        Some(transmit)
+    }
+
+    fn send_scheduled(&mut self, cx: &mut Cx<'_>) -> Option<Transmit> {
+        for _ in 0..ASKS_MAX {
+            let Choice { decision, penalise } = self.ask_scheduler(cx)?;
+            if let Some(at) = penalise.and_then(|id| self.index_of(id)) {
+                self.subflows[at].snd.cc_mut().penalise(cx.now);
+            }
+            let sent = match decision {
+                Decision::Wait { until } => {
+                    self.scheduler_timer = until;
+                    return None;
+                }
+                Decision::Send { subflow, skip, max_bytes } => {
+                    let at = self.index_of(subflow)?;
+                    let mut range = self.tx.next_unassigned(skip);
+                    range.end = range.end.min(range.start.saturating_add(max_bytes));
+                    self.send_new(cx, at, range)
+                }
+                Decision::Reinject { subflow, range } => {
+                    let at = self.index_of(subflow)?;
+                    let range = range.start.max(self.tx.una())..range.end.min(self.tx.assigned_end());
+                    if range.start >= range.end {
+                        continue;
+                    }
+                    self.send_range(cx, at, range, true)
+                }
+            };
+            if sent.is_some() {
+                self.scheduler_timer = None;
+            }
+            return sent;
+        }
+        None
+    }
+
+    fn ask_scheduler(&mut self, cx: &Cx<'_>) -> Option<Choice> {
+        let una = self.tx.una();
+        let unassigned = self.tx.unassigned();
+        let window_left = self.peer_edge.saturating_sub(self.tx.nxt());
+        let blocked = unassigned == 0 || window_left == 0;
+        if blocked && self.tx.assigned_end() == una {
+            return None;
+        }
+        let base = self.mp().map_or(0, |mp| mp.dsn(0));
+        let views: SmallVec<[SubflowView; 4]> = self
+            .subflows
+            .iter()
+            .filter(|subflow| subflow.usable())
+            .map(|subflow| {
+                let carried = blocked && subflow.outstanding(base).next().is_some_and(|first| first.contains(&una));
+                subflow.view(cx.now, una, carried)
+            })
+            .collect();
+        if views.iter().all(|view| view.room == 0) {
+            return None;
+        }
+        let view = SchedView {
+            now: cx.now,
+            ask: if blocked { Ask::Blocked } else { Ask::NewData },
+            subflows: &views,
+            data_una: una,
+            data_nxt: self.tx.nxt(),
+            unassigned,
+            window: self.peer_edge.saturating_sub(una),
+            window_left,
+            send_buffer_full: self.write_room() == 0,
+        };
+        Some(self.scheduler.select(&view))
+    }
+
+    /// Sends new data, unless it is better to wait: silly windows (RFC 9293 §3.8.6.2.1), Nagle.
+    fn send_new(&mut self, cx: &mut Cx<'_>, at: usize, mut range: Range<u64>) -> Option<Transmit> {
+        let subflow = &self.subflows[at];
+        let wanted = range.end - range.start;
+        let window = self.peer_edge.saturating_sub(range.start);
+        let room = subflow.snd.room(cx.now).min(window).min(subflow.send_quantum());
+        let len = wanted.min(room);
+        if len == 0 {
+            return None;
+        }
+        let mss = u64::from(subflow.snd.mss());
+        let idle = subflow.snd.in_flight() == 0;
+        if len < mss && !self.may_send_small(len, wanted, window, idle) {
+            return None;
+        }
+        // Several segments go as whole ones, as long as more data follows.
+        let len = if len < wanted && len > mss { len - len % mss } else { len };
+        range.end = range.start + len;
+        let transmit = self.send_range(cx, at, range, false)?;
+        Some(transmit)
+    }
+
+    fn may_send_small(&self, len: u64, wanted: u64, window: u64, idle: bool) -> bool {
+        if len == wanted {
+            // All there is: Nagle holds it back while something is unacknowledged.
+            return self.nodelay || self.tx.fin() || self.tx.assigned_end() == self.tx.una();
+        }
+        // Less than there is: the windows are small. Wait for them, unless nothing is under way.
+        idle && (len == window || len * 2 >= self.peer_window)
+    }
+
+    /// Sends the offsets of `range`, or the first of them, on a subflow under a mapping of its own.
+    fn send_range(&mut self, cx: &mut Cx<'_>, at: usize, range: Range<u64>, again: bool) -> Option<Transmit> {
+        let subflow = &self.subflows[at];
+        let most = subflow.send_quantum().min(subflow.snd.room(cx.now)).min(range.end - range.start);
+        if most == 0 {
+            return None;
+        }
+        let (payload, len) = self.tx.slices(range.start..range.start + most);
+        if len == 0 {
+            return None;
+        }
+        let range = range.start..range.start + len;
+        let window = self.window();
+        let mapping = self.new_mapping(at, &range);
+        let option = match mapping {
+            Some(_) => self.data_option(mapping),
+            None => None,
+        };
+        if again {
+            self.tx.reinjected(range.clone());
+            self.stats.bytes_retrans += len;
+        } else {
+            self.tx.assign(range.clone());
+            self.stats.bytes_sent += len;
+        }
+        let last = range.end == self.tx.end();
+        let plain = matches!(self.mode, Mode::Plain(_));
+        let more = self.tx.unassigned() > 0;
+        let subflow = &mut self.subflows[at];
+        if range.start <= subflow.walked {
+            subflow.walked = subflow.walked.max(range.end);
+        } else if range.start == self.tx.una() {
+            subflow.walked = range.end;
+        }
+        subflow.snd.set_app_limited(!more && subflow.snd.room(cx.now) > len);
+        let pos = subflow.snd.on_send_new(cx.now, payload.clone(), mapping, false);
+        subflow.probe = false;
+        let id = subflow.id;
+        let out = Out {
+            pos,
+            flags: if last { Flags::PSH } else { Flags::ACK },
+            payload,
+            mptcp: option.as_slice(),
+            window,
+            with_sack: plain,
+        };
+        let transmit = subflow.emit(cx.now, out);
+        self.scheduler.on_event(&SchedEvent::Sent { subflow: id, bytes: len });
+        if !plain && self.data_timer.is_none() {
+            self.arm_data_timer(cx.now);
+        }
+        Some(transmit)
+    }
+
+    /// The mapping of offsets that go on a subflow from its next position on.
+    fn new_mapping(&self, at: usize, range: &Range<u64>) -> Option<TxMapping> {
+        let mp = self.mp()?;
+        let subflow = &self.subflows[at];
+        let pos = subflow.snd.nxt();
+        Some(TxMapping {
+            dsn: mp.dsn(range.start),
+            ssn: pos as u32,
+            len: (range.end - range.start) as u16,
+            data_fin: false,
+            // Only the very first data of the opener still proves its keys (RFC 8684 §3.1).
+            capable: subflow.id == 0 && pos == 1 && !self.server_side && !mp.fully_established,
+            checksum: None,
+        })
+    }
+
+    // --- what goes after data ---------------------------------------------------------------------
+
+    fn send_last(&mut self, cx: &mut Cx<'_>, at: usize) -> Option<Transmit> {
+        let subflow = &mut self.subflows[at];
+        if subflow.joining != Joining::Done || subflow.state == TcpState::Closed {
+            return None;
+        }
+        if core::mem::take(&mut subflow.probe)
+            && let Some(again) = subflow.snd.send_probe(cx.now)
+        {
+            return Some(self.transmit_again(cx, at, again));
+        }
+        if subflow.tell_data_fin {
+            return Some(self.send_data_fin(cx, at));
+        }
+        if self.fin_is_due(at) {
+            return Some(self.send_fin(cx, at));
+        }
+        let subflow = &mut self.subflows[at];
+        if core::mem::take(&mut subflow.ping) {
+            return Some(self.send_ping(cx, at));
+        }
+        if subflow.rcv.due() == AckDue::Now {
+            let transmit = self.send_ack(cx, at);
+            if self.subflows[at].state == TcpState::TimeWait {
+                self.reap(cx, at);
+            }
+            return Some(transmit);
+        }
+        None
+    }
+
+    /// DATA_FIN by itself: subflow sequence number 0, length 1 (RFC 8684 §3.3.3).
+    fn send_data_fin(&mut self, cx: &mut Cx<'_>, at: usize) -> Transmit {
+        self.subflows[at].tell_data_fin = false;
+        let window = self.window();
+        let end = self.tx.end();
+        let ack = self.rx.ack();
+        let option = self.mp_mut().map(|mp| {
+            MptcpOption::Dss(Dss {
+                ack: Some(mp.data_ack(ack, mp.long_ack)),
+                mapping: Some(Mapping { dsn: mp.dsn(end), dsn_long: true, ssn: 0, len: 1, checksum: None }),
+                data_fin: true,
+            })
+        });
+        let subflow = &mut self.subflows[at];
+        let out = Out {
+            pos: subflow.snd.nxt(),
+            flags: Flags::ACK,
+            payload: Slices::new(),
+            mptcp: option.as_slice(),
+            window,
+            with_sack: false,
+        };
+        subflow.emit(cx.now, out)
+    }
+
+    fn fin_is_due(&self, at: usize) -> bool {
+        let subflow = &self.subflows[at];
+        let drained = self.tx.all_assigned() || matches!(self.mode, Mode::Mptcp(_));
+        subflow.wants_fin && !subflow.snd.fin_sent() && subflow.snd.queued_lost() == 0 && drained
+    }
+
+    fn send_fin(&mut self, cx: &mut Cx<'_>, at: usize) -> Transmit {
+        let window = self.window();
+        let option = self.ack_option(at);
+        let subflow = &mut self.subflows[at];
+        let pos = subflow.snd.on_send_new(cx.now, Slices::new(), None, true);
+        let out =
+            Out { pos, flags: Flags::FIN, payload: Slices::new(), mptcp: option.as_slice(), window, with_sack: true };
+        let transmit = subflow.emit(cx.now, out);
+        subflow.transition();
+        transmit
+    }
+
+    /// One position before the next: the peer has it and must answer (keepalive, window probe).
+    fn send_ping(&mut self, cx: &mut Cx<'_>, at: usize) -> Transmit {
+        let window = self.window();
+        let option = self.ack_option(at);
+        let subflow = &mut self.subflows[at];
+        let out = Out {
+            pos: subflow.snd.una().saturating_sub(1),
+            flags: Flags::ACK,
+            payload: Slices::new(),
+            mptcp: option.as_slice(),
+            window,
+            with_sack: false,
+        };
+        subflow.emit(cx.now, out)
+    }
+
+    /// Data waits, nothing is under way that could bring news of the window: probe it by timer.
+    fn arm_persist(&mut self, cx: &Cx<'_>) {
+        if self.stage != Stage::Open || self.tx.unassigned() == 0 {
+            return;
+        }
+        if self.subflows.iter().any(|subflow| subflow.persist.is_some() || subflow.snd.in_flight() > 0) {
+            return;
+        }
+        if let Some(subflow) = self.subflows.iter_mut().find(|subflow| subflow.usable() && !subflow.stale) {
+            subflow.persist = Some(cx.now + subflow.persist_interval());
+        }
+    }
+}
+
+fn capable(local: u64, remote: u64, data_len: Option<u16>) -> MpCapable {
+    MpCapable {
+        version: 1,
+        checksum_required: false,
+        extensibility: false,
+        deny_join_initial: false,
+        hmac_sha256: true,
+        sender_key: Some(local),
+        receiver_key: Some(remote),
+        data_len,
+        checksum: None,
+    }
+}

@@ -1,0 +1,159 @@
+//! The connection's receive buffer: what came, what was read, and the window that follows from it.
+
+use core::time::Duration;
+
+use anabranch_frame::{Instant, Payload};
+
+use super::reorder::{Inserted, Reorder};
+
+/// Receive buffer of a new connection, in bytes.
+const INITIAL: u64 = 256 * 1024;
+
+/// Offsets from 0. The window's right edge is `consumed + buffer` and never moves left.
+#[derive(Debug)]
+pub(crate) struct RecvQueue {
+    reorder: Reorder,
+    /// Offset of the end of the stream, once the peer told it.
+    fin: Option<u64>,
+    /// Handed to the application.
+    read: u64,
+    /// Given back by the application.
+    consumed: u64,
+    edge: u64,
+    buffer: u64,
+    max: u64,
+    /// Receive buffer tuning: when this round trip began, and what had been consumed by then.
+    round: (Instant, u64),
+}
+
+impl RecvQueue {
+    pub(crate) fn new(now: Instant, max: u64) -> Self {
+        let buffer = INITIAL.min(max);
+        Self { reorder: Reorder::new(), fin: None, read: 0, consumed: 0, edge: buffer, buffer, max, round: (now, 0) }
+    }
+
+    /// First offset that has not come in order.
+    pub(crate) fn nxt(&self) -> u64 {
+        self.reorder.nxt()
+    }
+
+    /// What DATA_ACK acknowledges, the end of the stream counted as one.
+    pub(crate) fn ack(&self) -> u64 {
+        self.nxt() + u64::from(self.at_fin())
+    }
+
+    /// Right edge of the window.
+    pub(crate) fn edge(&self) -> u64 {
+        self.edge
+    }
+
+    /// Window in bytes.
+    pub(crate) fn window(&self) -> u64 {
+        self.edge.saturating_sub(self.nxt())
+    }
+
+    /// Stores what lies within the window. The caller trims to the edge.
+    pub(crate) fn insert(&mut self, off: u64, payload: Payload) -> Inserted {
+        self.reorder.insert(off, payload)
+    }
+
+    /// The peer's stream ends at `off`. False if that contradicts what is known.
+    pub(crate) fn note_fin(&mut self, off: u64) -> bool {
+        if off < self.nxt() && self.fin != Some(off) {
+            return false;
+        }
+        match self.fin {
+            Some(fin) => fin == off,
+            None => {
+                self.fin = Some(off);
+                true
+            }
+        }
+    }
+
+    /// Whether everything up to the end of the peer's stream came.
+    pub(crate) fn at_fin(&self) -> bool {
+        self.fin == Some(self.nxt())
+    }
+
+    /// Whether the application has read everything there will ever be.
+    pub(crate) fn at_eof(&self) -> bool {
+        self.at_fin() && self.reorder.readable() == 0
+    }
+
+    pub(crate) fn read(&mut self, max: usize) -> Option<Payload> {
+        let piece = self.reorder.read(max)?;
+        self.read += piece.len() as u64;
+        Some(piece)
+    }
+
+    /// Bytes that wait to be read.
+    pub(crate) fn readable(&self) -> u64 {
+        self.reorder.readable()
+    }
+
+    /// Bytes beyond a hole.
+    pub(crate) fn out_of_order(&self) -> u64 {
+        self.reorder.out_of_order()
+    }
+
+    /// Whether storage out of proportion to the buffer is pinned, as by a peer that sends single bytes.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.reorder.memory() as u64 > 1024 * 1024 + 4 * self.buffer
+    }
+
+    /// Current size of the buffer.
+    pub(crate) fn buffer(&self) -> u64 {
+        self.buffer
+    }
+
+    /// Size that the buffer may grow to.
+    pub(crate) fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// The application is done with bytes that it read. Returns whether the peer should hear of the
+    /// wider window: it more than doubled, and by at least two segments (RFC 9293 §3.8.6.2.2).
+    pub(crate) fn consume(&mut self, now: Instant, bytes: u64, rtt: Duration, segment: u64) -> bool {
+        self.consumed = (self.consumed + bytes).min(self.read);
+        self.tune(now, rtt);
+        let before = self.window();
+        let edge = self.consumed + self.buffer;
+        let grown = edge.saturating_sub(self.edge);
+        if grown < (2 * segment).min(self.buffer / 2) {
+            return false;
+        }
+        self.edge = edge;
+        before < self.buffer / 2 && grown >= before
+    }
+
+    /// Moves the edge along with a segment that goes out anyway.
+    pub(crate) fn refresh_edge(&mut self) {
+        let edge = self.consumed + self.buffer;
+        if edge > self.edge {
+            self.edge = edge;
+        }
+    }
+
+    /// Dynamic right-sizing (Fisk and Feng 2001): room for three times what one round trip brings.
+    fn tune(&mut self, now: Instant, rtt: Duration) {
+        let (since, consumed) = self.round;
+        if now.saturating_since(since) < rtt.max(Duration::from_micros(100)) {
+            return;
+        }
+        let brought = self.consumed - consumed;
+        self.round = (now, self.consumed);
+        self.buffer = self.buffer.max((brought * 3).min(self.max));
+    }
+
+    /// Throws away what waits, and all that still comes.
+    pub(crate) fn discard(&mut self) -> u64 {
+        let mut thrown = 0;
+        while let Some(piece) = self.reorder.read(usize::MAX) {
+            thrown += piece.len() as u64;
+        }
+        self.read += thrown;
+        self.consumed += thrown;
+        thrown
+    }
+}

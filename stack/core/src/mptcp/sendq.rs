@@ -1,0 +1,243 @@
+//! The connection's send buffer: what was written, what is assigned to subflows, what is acknowledged.
+
+use alloc::collections::VecDeque;
+use core::ops::Range;
+
+use anabranch_frame::{Payload, Slices};
+
+use crate::ranges::RangeSet;
+
+/// Payloads shorter than this are copied together while nobody else holds them.
+const SMALL: usize = 4096;
+/// Ranges of buffers in one transmission: more cost more than they save.
+const SLICES_MAX: usize = 32;
+/// Send buffer of a new connection, in bytes.
+const INITIAL: u64 = 256 * 1024;
+
+/// Offsets from 0.
+#[derive(Debug)]
+pub(crate) struct SendQueue {
+    chunks: VecDeque<Payload>,
+    /// Offset of the first byte of `chunks`.
+    start: u64,
+    una: u64,
+    /// First offset that is not assigned.
+    nxt: u64,
+    end: u64,
+    /// Assigned ranges beyond `nxt`, when a scheduler sends ahead of the head.
+    ahead: RangeSet,
+    /// Ranges to be sent once more, on any subflow.
+    reinject: RangeSet,
+    fin: bool,
+    fin_acked: bool,
+    max: u64,
+    /// Position in `chunks` of the last look-up: chunk index and its first offset.
+    hint: (usize, u64),
+}
+
+impl SendQueue {
+    pub(crate) fn new(max: u64) -> Self {
+        Self {
+            chunks: VecDeque::new(),
+            start: 0,
+            una: 0,
+            nxt: 0,
+            end: 0,
+            ahead: RangeSet::new(),
+            reinject: RangeSet::new(),
+            fin: false,
+            fin_acked: false,
+            max,
+            hint: (0, 0),
+        }
+    }
+
+    /// First offset that is not acknowledged.
+    pub(crate) fn una(&self) -> u64 {
+        self.una
+    }
+
+    /// First offset that is not assigned to a subflow.
+    pub(crate) fn nxt(&self) -> u64 {
+        self.nxt
+    }
+
+    /// First offset past everything that was ever assigned.
+    pub(crate) fn assigned_end(&self) -> u64 {
+        self.ahead.last().map_or(self.nxt, |last| last.end)
+    }
+
+    /// End of what was written.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Bytes that are not assigned.
+    pub(crate) fn unassigned(&self) -> u64 {
+        self.end - self.nxt - self.ahead.covered()
+    }
+
+    /// Bytes that are not acknowledged.
+    pub(crate) fn queued(&self) -> u64 {
+        self.end - self.una
+    }
+
+    /// Size of the buffer when `cwnd` bytes may be in flight: twice that, within its bounds.
+    pub(crate) fn limit(&self, cwnd: u64) -> u64 {
+        (cwnd * 2).clamp(INITIAL.min(self.max), self.max)
+    }
+
+    /// Whether the end of the stream was written.
+    pub(crate) fn fin(&self) -> bool {
+        self.fin
+    }
+
+    /// Whether the peer acknowledged the end of the stream.
+    pub(crate) fn fin_acked(&self) -> bool {
+        self.fin_acked
+    }
+
+    /// Whether everything that was written is assigned.
+    pub(crate) fn all_assigned(&self) -> bool {
+        self.nxt == self.end
+    }
+
+    /// Adds to the end. Small pieces are copied together.
+    pub(crate) fn push(&mut self, mut payload: Payload) {
+        debug_assert!(!self.fin, "data after the end of the stream");
+        self.end += payload.len() as u64;
+        if payload.len() < SMALL
+            && let Some(last) = self.chunks.back_mut()
+            && last.len() < SMALL
+        {
+            let fitted = last.append(&payload);
+            payload.advance(fitted);
+        }
+        if payload.is_empty() {
+            return;
+        }
+        if payload.len() < SMALL / 2 {
+            payload = Payload::copy_with_capacity(&payload, (payload.len() * 4).clamp(256, SMALL));
+        }
+        self.chunks.push_back(payload);
+    }
+
+    /// The stream ends here.
+    pub(crate) fn finish(&mut self) {
+        self.fin = true;
+    }
+
+    /// The first run of unassigned bytes from `skip` unassigned bytes past the first on.
+    pub(crate) fn next_unassigned(&self, skip: u64) -> Range<u64> {
+        let mut left = skip;
+        for gap in self.ahead.gaps(self.nxt..self.end) {
+            let len = gap.end - gap.start;
+            if left < len {
+                return gap.start + left..gap.end;
+            }
+            left -= len;
+        }
+        self.end..self.end
+    }
+
+    /// `range` went to a subflow for the first time.
+    pub(crate) fn assign(&mut self, range: Range<u64>) {
+        if range.start > self.nxt {
+            self.ahead.insert(range);
+            return;
+        }
+        self.nxt = self.nxt.max(range.end);
+        while let Some(first) = self.ahead.first()
+            && first.start <= self.nxt
+        {
+            self.nxt = self.nxt.max(first.end);
+            self.ahead.remove_before(self.nxt);
+        }
+    }
+
+    /// The bytes of `range` as slices; shorter than `range` if that would take too many of them.
+    pub(crate) fn slices(&mut self, range: Range<u64>) -> (Slices, u64) {
+        let mut slices = Slices::new();
+        let (mut index, mut at) = self.hint;
+        if at > range.start || at < self.start || index >= self.chunks.len() {
+            (index, at) = (0, self.start);
+        }
+        let mut pos = range.start.max(self.start);
+        while pos < range.end && slices.len() < SLICES_MAX {
+            let Some(chunk) = self.chunks.get(index) else { break };
+            let chunk_end = at + chunk.len() as u64;
+            if pos >= chunk_end {
+                (index, at) = (index + 1, chunk_end);
+                continue;
+            }
+            let end = chunk_end.min(range.end);
+            slices.push(chunk.slice((pos - at) as usize..(end - at) as usize));
+            pos = end;
+        }
+        self.hint = (index, at);
+        (slices, pos - range.start)
+    }
+
+    /// Everything before `off` is acknowledged at data level; an `off` one past the end acknowledges
+    /// the end of the stream. Returns the bytes newly acknowledged, or `None` if `off` was never sent.
+    pub(crate) fn ack(&mut self, off: u64) -> Option<u64> {
+        let fin = u64::from(self.fin && self.all_assigned());
+        if off > self.assigned_end() + fin {
+            return None;
+        }
+        if off > self.end {
+            self.fin_acked = true;
+        }
+        let off = off.min(self.end);
+        if off <= self.una {
+            return Some(0);
+        }
+        let acked = off - self.una;
+        self.una = off;
+        // What the peer has need not be assigned any more either.
+        if self.nxt < off {
+            self.assign(self.nxt..off);
+        }
+        self.reinject.remove_before(off);
+        while let Some(first) = self.chunks.front() {
+            let len = first.len() as u64;
+            if self.start + len > off {
+                break;
+            }
+            self.start += len;
+            self.chunks.pop_front();
+            self.hint.0 = self.hint.0.saturating_sub(1);
+        }
+        if self.hint.1 < self.start {
+            self.hint = (0, self.start);
+        }
+        Some(acked)
+    }
+
+    /// Marks what is unacknowledged of `range` to be sent once more.
+    pub(crate) fn reinject(&mut self, range: Range<u64>) -> u64 {
+        let range = range.start.max(self.una)..range.end.min(self.assigned_end());
+        if range.start < range.end { self.reinject.insert(range) } else { 0 }
+    }
+
+    /// The first range that is to be sent once more.
+    pub(crate) fn next_reinject(&self) -> Option<Range<u64>> {
+        self.reinject.first()
+    }
+
+    /// `range` was sent once more.
+    pub(crate) fn reinjected(&mut self, range: Range<u64>) {
+        self.reinject.remove(range);
+    }
+
+    /// Throws away everything: nobody will ask for it.
+    pub(crate) fn discard(&mut self) {
+        self.chunks.clear();
+        self.start = self.end;
+        self.una = self.end;
+        self.nxt = self.end;
+        self.ahead = RangeSet::new();
+        self.reinject = RangeSet::new();
+        self.hint = (0, self.start);
+    }
+}

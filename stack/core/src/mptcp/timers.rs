@@ -1,0 +1,220 @@
+//! What a connection does when time passes.
+
+use core::time::Duration;
+
+use anabranch_frame::Instant;
+use smallvec::SmallVec;
+
+use crate::Error;
+use crate::info::TcpState;
+use crate::sched::{SchedEvent, SubflowId};
+use crate::tcp::{AckDue, Fired, Joining, Opening, Subflow};
+
+use super::Mode;
+use super::conn::{Conn, Cx, Stage};
+
+/// Retransmission timeouts in a row before a subflow is given up (Linux: `tcp_retries2`, about 924 s).
+const RTO_RETRIES: u32 = 15;
+/// The same for a connection that the application let go of (Linux: `tcp_orphan_retries`).
+const ORPHAN_RETRIES: u32 = 8;
+/// Third ACKs of a join before it is given up.
+const JOIN_ACK_TRIES: u8 = 6;
+/// Timeouts in a row before a subflow counts as stale while others live.
+const STALE_AFTER: u32 = 1;
+/// At data level this much is sent again at once when its timer fires.
+const DATA_RETRANSMIT: u64 = 64 * 1024;
+/// Longest data-level timeout.
+const DATA_TIMEOUT_MAX: Duration = Duration::from_secs(120);
+
+impl Conn {
+    /// The earliest of all its deadlines.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let subflows = self.subflows.iter().filter_map(Subflow::deadline).min();
+        let openings = self.openings.iter().map(Opening::deadline).min();
+        [
+            subflows,
+            openings,
+            self.data_timer,
+            self.scheduler_timer,
+            self.give_up,
+            self.announcement_deadline(),
+            self.keepalive_deadline(),
+            self.user_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Time passed.
+    pub(crate) fn on_timeout(&mut self, cx: &mut Cx<'_>) {
+        self.on_opening_timers(cx);
+        let ids: SmallVec<[SubflowId; 4]> = self.subflows.iter().map(|subflow| subflow.id).collect();
+        for id in ids {
+            if let Some(at) = self.index_of(id) {
+                self.on_subflow_timers(cx, at);
+            }
+            self.on_recovery_timer(cx, id);
+        }
+        self.on_connection_timers(cx);
+        self.settle(cx);
+    }
+
+    fn on_opening_timers(&mut self, cx: &mut Cx<'_>) {
+        let mut at = 0;
+        while at < self.openings.len() {
+            if self.openings[at].on_timer(cx.now) {
+                at += 1;
+            } else {
+                self.opening_failed(cx, at, Error::TimedOut);
+            }
+        }
+    }
+
+    /// Timers of the receiving side and of the handshake.
+    fn on_subflow_timers(&mut self, cx: &mut Cx<'_>, at: usize) {
+        let now = cx.now;
+        let keepalive = self.keepalive;
+        let subflow = &mut self.subflows[at];
+        if let AckDue::Delayed(due) = subflow.rcv.due()
+            && due <= now
+        {
+            cx.counters.delayed_acks += 1;
+            subflow.rcv.ack_now();
+        }
+        if subflow.persist.is_some_and(|due| due <= now) {
+            cx.counters.tcp_winprobe += 1;
+            subflow.ping = true;
+            subflow.persist_backoff += 1;
+            subflow.persist = Some(now + subflow.persist_interval());
+        }
+        if let Some(keepalive) = keepalive
+            && subflow.snd.in_flight() == 0
+            && subflow.last_rx + keepalive.idle + keepalive.interval * subflow.keepalive_probes <= now
+        {
+            if subflow.keepalive_probes >= keepalive.count {
+                let id = subflow.id;
+                self.on_subflow_timeout(cx, id);
+                return;
+            }
+            cx.counters.tcp_keepalive += 1;
+            subflow.keepalive_probes += 1;
+            subflow.ping = true;
+        }
+        if let Joining::AwaitsAck { deadline, sent, ref mut due, .. } = subflow.joining
+            && sent > 0
+            && deadline <= now
+        {
+            if sent >= JOIN_ACK_TRIES {
+                self.drop_subflow(cx, at, Some(crate::ResetReason::Unspecified));
+            } else {
+                *due = true;
+            }
+        }
+    }
+
+    /// The timer of loss recovery.
+    fn on_recovery_timer(&mut self, cx: &mut Cx<'_>, id: SubflowId) {
+        let Some(at) = self.index_of(id) else { return };
+        match self.subflows[at].snd.on_timer(cx.now) {
+            None | Some(Fired::Reordering) => {}
+            Some(Fired::Probe) => {
+                cx.counters.tcp_loss_probes += 1;
+                self.subflows[at].probe = true;
+            }
+            Some(Fired::Rto { consecutive }) => self.on_rto(cx, at, consecutive),
+        }
+    }
+
+    fn on_rto(&mut self, cx: &mut Cx<'_>, at: usize, consecutive: u32) {
+        cx.counters.tcp_timeouts += 1;
+        let id = self.subflows[at].id;
+        let retries = if self.released { ORPHAN_RETRIES } else { RTO_RETRIES };
+        if consecutive > retries {
+            self.on_subflow_timeout(cx, id);
+            return;
+        }
+        let others = self.subflows.iter().any(|subflow| subflow.id != id && subflow.usable() && !subflow.stale);
+        if !others || matches!(self.mode, Mode::Plain(_)) {
+            return;
+        }
+        if consecutive >= STALE_AFTER && !self.subflows[at].stale {
+            self.subflows[at].stale = true;
+            cx.counters.subflow_stale += 1;
+            self.scheduler.on_event(&SchedEvent::Stale(id));
+        }
+        if consecutive > 1 {
+            // It went elsewhere the first time; the data-level timer sees to the rest.
+            return;
+        }
+        // Another path works: what is stuck here goes there.
+        let base = match self.mp() {
+            Some(mp) => mp.dsn(0),
+            None => return,
+        };
+        for range in self.subflows[at].outstanding(base) {
+            self.tx.reinject(range);
+        }
+    }
+
+    fn on_connection_timers(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now;
+        if self.scheduler_timer.is_some_and(|due| due <= now) {
+            self.scheduler_timer = None;
+        }
+        if self.data_timer.is_some_and(|due| due <= now) {
+            self.on_data_timer(cx);
+        }
+        if self.announcement_deadline().is_some_and(|due| due <= now) {
+            self.announce_next(cx);
+        }
+        if self.give_up.is_some_and(|due| due <= now) {
+            cx.counters.tcp_abort_on_timeout += 1;
+            self.fail(cx, Error::TimedOut, Some(crate::ResetReason::Unspecified));
+        }
+        if self.user_deadline().is_some_and(|due| due <= now) {
+            cx.counters.tcp_abort_on_timeout += 1;
+            self.fail(cx, Error::TimedOut, Some(crate::ResetReason::Unspecified));
+        }
+    }
+
+    /// Starts, restarts or stops the data-level retransmission timer.
+    pub(super) fn arm_data_timer(&mut self, now: Instant) {
+        let fin_waits = self.data_fin_sent && !self.tx.fin_acked();
+        let waits = self.tx.una() < self.tx.assigned_end() || fin_waits;
+        self.data_timer = (waits && self.mp().is_some()).then(|| {
+            let timeout = self.slowest_rto().max(Duration::from_millis(200)) * (1 << self.data_backoff.min(8));
+            now + timeout.min(DATA_TIMEOUT_MAX)
+        });
+    }
+
+    /// No DATA_ACK for too long: the head of the data goes once more, on whatever works.
+    fn on_data_timer(&mut self, cx: &mut Cx<'_>) {
+        let una = self.tx.una();
+        if una < self.tx.assigned_end() {
+            self.tx.reinject(una..una + DATA_RETRANSMIT);
+        } else if self.data_fin_sent && !self.tx.fin_acked() {
+            for subflow in &mut self.subflows {
+                subflow.tell_data_fin |= subflow.usable();
+            }
+        }
+        self.data_backoff += 1;
+        self.arm_data_timer(cx.now);
+    }
+
+    fn keepalive_deadline(&self) -> Option<Instant> {
+        let keepalive = self.keepalive?;
+        self.subflows
+            .iter()
+            .filter(|subflow| {
+                subflow.snd.in_flight() == 0 && matches!(subflow.state, TcpState::Established | TcpState::CloseWait)
+            })
+            .map(|subflow| subflow.last_rx + keepalive.idle + keepalive.interval * subflow.keepalive_probes)
+            .min()
+    }
+
+    fn user_deadline(&self) -> Option<Instant> {
+        let waits = self.stage == Stage::Open && self.tx.una() < self.tx.end();
+        self.user_timeout.filter(|_| waits).map(|timeout| self.last_progress + timeout)
+    }
+}

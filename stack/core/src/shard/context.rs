@@ -1,0 +1,64 @@
+//! What a connection may ask of the shard while it is at work.
+
+use core::net::{IpAddr, SocketAddr};
+
+use crate::mptcp::Cx;
+use crate::tcp::home_hash;
+use crate::wire::Tuple;
+
+use super::{Mail, Slot, TimeWait, WorkerId};
+
+/// Draws of a source port before it is taken to be hopeless, for each worker.
+const PORT_DRAWS: u32 = 64;
+
+impl Cx<'_> {
+    /// The worker on which a tuple is at home.
+    pub(crate) fn home(&self, tuple: &Tuple) -> WorkerId {
+        (home_hash(&self.config.hash_key, tuple) % u64::from(self.config.workers.max(1))) as WorkerId
+    }
+
+    /// A tuple from `local` to `remote` with a free source port (RFC 6056 §3.3.1), at home here.
+    pub(crate) fn free_tuple(&mut self, local: IpAddr, remote: SocketAddr) -> Option<Tuple> {
+        let (first, last) = self.config.ephemeral_ports;
+        let count = u32::from(last.saturating_sub(first)) + 1;
+        for _ in 0..PORT_DRAWS * u32::from(self.config.workers.max(1)) {
+            let port = first + self.rng.below(count) as u16;
+            let tuple = Tuple { local: SocketAddr::new(local, port), remote };
+            if self.home(&tuple) == self.config.worker && self.table.find(&tuple).is_none() {
+                return Some(tuple);
+            }
+        }
+        None
+    }
+
+    /// A tuple is no longer in use; its home is told.
+    pub(crate) fn release_tuple(&mut self, tuple: &Tuple, slot: Slot) {
+        if self.table.remove(tuple, slot) {
+            self.tell_home(tuple, Mail::Forget(*tuple));
+        }
+    }
+
+    /// A tuple that is at home elsewhere lives here from now on.
+    pub(crate) fn claim_tuple(&mut self, tuple: &Tuple) {
+        let worker = self.config.worker;
+        self.tell_home(tuple, Mail::Forward { tuple: *tuple, worker });
+    }
+
+    fn tell_home(&mut self, tuple: &Tuple, mail: Mail) {
+        let home = self.home(tuple);
+        if home != self.config.worker {
+            self.mail.push_back((home, mail));
+        }
+    }
+
+    /// A subflow's tuple goes into TIME-WAIT.
+    pub(crate) fn enter_time_wait(&mut self, slot: Slot, entry: TimeWait) {
+        let tuple = entry.tuple;
+        self.table.remove(&tuple, slot);
+        let (index, evicted) = self.time_waits.insert(self.now + self.config.time_wait, entry);
+        if let Some((old, entry)) = evicted {
+            self.release_tuple(&entry.tuple, Slot::TimeWait(old));
+        }
+        self.table.insert(tuple, Slot::TimeWait(index));
+    }
+}

@@ -1,0 +1,387 @@
+//! Packets that came in: whose they are, and what becomes of those that belong to no connection.
+
+use anabranch_frame::{Instant, RxPacket};
+
+use crate::config::ShardConfig;
+use crate::mptcp::{self, Cx, Joined, Mode};
+use crate::tcp::{Local, Negotiated, initial_seq, reset_for, timestamp_offset};
+use crate::wire::{Dropped, Flags, MpJoin, MptcpOption, Segment, Tuple, peek_tuple};
+use crate::{FallbackReason, ResetReason};
+
+use super::listen::{SynEntry, SynKind, capable_syn};
+use super::timewait::Waited;
+use super::{ConnId, Event, ListenerId, Mail, Shard, Slot, WorkerId, cx};
+
+/// Answers to segments of no connection that may wait to be sent; more of them are dropped.
+const LOOSE_MAX: usize = 4096;
+
+/// An MP_JOIN on a SYN.
+#[derive(Clone, Copy, Debug)]
+struct JoinSyn {
+    backup: bool,
+    addr_id: u8,
+    token: u32,
+    nonce: u32,
+}
+
+fn join_syn(segment: &Segment) -> Option<JoinSyn> {
+    segment.options.mptcp.iter().find_map(|option| match *option {
+        MptcpOption::Join(MpJoin::Syn { backup, addr_id, token, nonce }) => {
+            Some(JoinSyn { backup, addr_id, token, nonce })
+        }
+        _ => None,
+    })
+}
+
+/// The worker that a token names.
+fn worker_of(config: &ShardConfig, token: u32) -> WorkerId {
+    (token % u32::from(config.workers.max(1))) as WorkerId
+}
+
+impl Shard {
+    /// A packet straight from a device may belong to any worker.
+    pub(super) fn steer(&mut self, now: Instant, packet: RxPacket) {
+        if self.config.workers > 1
+            && let Some(tuple) = peek_tuple(&packet.data)
+            && let Some(worker) = self.elsewhere(now, &tuple)
+        {
+            self.mail.push_back((worker, Mail::Packet(packet)));
+            return;
+        }
+        self.receive(now, packet, false);
+    }
+
+    /// The worker to ask about a tuple, if that is another one.
+    fn elsewhere(&mut self, now: Instant, tuple: &Tuple) -> Option<WorkerId> {
+        match self.table.find(tuple) {
+            Some(Slot::Forward(worker)) => Some(worker),
+            Some(_) => None,
+            None => Some(cx!(self, now).home(tuple)).filter(|home| *home != self.config.worker),
+        }
+    }
+
+    /// A packet that is ours to deal with, from a device or from another worker.
+    pub(super) fn receive(&mut self, now: Instant, packet: RxPacket, by_mail: bool) {
+        let kept = (self.config.workers > 1).then(|| packet.clone());
+        let segment = match Segment::parse(packet) {
+            Ok(segment) => segment,
+            Err(dropped) => return self.count_dropped(dropped),
+        };
+        self.counters.tcp_in_segs += 1;
+        self.counters.tcp_malformed_options += u64::from(segment.options.malformed);
+        if !self.paths.owns(segment.tuple.local.ip()) {
+            self.counters.ip_in_addr_errors += 1;
+            return;
+        }
+        match self.table.find(&segment.tuple) {
+            Some(Slot::Conn(index, subflow)) => {
+                if let Some(place) = self.conns.get_mut(index as usize) {
+                    place.conn.on_segment(&mut cx!(self, now), subflow, &segment);
+                    self.touch(index);
+                }
+            }
+            Some(Slot::Syn(key)) => self.on_syn_segment(now, key, &segment),
+            Some(Slot::TimeWait(index)) => self.on_time_wait(now, index, &segment),
+            Some(Slot::Forward(worker)) => {
+                self.mail.extend(kept.map(|packet| (worker, Mail::Packet(packet))));
+            }
+            None => {
+                let join = join_syn(&segment).filter(|_| is_syn(&segment));
+                let owner = join.map(|join| worker_of(&self.config, join.token));
+                match (owner, kept) {
+                    // The home of a join's tuple sends it on to the worker of its token.
+                    (Some(owner), Some(packet)) if owner != self.config.worker && !by_mail => {
+                        self.mail.push_back((owner, Mail::Packet(packet)));
+                    }
+                    _ => self.on_unknown(now, &segment),
+                }
+            }
+        }
+    }
+
+    fn count_dropped(&mut self, dropped: Dropped) {
+        match dropped {
+            Dropped::IpHeader => self.counters.ip_in_hdr_errors += 1,
+            Dropped::Fragment => self.counters.ip_in_fragments += 1,
+            Dropped::NotTcp => self.counters.ip_in_unknown_protos += 1,
+            Dropped::TcpHeader => self.counters.tcp_in_errs += 1,
+            Dropped::Checksum => self.counters.tcp_in_csum_errors += 1,
+        }
+    }
+
+    /// A segment of no connection: a SYN for a listener, a join, or something to be reset.
+    fn on_unknown(&mut self, now: Instant, segment: &Segment) {
+        if is_syn(segment) {
+            if let Some(join) = join_syn(segment) {
+                return self.on_join_syn(now, segment, join);
+            }
+            if let Some(listener) = self.listeners.find(segment.tuple.local) {
+                return self.on_syn(now, segment, listener);
+            }
+        }
+        self.reset(segment, None);
+    }
+
+    fn reset(&mut self, segment: &Segment, reason: Option<ResetReason>) {
+        if self.loose.len() >= LOOSE_MAX {
+            return;
+        }
+        let option = reason.map(|reason| MptcpOption::Reset { transient: false, reason });
+        if let Some(reset) = reset_for(segment, option.as_ref()) {
+            self.counters.tcp_out_rsts += 1;
+            self.counters.mp_rst_tx += u64::from(option.is_some());
+            self.loose.push_back(reset);
+        }
+    }
+
+    // --- passive opens ---------------------------------------------------------------------------
+
+    fn on_syn(&mut self, now: Instant, segment: &Segment, id: ListenerId) {
+        let Some(listener) = self.listeners.get(id) else { return };
+        let (mptcp, recv_max) = (listener.options.mptcp, u64::from(listener.options.recv_buffer_max));
+        if self.syns.is_full() {
+            self.counters.listen_drops += 1;
+            return;
+        }
+        let capable = capable_syn(segment).copied();
+        self.counters.mp_capable_syn_rx += u64::from(capable.is_some());
+        // A version above ours is answered with ours; checksums are not spoken yet.
+        let usable = capable.filter(|capable| {
+            mptcp && capable.version >= 1 && capable.hmac_sha256 && !capable.extensibility && !capable.checksum_required
+        });
+        let key = usable.map(|_| self.new_key());
+        let kind = SynKind::New {
+            listener: id,
+            key,
+            deny_join_initial: usable.is_some_and(|capable| capable.deny_join_initial),
+        };
+        self.half_open(now, segment, kind, recv_max);
+    }
+
+    fn on_join_syn(&mut self, now: Instant, segment: &Segment, join: JoinSyn) {
+        self.counters.mp_join_syn_rx += 1;
+        self.counters.mp_join_syn_backup_rx += u64::from(join.backup);
+        let Some(index) = self.tokens.find(join.token) else {
+            self.counters.mp_join_no_token_found += 1;
+            return self.reset(segment, Some(ResetReason::MptcpError));
+        };
+        if self.syns.is_full() {
+            self.counters.listen_drops += 1;
+            return;
+        }
+        let nonce = self.rng.u32();
+        let Some(conn) = self.conns.get(index as usize).map(|place| &place.conn) else { return };
+        let keys = conn.mp().and_then(|mp| Some((mp.local.key, mp.remote?.key)));
+        let (true, Some((local, remote))) = (conn.admits_join(), keys) else {
+            self.counters.mp_join_rejected += 1;
+            return self.reset(segment, Some(ResetReason::Prohibited));
+        };
+        let id = conn.id;
+        let at = segment.tuple.local.ip();
+        let local_id = if at == conn.info().local.ip() { 0 } else { self.paths.endpoint_id(at).unwrap_or(0) };
+        let kind = SynKind::Join {
+            conn: id,
+            hmac: mptcp::join_synack(local, remote, nonce, join.nonce),
+            nonce,
+            peer_nonce: join.nonce,
+            local_id,
+            remote_id: join.addr_id,
+            backup: join.backup,
+        };
+        let recv_max = u64::from(conn.info().recv_buffer).max(15 << 20);
+        self.half_open(now, segment, kind, recv_max);
+    }
+
+    /// Adds a half-open connection and answers its SYN.
+    fn half_open(&mut self, now: Instant, segment: &Segment, kind: SynKind, recv_max: u64) {
+        // A passive subflow leaves by the path it came in on.
+        let Some(link) = self.paths.link(segment.path) else { return };
+        let tuple = segment.tuple;
+        let iss = initial_seq(&self.config.isn_key, &tuple, now);
+        let ts_offset = timestamp_offset(&self.config.isn_key, &tuple);
+        let local = Local { mss: link.mss(&tuple), scale: mptcp::scale_for(recv_max) };
+        let negotiated = Negotiated::new(iss, local, segment, None);
+        let mut entry = SynEntry::new(now, tuple, link, local, negotiated, ts_offset, kind);
+        self.loose.push_back(entry.synack(now));
+        let deadline = entry.deadline();
+        let key = self.syns.insert(entry);
+        self.table.insert(tuple, Slot::Syn(key));
+        self.syn_wheel.arm(key, deadline);
+        cx!(self, now).claim_tuple(&tuple);
+    }
+
+    pub(super) fn remove_syn(&mut self, now: Instant, key: u32) {
+        self.syn_wheel.cancel(key);
+        if let Some(entry) = self.syns.remove(key) {
+            cx!(self, now).release_tuple(&entry.tuple, Slot::Syn(key));
+        }
+    }
+
+    pub(super) fn on_syn_timer(&mut self, now: Instant, key: u32) {
+        let Some(entry) = self.syns.get_mut(key) else { return };
+        if entry.exhausted() {
+            self.counters.tcp_attempt_fails += 1;
+            self.remove_syn(now, key);
+            return;
+        }
+        self.loose.push_back(entry.synack(now));
+        self.counters.tcp_retrans_segs += 1;
+        let deadline = entry.deadline();
+        self.syn_wheel.arm(key, deadline);
+    }
+
+    /// SYN-RECEIVED (RFC 9293 §3.10.7.4) of a passive open.
+    fn on_syn_segment(&mut self, now: Instant, key: u32, segment: &Segment) {
+        let Some(entry) = self.syns.get_mut(key) else { return };
+        let first = entry.negotiated.irs.add(1);
+        if segment.flags.has(Flags::RST) {
+            if segment.seq == first {
+                self.counters.tcp_attempt_fails += 1;
+                self.remove_syn(now, key);
+            }
+            return;
+        }
+        if segment.flags.has(Flags::SYN) {
+            if segment.seq == entry.negotiated.irs && self.loose.len() < LOOSE_MAX {
+                let again = entry.synack(now);
+                self.loose.push_back(again);
+            }
+            return;
+        }
+        if !segment.flags.has(Flags::ACK) {
+            return;
+        }
+        if segment.ack != entry.negotiated.iss.add(1) {
+            return self.reset(segment, None);
+        }
+        let offset = segment.seq.distance(first);
+        if offset < 0 || offset > i32::from(u16::MAX) {
+            self.counters.tcp_out_of_window += 1;
+            return;
+        }
+        let entry = *entry;
+        match entry.kind {
+            SynKind::New { listener, key: local, deny_join_initial } => {
+                self.finish_new(now, key, &entry, (listener, local, deny_join_initial), segment);
+            }
+            SynKind::Join { conn, .. } => self.finish_join(now, key, &entry, conn, segment),
+        }
+    }
+
+    fn finish_new(
+        &mut self,
+        now: Instant,
+        key: u32,
+        entry: &SynEntry,
+        (id, local, deny): (ListenerId, Option<mptcp::Key>, bool),
+        segment: &Segment,
+    ) {
+        let Some(listener) = self.listeners.get(id) else { return };
+        if listener.accepted.len() >= listener.backlog || self.conns.len() >= self.config.max_connections {
+            // The entry stays: the peer repeats its data, or we our SYN/ACK, until there is room.
+            self.counters.listen_overflows += 1;
+            return;
+        }
+        let remote = capable_syn(segment).and_then(|capable| {
+            let genuine = capable.receiver_key == local.map(|local| local.key);
+            capable.sender_key.filter(|_| genuine)
+        });
+        let mode = match (local, remote) {
+            (Some(local), Some(remote)) => {
+                self.counters.mp_capable_ack_rx += 1;
+                mptcp::passive_mode(local, remote, deny)
+            }
+            (Some(_), None) if segment.seq != entry.negotiated.irs.add(1) => {
+                // The third ACK got lost or late; the first data repeats what it said.
+                self.counters.tcp_out_of_window += 1;
+                return;
+            }
+            (Some(_), None) => {
+                self.counters.mp_capable_fallback_ack += 1;
+                Mode::Plain(FallbackReason::AckNoCapable)
+            }
+            (None, _) if listener.options.mptcp => Mode::Plain(FallbackReason::SynNoCapable),
+            (None, _) => Mode::Plain(FallbackReason::Disabled),
+        };
+        let options = listener.options.clone();
+        let addrs = (entry.tuple.local, entry.tuple.remote);
+        let Ok(conn) = self.add_conn(now, addrs, mode, &options, true) else { return };
+        self.syn_wheel.cancel(key);
+        self.syns.remove(key);
+        let joined = Joined { local_id: 0, remote_id: 0, backup: false, ..joined_of(now, entry, segment) };
+        self.conns[conn.index as usize].conn.accept_first(&mut cx!(self, now), &joined, segment);
+        self.touch(conn.index);
+        if let Some(listener) = self.listeners.get_mut(id) {
+            listener.accepted.push_back(conn);
+            self.events.push_back(Event::Acceptable(id));
+        }
+    }
+
+    fn finish_join(&mut self, now: Instant, key: u32, entry: &SynEntry, id: ConnId, segment: &Segment) {
+        let SynKind::Join { nonce, peer_nonce, local_id, remote_id, backup, .. } = entry.kind else { return };
+        let told = segment.options.mptcp.iter().find_map(|option| match option {
+            MptcpOption::Join(MpJoin::Ack { hmac }) => Some(*hmac),
+            _ => None,
+        });
+        let Some(told) = told else {
+            // Data before the third ACK, or a stripped option: the joiner repeats its ACK until we answer.
+            self.counters.mp_join_ack_no_mpjoin += 1;
+            return;
+        };
+        self.counters.mp_join_ack_rx += 1;
+        let conn = self.conns.get(id.index as usize).map(|place| &place.conn).filter(|conn| conn.id == id);
+        let keys = conn.and_then(|conn| conn.mp()).and_then(|mp| Some((mp.local.key, mp.remote?.key)));
+        let genuine =
+            keys.is_some_and(|(local, remote)| mptcp::same(&mptcp::join_ack(remote, local, peer_nonce, nonce), &told));
+        if !genuine {
+            self.counters.mp_join_ack_hmac_failure += 1;
+            self.remove_syn(now, key);
+            return self.reset(segment, Some(ResetReason::MptcpError));
+        }
+        if !conn.is_some_and(mptcp::Conn::admits_join) {
+            self.counters.mp_join_rejected += 1;
+            self.remove_syn(now, key);
+            return self.reset(segment, Some(ResetReason::Prohibited));
+        }
+        self.syn_wheel.cancel(key);
+        self.syns.remove(key);
+        let joined = Joined { local_id, remote_id, backup, ..joined_of(now, entry, segment) };
+        self.conns[id.index as usize].conn.accept_join(&mut cx!(self, now), &joined, segment);
+        self.touch(id.index);
+    }
+
+    fn on_time_wait(&mut self, now: Instant, index: u32, segment: &Segment) {
+        match self.time_waits.on_segment(now, index, segment) {
+            Waited::Ignore => {}
+            Waited::Answer(ack) => {
+                if self.loose.len() < LOOSE_MAX {
+                    self.loose.push_back(ack);
+                }
+            }
+            Waited::Reopen => {
+                if let Some(entry) = self.time_waits.remove(index) {
+                    cx!(self, now).release_tuple(&entry.tuple, Slot::TimeWait(index));
+                    self.on_unknown(now, segment);
+                }
+            }
+        }
+    }
+}
+
+fn is_syn(segment: &Segment) -> bool {
+    segment.flags.has(Flags::SYN) && !segment.flags.has(Flags::ACK) && !segment.flags.has(Flags::RST)
+}
+
+/// What the third ACK adds to a half-open connection.
+fn joined_of(now: Instant, entry: &SynEntry, segment: &Segment) -> Joined {
+    let window = u64::from(segment.window) << entry.negotiated.snd_scale;
+    Joined {
+        tuple: entry.tuple,
+        link: entry.link,
+        negotiated: Negotiated { window, rtt: entry.rtt(now), ..entry.negotiated },
+        ts_offset: entry.ts_offset,
+        local_id: 0,
+        remote_id: 0,
+        backup: false,
+    }
+}

@@ -1,0 +1,237 @@
+//! Listeners and the SYN queue: the passive side of a handshake, lighter than a connection.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use anabranch_frame::{Instant, Slices, Transmit};
+use slab::Slab;
+
+use crate::Error;
+use crate::config::SocketOptions;
+use crate::mptcp::Key;
+use crate::tcp::{Link, Local, Negotiated, SYN_RETRIES, SYN_TIMEOUT, syn_options};
+use crate::wire::{Flags, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple};
+
+use super::{ConnId, ListenerId};
+
+/// A listening socket of this worker.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) local: SocketAddr,
+    pub(crate) backlog: usize,
+    pub(crate) options: SocketOptions,
+    /// Established, not yet accepted.
+    pub(crate) accepted: VecDeque<ConnId>,
+}
+
+/// All listeners of this worker.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    entries: BTreeMap<u32, Listener>,
+    next: u32,
+}
+
+impl Listeners {
+    pub(crate) fn insert(&mut self, listener: Listener) -> Result<ListenerId, Error> {
+        if self.entries.values().any(|known| known.local == listener.local) {
+            return Err(Error::AddrInUse(listener.local));
+        }
+        let id = self.next;
+        self.next += 1;
+        self.entries.insert(id, listener);
+        Ok(ListenerId(id))
+    }
+
+    pub(crate) fn get(&self, id: ListenerId) -> Option<&Listener> {
+        self.entries.get(&id.0)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ListenerId) -> Option<&mut Listener> {
+        self.entries.get_mut(&id.0)
+    }
+
+    pub(crate) fn remove(&mut self, id: ListenerId) -> Option<Listener> {
+        self.entries.remove(&id.0)
+    }
+
+    /// The listener for a destination: an exact address goes before the unspecified one.
+    pub(crate) fn find(&self, local: SocketAddr) -> Option<ListenerId> {
+        let matching = |listener: &Listener| {
+            let same_family = listener.local.is_ipv4() == local.is_ipv4();
+            listener.local.port() == local.port()
+                && same_family
+                && (listener.local.ip() == local.ip() || listener.local.ip().is_unspecified())
+        };
+        self.entries
+            .iter()
+            .filter(|(_, listener)| matching(listener))
+            .min_by_key(|(_, listener)| listener.local.ip().is_unspecified())
+            .map(|(id, _)| ListenerId(*id))
+    }
+}
+
+/// What a half-open connection will become.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SynKind {
+    /// A connection of a listener; with our key if the peer offered MPTCP and we take it.
+    New { listener: ListenerId, key: Option<Key>, deny_join_initial: bool },
+    /// A subflow of a connection.
+    Join {
+        conn: ConnId,
+        /// Our HMAC on the SYN/ACK.
+        hmac: u64,
+        nonce: u32,
+        peer_nonce: u32,
+        local_id: u8,
+        remote_id: u8,
+        /// The peer wants it as a backup.
+        backup: bool,
+    },
+}
+
+/// A half-open connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SynEntry {
+    pub(crate) tuple: Tuple,
+    pub(crate) link: Link,
+    pub(crate) local: Local,
+    pub(crate) negotiated: Negotiated,
+    pub(crate) ts_offset: u32,
+    pub(crate) kind: SynKind,
+    pub(crate) window: u16,
+    transmissions: u8,
+    sent_at: Instant,
+    deadline: Instant,
+}
+
+impl SynEntry {
+    pub(crate) fn new(
+        now: Instant,
+        tuple: Tuple,
+        link: Link,
+        local: Local,
+        negotiated: Negotiated,
+        ts_offset: u32,
+        kind: SynKind,
+    ) -> Self {
+        Self {
+            tuple,
+            link,
+            local,
+            negotiated,
+            ts_offset,
+            kind,
+            window: u16::MAX,
+            transmissions: 0,
+            sent_at: now,
+            deadline: now,
+        }
+    }
+
+    /// The SYN/ACK, counted as sent.
+    pub(crate) fn synack(&mut self, now: Instant) -> Transmit {
+        let option = match self.kind {
+            SynKind::New { key, .. } => key.map(|key| {
+                MptcpOption::Capable(MpCapable {
+                    version: 1,
+                    checksum_required: false,
+                    extensibility: false,
+                    deny_join_initial: false,
+                    hmac_sha256: true,
+                    sender_key: Some(key.key),
+                    receiver_key: None,
+                    data_len: None,
+                    checksum: None,
+                })
+            }),
+            SynKind::Join { hmac, nonce, local_id, .. } => {
+                Some(MptcpOption::Join(MpJoin::SynAck { backup: false, addr_id: local_id, hmac, nonce }))
+            }
+        };
+        let options = syn_options(now, self.local, Some(&self.negotiated), self.ts_offset, option.as_ref());
+        let (header, transport_offset) = SegmentOut {
+            tuple: self.tuple,
+            seq: self.negotiated.iss,
+            ack: self.negotiated.irs.add(1),
+            flags: Flags::SYN.with(Flags::ACK),
+            window: self.window,
+            ip_id: 0,
+            options: &options,
+            payload_len: 0,
+        }
+        .emit();
+        self.sent_at = now;
+        self.deadline = now + SYN_TIMEOUT * (1 << self.transmissions.min(SYN_RETRIES));
+        self.transmissions = self.transmissions.saturating_add(1);
+        Transmit {
+            path: self.link.path,
+            header,
+            transport_offset,
+            checksum_offset: 16,
+            payload: Slices::new(),
+            segment_size: None,
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether the SYN/ACK was repeated often enough.
+    pub(crate) fn exhausted(&self) -> bool {
+        // Linux: `tcp_synack_retries` is one less than for SYNs.
+        self.transmissions >= SYN_RETRIES
+    }
+
+    /// Round-trip time of the handshake, if the SYN/ACK went out once.
+    pub(crate) fn rtt(&self, now: Instant) -> Option<Duration> {
+        (self.transmissions == 1).then(|| now.saturating_since(self.sent_at))
+    }
+}
+
+/// Half-open connections of this worker, bounded.
+#[derive(Debug)]
+pub(crate) struct SynQueue {
+    entries: Slab<SynEntry>,
+    most: usize,
+}
+
+impl SynQueue {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { entries: Slab::new(), most }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= self.most
+    }
+
+    pub(crate) fn insert(&mut self, entry: SynEntry) -> u32 {
+        self.entries.insert(entry) as u32
+    }
+
+    pub(crate) fn get_mut(&mut self, key: u32) -> Option<&mut SynEntry> {
+        self.entries.get_mut(key as usize)
+    }
+
+    pub(crate) fn remove(&mut self, key: u32) -> Option<SynEntry> {
+        self.entries.try_remove(key as usize)
+    }
+
+    /// The half-open connections of a listener.
+    pub(crate) fn of_listener(&self, id: ListenerId) -> alloc::vec::Vec<u32> {
+        self.entries
+            .iter()
+            .filter(|(_, entry)| matches!(entry.kind, SynKind::New { listener, .. } if listener == id))
+            .map(|(key, _)| key as u32)
+            .collect()
+    }
+}
+
+/// The MP_CAPABLE of a SYN that we can speak.
+pub(crate) fn capable_syn(segment: &Segment) -> Option<&MpCapable> {
+    segment.options.mptcp.iter().find_map(|option| match option {
+        MptcpOption::Capable(capable) => Some(capable),
+        _ => None,
+    })
+}

@@ -1,0 +1,260 @@
+//! The active side of a handshake: SYN-SENT, and SYN-RECEIVED after a simultaneous open.
+//!
+//! The passive side is the SYN queue of the shard, which is lighter: see `shard::listen`.
+
+use core::time::Duration;
+
+use anabranch_frame::Instant;
+
+use crate::sched::SubflowId;
+use crate::wire::{Flags, Segment, SeqNum, Tuple};
+
+use super::Link;
+
+/// First SYN timeout (RFC 6298 §2); doubled for each retransmission.
+pub(crate) const SYN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Retransmissions of a SYN or SYN/ACK before giving up (Linux: `tcp_syn_retries`, 127 s in all).
+pub(crate) const SYN_RETRIES: u8 = 6;
+/// MSS of a peer that does not say (RFC 9293 §3.7.1).
+const DEFAULT_MSS: u16 = 536;
+/// Window scales beyond this are read as this (RFC 7323 §2.3).
+const SCALE_MAX: u8 = 14;
+
+/// What we put on a SYN or SYN/ACK.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Local {
+    pub(crate) mss: u16,
+    pub(crate) scale: u8,
+}
+
+/// What the two SYNs settled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Negotiated {
+    pub(crate) iss: SeqNum,
+    pub(crate) irs: SeqNum,
+    /// The peer's MSS, without options.
+    pub(crate) peer_mss: u16,
+    pub(crate) snd_scale: u8,
+    pub(crate) rcv_scale: u8,
+    /// Both sides sent the window scale option.
+    pub(crate) scaled: bool,
+    pub(crate) sack: bool,
+    /// The peer's timestamp, if both sides use the option.
+    pub(crate) ts_recent: Option<u32>,
+    /// The peer's window in bytes.
+    pub(crate) window: u64,
+    /// Round-trip time of the handshake, if nothing was retransmitted.
+    pub(crate) rtt: Option<Duration>,
+}
+
+impl Negotiated {
+    /// From the peer's SYN or SYN/ACK, when we offer everything.
+    pub(crate) fn new(iss: SeqNum, local: Local, syn: &Segment, rtt: Option<Duration>) -> Self {
+        let options = &syn.options;
+        let scaled = options.window_scale.is_some();
+        Self {
+            iss,
+            irs: syn.seq,
+            peer_mss: options.mss.unwrap_or(DEFAULT_MSS).max(64),
+            snd_scale: options.window_scale.unwrap_or(0).min(SCALE_MAX),
+            rcv_scale: if scaled { local.scale } else { 0 },
+            scaled,
+            sack: options.sack_permitted,
+            ts_recent: options.timestamps.map(|ts| ts.value),
+            window: u64::from(syn.window),
+            rtt,
+        }
+    }
+}
+
+/// What an active open asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Want {
+    /// Plain TCP.
+    Plain,
+    /// A new MPTCP connection.
+    Capable,
+    /// A further subflow.
+    Join {
+        /// The peer's token.
+        token: u32,
+        /// Our random number.
+        nonce: u32,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    SynSent,
+    SynReceived(Negotiated),
+}
+
+/// What a segment means to a subflow that is being opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Disposition {
+    /// Nothing.
+    Ignore,
+    /// Not for this incarnation: reset it.
+    Reset,
+    /// The peer refused.
+    Refused,
+    /// Both sides opened at once: a SYN/ACK is to be sent.
+    SynReceived,
+    /// Done; `simultaneous` if by crossing SYNs.
+    Established {
+        /// What was settled.
+        negotiated: Negotiated,
+        /// The segment was the peer's SYN/ACK, with the MPTCP options of one.
+        synack: bool,
+    },
+}
+
+/// A subflow that we are opening.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) id: SubflowId,
+    pub(crate) tuple: Tuple,
+    pub(crate) link: Link,
+    pub(crate) iss: SeqNum,
+    pub(crate) ts_offset: u32,
+    pub(crate) local: Local,
+    pub(crate) want: Want,
+    pub(crate) local_id: u8,
+    pub(crate) remote_id: u8,
+    pub(crate) backup: bool,
+    state: State,
+    transmissions: u8,
+    sent_at: Option<Instant>,
+    deadline: Instant,
+    due: bool,
+}
+
+impl Opening {
+    #[allow(clippy::too_many_arguments)] // one call site a role, all of them plain values
+    pub(crate) fn new(
+        now: Instant,
+        id: SubflowId,
+        tuple: Tuple,
+        link: Link,
+        iss: SeqNum,
+        ts_offset: u32,
+        local: Local,
+        want: Want,
+    ) -> Self {
+        Self {
+            id,
+            tuple,
+            link,
+            iss,
+            ts_offset,
+            local,
+            want,
+            local_id: 0,
+            remote_id: 0,
+            backup: false,
+            state: State::SynSent,
+            transmissions: 0,
+            sent_at: None,
+            deadline: now,
+            due: true,
+        }
+    }
+
+    /// Whether a SYN (or SYN/ACK) is to be sent now.
+    pub(crate) fn due(&self) -> bool {
+        self.due
+    }
+
+    /// What stands on the segment to send: a SYN, or a SYN/ACK with the peer's sequence number.
+    pub(crate) fn answers(&self) -> Option<Negotiated> {
+        match self.state {
+            State::SynSent => None,
+            State::SynReceived(negotiated) => Some(negotiated),
+        }
+    }
+
+    /// How often the SYN went out.
+    pub(crate) fn transmissions(&self) -> u8 {
+        self.transmissions
+    }
+
+    /// When to look again.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// It was sent.
+    pub(crate) fn on_sent(&mut self, now: Instant) {
+        self.due = false;
+        self.sent_at = Some(now);
+        self.deadline = now + SYN_TIMEOUT * (1 << self.transmissions.min(SYN_RETRIES));
+        self.transmissions = self.transmissions.saturating_add(1);
+    }
+
+    /// Time passed. Returns false when the peer was asked often enough.
+    pub(crate) fn on_timer(&mut self, now: Instant) -> bool {
+        if self.due || now < self.deadline {
+            return true;
+        }
+        self.due = true;
+        self.transmissions <= SYN_RETRIES
+    }
+
+    /// RFC 9293 §3.10.7.3 (SYN-SENT) and §3.10.7.4 (SYN-RECEIVED).
+    pub(crate) fn on_segment(&mut self, now: Instant, segment: &Segment) -> Disposition {
+        match self.state {
+            State::SynSent => self.in_syn_sent(now, segment),
+            State::SynReceived(negotiated) => self.in_syn_received(negotiated, segment),
+        }
+    }
+
+    fn in_syn_sent(&mut self, now: Instant, segment: &Segment) -> Disposition {
+        let acks = segment.flags.has(Flags::ACK);
+        if self.transmissions == 0 {
+            // Nothing was sent yet: whatever this is, it does not answer us.
+            return Disposition::Ignore;
+        }
+        if acks && segment.ack != self.iss.add(1) {
+            return if segment.flags.has(Flags::RST) { Disposition::Ignore } else { Disposition::Reset };
+        }
+        if segment.flags.has(Flags::RST) {
+            return if acks { Disposition::Refused } else { Disposition::Ignore };
+        }
+        if !segment.flags.has(Flags::SYN) {
+            return Disposition::Ignore;
+        }
+        let rtt = (self.transmissions == 1).then(|| self.sent_at.map(|at| now.saturating_since(at))).flatten();
+        let negotiated = Negotiated::new(self.iss, self.local, segment, rtt);
+        if acks {
+            return Disposition::Established { negotiated, synack: true };
+        }
+        self.state = State::SynReceived(negotiated);
+        self.due = true;
+        Disposition::SynReceived
+    }
+
+    fn in_syn_received(&mut self, negotiated: Negotiated, segment: &Segment) -> Disposition {
+        let first = negotiated.irs.add(1);
+        // A peer that did not get our SYN/ACK repeats its SYN.
+        let repeats_syn = segment.flags.has(Flags::SYN) && segment.seq == negotiated.irs;
+        if segment.flags.has(Flags::RST) {
+            return if segment.seq == first { Disposition::Refused } else { Disposition::Ignore };
+        }
+        if !segment.flags.has(Flags::ACK) {
+            self.due |= repeats_syn;
+            return Disposition::Ignore;
+        }
+        if segment.ack != self.iss.add(1) {
+            return Disposition::Reset;
+        }
+        if !repeats_syn && segment.seq.distance(first) < 0 {
+            return Disposition::Ignore;
+        }
+        let window = if segment.flags.has(Flags::SYN) {
+            u64::from(segment.window)
+        } else {
+            u64::from(segment.window) << negotiated.snd_scale
+        };
+        Disposition::Established { negotiated: Negotiated { window, ..negotiated }, synack: false }
+    }
+}

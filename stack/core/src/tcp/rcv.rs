@@ -1,0 +1,275 @@
+//! The receiving half of a subflow: what came, what is acknowledged, and when.
+
+use core::ops::Range;
+use core::time::Duration;
+
+use anabranch_frame::Instant;
+use arrayvec::ArrayVec;
+
+use crate::ranges::RangeSet;
+use crate::wire::{SeqNum, Timestamps};
+
+/// Delayed acknowledgements wait this long (RFC 9293 §3.8.6.3 allows 500 ms; Linux uses 40).
+const DELAYED_ACK: Duration = Duration::from_millis(40);
+/// Segments that are acknowledged at once when a connection starts or comes out of idle.
+const QUICK_ACKS: u8 = 16;
+/// A timestamp older than this is no longer compared against (RFC 7323 §5.5).
+const PAWS_IDLE: Duration = Duration::from_secs(24 * 24 * 3600);
+/// Out-of-order ranges beyond which new islands are refused: memory and SACK work stay bounded.
+const ISLANDS_MAX: usize = 4096;
+
+/// When the next acknowledgement is due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum AckDue {
+    /// Nothing to acknowledge.
+    Idle,
+    /// At this time, unless something carries it before.
+    Delayed(Instant),
+    /// Now.
+    Now,
+}
+
+/// Positions are 64-bit: 0 is the peer's SYN, 1 its first byte.
+#[derive(Debug)]
+pub(crate) struct Rcv {
+    irs: SeqNum,
+    nxt: u64,
+    /// Received beyond `nxt`.
+    beyond: RangeSet,
+    /// Starts of the ranges that changed last, newest first (RFC 2018 §4).
+    recent: ArrayVec<u64, 4>,
+    dsack: Option<Range<u64>>,
+    /// Largest right edge ever advertised here.
+    edge: u64,
+    fin: Option<u64>,
+    ts_recent: Option<(u32, Instant)>,
+    last_ack_sent: u64,
+    due: AckDue,
+    /// In-order bytes since the last acknowledgement.
+    unacked: u64,
+    quick: u8,
+    /// Largest segment seen: an estimate of the peer's MSS.
+    segment: u64,
+    last_data: Option<Instant>,
+}
+
+impl Rcv {
+    pub(crate) fn new(irs: SeqNum, ts_recent: Option<u32>, now: Instant) -> Self {
+        Self {
+            irs,
+            nxt: 1,
+            beyond: RangeSet::new(),
+            recent: ArrayVec::new(),
+            dsack: None,
+            edge: 1,
+            fin: None,
+            ts_recent: ts_recent.map(|value| (value, now)),
+            last_ack_sent: 1,
+            due: AckDue::Idle,
+            unacked: 0,
+            quick: QUICK_ACKS,
+            segment: 536,
+            last_data: None,
+        }
+    }
+
+    /// Next position expected.
+    pub(crate) fn nxt(&self) -> u64 {
+        self.nxt
+    }
+
+    /// Sequence number of position `pos`.
+    pub(crate) fn seq(&self, pos: u64) -> SeqNum {
+        self.irs.at(pos)
+    }
+
+    /// Position of a sequence number near what is expected.
+    pub(crate) fn pos(&self, seq: SeqNum) -> Option<u64> {
+        self.irs.unwrap(seq, self.nxt)
+    }
+
+    /// Whether the peer's FIN was received in order.
+    pub(crate) fn fin_received(&self) -> bool {
+        self.fin.is_some_and(|fin| self.nxt > fin)
+    }
+
+    /// Estimate of the peer's segment size.
+    pub(crate) fn segment(&self) -> u64 {
+        self.segment
+    }
+
+    /// The four cases of RFC 9293 §3.10.7.4, against the largest edge ever advertised: the edge of a
+    /// subflow may move left, see RFC 8684 §3.3.5. A zero-length segment one before `nxt` is a
+    /// keepalive or window probe and not acceptable, so that it is answered.
+    pub(crate) fn acceptable(&self, pos: u64, len: u64) -> bool {
+        let edge = self.edge.max(self.nxt);
+        if len == 0 {
+            return pos >= self.nxt && pos <= edge;
+        }
+        if edge == self.nxt {
+            // Zero window: only what is not beyond `nxt` may be looked at for its ACK and FIN.
+            return pos <= self.nxt && pos + len > self.nxt;
+        }
+        pos < edge && pos + len > self.nxt
+    }
+
+    /// PAWS (RFC 7323 §5): whether the segment's timestamp is older than the last good one.
+    pub(crate) fn paws_reject(&self, ts: Timestamps, now: Instant) -> bool {
+        self.ts_recent.is_some_and(|(recent, at)| {
+            (ts.value.wrapping_sub(recent) as i32) < 0 && now.saturating_since(at) < PAWS_IDLE
+        })
+    }
+
+    /// Remembers the timestamp to echo (RFC 7323 §4.3).
+    pub(crate) fn note_timestamp(&mut self, pos: u64, ts: Timestamps, now: Instant) {
+        if pos <= self.last_ack_sent
+            && self.ts_recent.is_none_or(|(recent, _)| (ts.value.wrapping_sub(recent) as i32) >= 0)
+        {
+            self.ts_recent = Some((ts.value, now));
+        }
+    }
+
+    /// The timestamp to echo.
+    pub(crate) fn ts_echo(&self) -> u32 {
+        self.ts_recent.map_or(0, |(recent, _)| recent)
+    }
+
+    /// The parts of `range` that are new, after noting a duplicate for DSACK.
+    pub(crate) fn missing(&mut self, range: &Range<u64>) -> ArrayVec<Range<u64>, 4> {
+        let mut parts = ArrayVec::new();
+        let start = range.start.max(self.nxt);
+        if start >= range.end {
+            self.duplicate(range.clone());
+            return parts;
+        }
+        if range.start < self.nxt {
+            self.duplicate(range.start..self.nxt);
+        }
+        if self.beyond.is_empty() {
+            parts.push(start..range.end);
+            return parts;
+        }
+        if let Some(covered) = self.beyond.range_at(start) {
+            self.duplicate(start..covered.end.min(range.end));
+        }
+        for gap in self.beyond.gaps(start..range.end) {
+            // What does not fit comes again; four gaps under one segment need an unusual peer.
+            if parts.try_push(gap).is_err() {
+                break;
+            }
+        }
+        parts
+    }
+
+    /// Something came that had come already (RFC 2883): say so, and at once.
+    fn duplicate(&mut self, range: Range<u64>) {
+        if !range.is_empty() {
+            self.dsack = Some(range);
+            self.due = AckDue::Now;
+        }
+    }
+
+    /// Whether a new island of out-of-order data may be begun at `pos`.
+    pub(crate) fn admits(&self, pos: u64) -> bool {
+        pos <= self.nxt || self.beyond.len() < ISLANDS_MAX || self.beyond.range_at(pos).is_some()
+    }
+
+    /// `range` is stored now. Returns by how much the in-order edge moved.
+    pub(crate) fn record(&mut self, range: Range<u64>) -> u64 {
+        let before = self.nxt;
+        if range.start <= self.nxt {
+            self.nxt = self.nxt.max(range.end);
+            if let Some(joined) = self.beyond.range_at(self.nxt) {
+                self.nxt = joined.end;
+            }
+            self.beyond.remove_before(self.nxt);
+        } else {
+            self.beyond.insert(range.clone());
+            let start = self.beyond.range_at(range.start).map_or(range.start, |joined| joined.start);
+            self.recent.retain(|&mut other| other != start && !range.contains(&other));
+            if self.recent.is_full() {
+                self.recent.pop();
+            }
+            self.recent.insert(0, start);
+        }
+        self.nxt - before
+    }
+
+    /// The peer's FIN stands at `pos`. Returns false if it contradicts an earlier one.
+    pub(crate) fn note_fin(&mut self, pos: u64) -> bool {
+        if self.fin.is_some_and(|fin| fin != pos) || pos < self.nxt.saturating_sub(1) {
+            return self.fin == Some(pos);
+        }
+        self.fin = Some(pos);
+        true
+    }
+
+    /// Takes the FIN when everything before it is there.
+    pub(crate) fn take_fin(&mut self) -> bool {
+        if self.fin == Some(self.nxt) {
+            self.nxt += 1;
+            self.due = AckDue::Now;
+            return true;
+        }
+        false
+    }
+
+    /// Data of `len` bytes came in segments of `segment` bytes; decides when to acknowledge it.
+    pub(crate) fn on_data(&mut self, now: Instant, len: u64, segment: u64, advanced: u64, rtt: Duration) {
+        if self.last_data.is_some_and(|at| now.saturating_since(at) > rtt.max(DELAYED_ACK) * 5) {
+            // Coming out of idle, the peer is in slow start again.
+            self.quick = self.quick.max(QUICK_ACKS);
+        }
+        self.last_data = Some(now);
+        self.segment = self.segment.max(segment.min(len));
+        self.unacked += advanced;
+        let in_order = advanced > 0 && self.beyond.is_empty();
+        if !in_order || self.unacked >= 2 * self.segment || self.quick > 0 {
+            self.quick = self.quick.saturating_sub(1);
+            self.due = AckDue::Now;
+        } else if self.due == AckDue::Idle {
+            self.due = AckDue::Delayed(now + DELAYED_ACK);
+        }
+    }
+
+    /// An acknowledgement is due now.
+    pub(crate) fn ack_now(&mut self) {
+        self.due = AckDue::Now;
+    }
+
+    /// When the next acknowledgement is due.
+    pub(crate) fn due(&self) -> AckDue {
+        self.due
+    }
+
+    /// A segment with this acknowledgement and `window` bytes left.
+    pub(crate) fn on_ack_sent(&mut self, window: u64) {
+        self.last_ack_sent = self.nxt;
+        self.edge = self.edge.max(self.nxt + window);
+        self.due = AckDue::Idle;
+        self.unacked = 0;
+    }
+
+    /// SACK blocks, newest first; a DSACK stands before them and is told once.
+    pub(crate) fn sack_blocks(&mut self) -> ArrayVec<Range<u64>, 4> {
+        let mut blocks = ArrayVec::new();
+        if let Some(dsack) = self.dsack.take() {
+            blocks.push(dsack);
+        }
+        for &start in &self.recent {
+            if let Some(range) = self.beyond.range_at(start)
+                && !blocks.contains(&range)
+                && blocks.try_push(range).is_err()
+            {
+                break;
+            }
+        }
+        self.recent.retain(|start| *start >= self.nxt);
+        blocks
+    }
+
+    /// Whether SACK or DSACK blocks wait to be told.
+    pub(crate) fn has_sack(&self) -> bool {
+        self.dsack.is_some() || !self.beyond.is_empty()
+    }
+}

@@ -1,0 +1,411 @@
+//! The sending half of a subflow: what is outstanding, what was lost, what may go.
+//!
+//! Positions are 64 bits wide and never wrap: 0 is the SYN, 1 the first byte, and a FIN takes one after the last byte.
+
+mod ack;
+mod rack;
+mod rate;
+mod record;
+mod recovery;
+mod rtt;
+mod scoreboard;
+mod send;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod timer;
+
+use alloc::boxed::Box;
+use core::ops::Range;
+use core::time::Duration;
+
+use anabranch_frame::{Instant, Slices};
+
+pub(crate) use record::TxMapping;
+
+use crate::cc::{CongestionControl, Sibling};
+use rack::Rack;
+use rate::RateSampler;
+use recovery::{Phase, Recovery};
+use rtt::Rtt;
+use scoreboard::Scoreboard;
+use send::Usage;
+use stats::Stats;
+use timer::{Timers, Tlp};
+
+/// What the handshake settled.
+#[derive(Debug)]
+pub(crate) struct SndConfig {
+    /// Payload bytes per segment.
+    pub(crate) mss: u16,
+    /// Whether the peer sends SACK.
+    pub(crate) sack: bool,
+    /// Whether segments carry timestamps.
+    pub(crate) timestamps: bool,
+    /// Congestion control, fresh.
+    pub(crate) cc: Box<dyn CongestionControl>,
+}
+
+/// The acknowledging part of a segment.
+#[derive(Debug)]
+pub(crate) struct AckIn<'a> {
+    /// Acknowledged position, not beyond `nxt`.
+    pub(crate) ack: u64,
+    /// Window in bytes, scaled.
+    pub(crate) window: u64,
+    /// The segment's own position, among the peer's.
+    pub(crate) seq: u64,
+    /// SACK blocks as they came: the first may be a DSACK.
+    pub(crate) sack: &'a [Range<u64>],
+    /// Round-trip time by the echoed timestamp.
+    pub(crate) ts_rtt: Option<Duration>,
+    /// No payload, SYN or FIN: may be a duplicate ACK.
+    pub(crate) pure: bool,
+    /// Carries an MPTCP option other than DSS: never a duplicate ACK (RFC 8684 §3.4).
+    pub(crate) signal: bool,
+}
+
+/// What an acknowledgement did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct AckOut {
+    /// Positions by which `una` moved.
+    pub(crate) acked: u64,
+    /// The same without the FIN.
+    pub(crate) acked_bytes: u64,
+    /// Positions acknowledged or SACKed for the first time.
+    pub(crate) delivered: u64,
+    /// Positions newly presumed lost.
+    pub(crate) lost: u64,
+    /// Our FIN was acknowledged.
+    pub(crate) fin_acked: bool,
+    /// The window's right edge moved.
+    pub(crate) window_opened: bool,
+    /// There was a DSACK.
+    pub(crate) dsack: bool,
+    /// SACK blocks that made no sense.
+    pub(crate) sack_discarded: u32,
+    /// Fast recovery began.
+    pub(crate) entered_recovery: bool,
+    /// Recovery, fast or from a timeout, ended.
+    pub(crate) left_recovery: bool,
+    /// The last reduction of the window was taken back.
+    pub(crate) spurious: bool,
+    /// Round-trip time for the timeout.
+    pub(crate) rtt: Option<Duration>,
+}
+
+/// Data to be sent again.
+#[derive(Debug)]
+pub(crate) struct Retransmit {
+    /// Where it lies.
+    pub(crate) range: Range<u64>,
+    /// Its bytes.
+    pub(crate) payload: Slices,
+    /// Its mapping, as it was first sent.
+    pub(crate) mapping: Option<TxMapping>,
+    /// A FIN follows the bytes.
+    pub(crate) fin: bool,
+    /// It is a tail loss probe.
+    pub(crate) probe: bool,
+}
+
+/// Which timer fired.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fired {
+    /// The retransmission timeout, the `consecutive`th without progress.
+    Rto {
+        /// From 1.
+        consecutive: u32,
+    },
+    /// A tail loss probe is due: send new data, or [`Snd::send_probe`].
+    Probe,
+    /// RACK waited long enough for reordered segments and presumes them lost.
+    Reordering,
+}
+
+/// The peer's window.
+#[derive(Debug, Default)]
+struct PeerWindow {
+    /// Right-most edge ever offered; taking it back is ignored.
+    right_edge: u64,
+    /// Last advertised window, and the segment it came in (RFC 9293's SND.WND, SND.WL1, SND.WL2).
+    window: u64,
+    wl1: u64,
+    wl2: u64,
+}
+
+/// What a segment did to the peer's window.
+struct WindowChange {
+    opened: bool,
+    changed: bool,
+}
+
+impl PeerWindow {
+    fn update(&mut self, ack: &AckIn<'_>) -> WindowChange {
+        // An older segment than the one that told last (RFC 9293 §3.10.7.4).
+        if (ack.seq, ack.ack) < (self.wl1, self.wl2) {
+            return WindowChange { opened: false, changed: false };
+        }
+        let edge = ack.ack.saturating_add(ack.window);
+        let change = WindowChange { opened: edge > self.right_edge, changed: ack.window != self.window };
+        self.right_edge = self.right_edge.max(edge);
+        self.window = ack.window;
+        self.wl1 = ack.seq;
+        self.wl2 = ack.ack;
+        change
+    }
+}
+
+/// The sending half of a subflow, from the end of the handshake on.
+#[derive(Debug)]
+pub(crate) struct Snd {
+    cc: Box<dyn CongestionControl>,
+    mss: u64,
+    sack: bool,
+    timestamps: bool,
+    created: Instant,
+    fin_sent: bool,
+    board: Scoreboard,
+    rack: Rack,
+    rate: RateSampler,
+    rtt: Rtt,
+    recovery: Recovery,
+    timers: Timers,
+    tlp: Tlp,
+    usage: Usage,
+    peer: PeerWindow,
+    stats: Stats,
+}
+
+impl Snd {
+    /// After the handshake: the SYN is acknowledged, nothing else was sent.
+    pub(crate) fn new(now: Instant, config: SndConfig) -> Self {
+        let mut snd = Self {
+            cc: config.cc,
+            mss: 1,
+            sack: config.sack,
+            timestamps: config.timestamps,
+            created: now,
+            fin_sent: false,
+            board: Scoreboard::new(1),
+            rack: Rack::new(),
+            rate: RateSampler::new(now),
+            rtt: Rtt::new(),
+            recovery: Recovery::new(),
+            timers: Timers::default(),
+            tlp: Tlp::default(),
+            usage: Usage::default(),
+            peer: PeerWindow { right_edge: 1, ..PeerWindow::default() },
+            stats: Stats::default(),
+        };
+        snd.set_mss(config.mss);
+        snd
+    }
+
+    /// The handshake's round-trip time.
+    pub(crate) fn seed_rtt(&mut self, rtt: Duration) {
+        self.rtt.sample(self.created, rtt, self.una(), self.nxt());
+    }
+
+    /// First position not acknowledged.
+    pub(crate) fn una(&self) -> u64 {
+        self.board.una()
+    }
+
+    /// First position not sent.
+    pub(crate) fn nxt(&self) -> u64 {
+        self.board.nxt()
+    }
+
+    /// Right-most edge of the peer's window ever seen.
+    pub(crate) fn right_edge(&self) -> u64 {
+        self.peer.right_edge
+    }
+
+    /// The window from the handshake.
+    pub(crate) fn set_right_edge(&mut self, position: u64) {
+        self.peer.right_edge = self.peer.right_edge.max(position);
+    }
+
+    /// Positions in flight: sent, neither SACKed nor presumed lost, and sent again (RFC 6675's pipe).
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.board.in_flight()
+    }
+
+    /// Positions presumed lost and not sent again.
+    pub(crate) fn queued_lost(&self) -> u64 {
+        self.board.tally().waiting
+    }
+
+    /// Payload bytes per segment.
+    pub(crate) fn mss(&self) -> u16 {
+        self.mss_u16()
+    }
+
+    fn mss_u16(&self) -> u16 {
+        u16::try_from(self.mss).unwrap_or(u16::MAX)
+    }
+
+    /// Changes the payload bytes per segment of what is sent from now on.
+    pub(crate) fn set_mss(&mut self, mss: u16) {
+        self.mss = u64::from(mss.max(1));
+        self.cc.set_mss(self.mss);
+    }
+
+    /// Congestion window in bytes.
+    pub(crate) fn cwnd(&self) -> u64 {
+        self.cc.cwnd()
+    }
+
+    /// Slow-start threshold in bytes.
+    pub(crate) fn ssthresh(&self) -> u64 {
+        self.cc.ssthresh()
+    }
+
+    /// In fast recovery.
+    pub(crate) fn in_recovery(&self) -> bool {
+        self.recovery.phase == Phase::Recovery
+    }
+
+    /// Recovering from a retransmission timeout.
+    pub(crate) fn in_rto(&self) -> bool {
+        self.recovery.phase == Phase::Loss
+    }
+
+    /// Smoothed round-trip time; zero before the first sample.
+    pub(crate) fn srtt(&self) -> Duration {
+        self.rtt.srtt().unwrap_or(Duration::ZERO)
+    }
+
+    /// Mean deviation of the round-trip time.
+    pub(crate) fn rttvar(&self) -> Duration {
+        self.rtt.rttvar()
+    }
+
+    /// Smallest round-trip time of the last five minutes; zero before the first sample.
+    pub(crate) fn min_rtt(&self) -> Duration {
+        self.rtt.min()
+    }
+
+    /// Largest round-trip time of the last ten seconds; zero before the first sample.
+    pub(crate) fn max_rtt(&self) -> Duration {
+        self.rtt.max()
+    }
+
+    /// Retransmission timeout, back-off included.
+    pub(crate) fn rto(&self) -> Duration {
+        self.rtt.rto()
+    }
+
+    /// Timeouts in a row without progress.
+    pub(crate) fn backoff(&self) -> u32 {
+        self.rtt.backoff()
+    }
+
+    /// Measured delivery rate in bytes per second, 0 while unknown.
+    pub(crate) fn delivery_rate(&self) -> u64 {
+        self.rate.rate()
+    }
+
+    /// The rate congestion control paces at, or what window and round-trip time make, with room to grow. In bytes per
+    /// second; 0 while the round-trip time is unknown.
+    pub(crate) fn pacing_rate_estimate(&self) -> u64 {
+        if let Some(rate) = self.cc.pacing_rate() {
+            return rate;
+        }
+        let Some(srtt) = self.rtt.srtt() else { return 0 };
+        let rate = rate::per_second(self.cc.cwnd(), srtt);
+        if self.cc.in_slow_start() { rate.saturating_mul(2) } else { rate.saturating_add(rate / 5) }
+    }
+
+    /// Congestion control.
+    pub(crate) fn cc(&self) -> &dyn CongestionControl {
+        self.cc.as_ref()
+    }
+
+    /// Congestion control, to be told things.
+    pub(crate) fn cc_mut(&mut self) -> &mut dyn CongestionControl {
+        self.cc.as_mut()
+    }
+
+    /// What siblings' congestion control may know of this subflow.
+    pub(crate) fn sibling(&self) -> Sibling {
+        Sibling {
+            cwnd: self.cc.cwnd(),
+            mss: self.mss,
+            srtt: self.srtt(),
+            acked_since_loss: self.stats.acked_since_loss,
+            acked_between_losses: self.stats.acked_between_losses,
+        }
+    }
+
+    /// Positions lost, exponentially aged.
+    pub(crate) fn lost_aged(&self) -> u64 {
+        self.stats.lost_aged
+    }
+
+    /// Positions delivered, exponentially aged.
+    pub(crate) fn delivered_aged(&self) -> u64 {
+        self.stats.delivered_aged
+    }
+
+    /// Payload bytes sent, retransmissions included.
+    pub(crate) fn bytes_sent(&self) -> u64 {
+        self.stats.bytes_sent
+    }
+
+    /// Payload bytes acknowledged.
+    pub(crate) fn bytes_acked(&self) -> u64 {
+        self.stats.bytes_acked
+    }
+
+    /// Payload bytes sent again.
+    pub(crate) fn bytes_retrans(&self) -> u64 {
+        self.stats.bytes_retrans
+    }
+
+    /// Segments sent again.
+    pub(crate) fn total_retrans(&self) -> u32 {
+        self.stats.total_retrans
+    }
+
+    /// How often the peer took SACKs back.
+    pub(crate) fn reneged(&self) -> u32 {
+        self.stats.reneged
+    }
+
+    /// When data was last sent.
+    pub(crate) fn last_sent(&self) -> Option<Instant> {
+        self.stats.last_sent
+    }
+
+    /// Whether a FIN was sent.
+    pub(crate) fn fin_sent(&self) -> bool {
+        self.fin_sent
+    }
+
+    /// Whether nothing is outstanding.
+    pub(crate) fn everything_acked(&self) -> bool {
+        self.board.is_empty()
+    }
+
+    /// Whether the application (and not a window) is what limits sending: delivery rates are no measure of the path then.
+    pub(crate) fn set_app_limited(&mut self, limited: bool) {
+        if limited {
+            self.rate.app_limited(self.in_flight());
+        }
+    }
+
+    /// Gives the subflow up: forgets what is outstanding and stops the timers. Returns how many payload bytes were.
+    pub(crate) fn flush(&mut self) -> u64 {
+        self.timers = Timers::default();
+        self.tlp.reset();
+        self.recovery = Recovery::new();
+        self.board.clear(&mut self.rack)
+    }
+
+    /// What is outstanding, in order: where, with which mapping, and whether it was SACKed.
+    pub(crate) fn unacked(&self) -> impl Iterator<Item = (Range<u64>, Option<TxMapping>, bool)> {
+        self.board.records().iter().map(|record| (record.range(), record.mapping, record.sacked))
+    }
+}

@@ -1,0 +1,193 @@
+//! RACK: what is lost follows from when it was sent and what was delivered since (RFC 8985).
+
+use alloc::collections::VecDeque;
+use core::ops::Range;
+use core::time::Duration;
+
+use anabranch_frame::Instant;
+
+use super::record::Record;
+use super::scoreboard::Scoreboard;
+
+/// So many SACKed segments make a loss as long as no reordering was ever seen.
+pub(super) const DUP_THRESH: u64 = 3;
+/// Recoveries without a DSACK after which the reordering window goes back to its first size.
+const PERSIST_RECOVERIES: u32 = 16;
+
+/// RACK.segment: of the delivered segments the one sent last.
+#[derive(Clone, Copy, Debug)]
+struct Newest {
+    tx: u64,
+    end: u64,
+    sent_at: Instant,
+    rtt: Duration,
+}
+
+/// One transmission. Where its records are concerned it may be out of date: pieces may be delivered, lost or sent again.
+#[derive(Clone, Debug)]
+struct Sent {
+    tx: u64,
+    range: Range<u64>,
+}
+
+/// What [`Rack::detect`] found.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Detected {
+    /// Positions newly marked lost.
+    pub(super) lost: u64,
+    /// When to look again: by then all that was sent before the segment that was delivered is overdue.
+    pub(super) again: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) struct Rack {
+    newest: Option<Newest>,
+    /// Highest position delivered.
+    fack: u64,
+    reordering_seen: bool,
+    /// A DSACK does not widen the window again before this position is acknowledged.
+    dsack_round: Option<u64>,
+    reo_wnd_mult: u32,
+    reo_wnd_persist: u32,
+    /// Transmissions in order of time. What RACK is done with goes from its front, so a look costs what changed.
+    log: VecDeque<Sent>,
+}
+
+impl Rack {
+    pub(super) fn new() -> Self {
+        Self {
+            newest: None,
+            fack: 0,
+            reordering_seen: false,
+            dsack_round: None,
+            reo_wnd_mult: 1,
+            reo_wnd_persist: 0,
+            log: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn on_sent(&mut self, tx: u64, range: Range<u64>) {
+        self.log.push_back(Sent { tx, range });
+    }
+
+    /// `part` of `record` is delivered (§6.2 steps 1 to 3). `echoed` is when its segment left, by the timestamp that
+    /// came back.
+    pub(super) fn on_delivered(
+        &mut self,
+        now: Instant,
+        record: &Record,
+        part: &Range<u64>,
+        min_rtt: Duration,
+        echoed: Option<Instant>,
+    ) {
+        if part.end > self.fack {
+            self.fack = part.end;
+        } else if part.end < self.fack && !record.retransmitted {
+            self.reordering_seen = true;
+        }
+        let sent_at = record.stamp.sent_at;
+        let rtt = now - sent_at;
+        // Too soon after a retransmission it is the original that arrived.
+        if record.retransmitted && (rtt < min_rtt || echoed.is_some_and(|echoed| echoed < sent_at)) {
+            return;
+        }
+        let tx = record.stamp.tx;
+        if self.newest.is_none_or(|newest| (tx, part.end) > (newest.tx, newest.end)) {
+            self.newest = Some(Newest { tx, end: part.end, sent_at, rtt });
+        }
+    }
+
+    /// A retransmission turned out to be needless: segments change places on this path.
+    pub(super) fn note_reordering(&mut self) {
+        self.reordering_seen = true;
+    }
+
+    /// A DSACK widens the reordering window, once a round trip (§6.2 step 4).
+    pub(super) fn adapt(&mut self, dsack: bool, una: u64, nxt: u64) {
+        if self.dsack_round.is_some_and(|round| una >= round) {
+            self.dsack_round = None;
+        }
+        if dsack && self.dsack_round.is_none() {
+            self.dsack_round = Some(nxt);
+            self.reo_wnd_mult = self.reo_wnd_mult.saturating_add(1);
+            self.reo_wnd_persist = PERSIST_RECOVERIES;
+        }
+    }
+
+    /// A recovery ended.
+    pub(super) fn on_recovered(&mut self) {
+        self.reo_wnd_persist = self.reo_wnd_persist.saturating_sub(1);
+        if self.reo_wnd_persist == 0 {
+            self.reo_wnd_mult = 1;
+        }
+    }
+
+    /// How much later than expected a segment may be (§6.2 step 4).
+    pub(super) fn reo_wnd(
+        &self,
+        recovering: bool,
+        sacked_segments: u64,
+        min_rtt: Duration,
+        srtt: Option<Duration>,
+    ) -> Duration {
+        if !self.reordering_seen && (recovering || sacked_segments >= DUP_THRESH) {
+            return Duration::ZERO;
+        }
+        (min_rtt / 4).saturating_mul(self.reo_wnd_mult).min(srtt.unwrap_or(Duration::MAX))
+    }
+
+    /// Marks lost what was sent before [`Newest`] and is overdue (§6.2 step 5).
+    pub(super) fn detect(&mut self, now: Instant, board: &mut Scoreboard, reo_wnd: Duration) -> Detected {
+        let mut found = Detected::default();
+        let Some(newest) = self.newest else { return found };
+        let allowance = newest.rtt + reo_wnd;
+        while let Some(sent) = self.log.front_mut() {
+            if sent.tx > newest.tx {
+                break;
+            }
+            let mut index = board.find(sent.range.start);
+            let pending = loop {
+                let Some(record) = board.records().get(index).filter(|record| record.start < sent.range.end) else {
+                    break false;
+                };
+                if record.stamp.tx == sent.tx && record.in_flight() {
+                    // What is pending is found again without walking over what is settled before it.
+                    sent.range.start = record.start;
+                    if (sent.tx, record.end) > (newest.tx, newest.end) {
+                        break true;
+                    }
+                    if record.stamp.sent_at + allowance > now {
+                        found.again = Some(newest.sent_at + allowance);
+                        break true;
+                    }
+                    found.lost += board.mark_lost(index);
+                }
+                index += 1;
+            };
+            if pending {
+                break;
+            }
+            self.log.pop_front();
+        }
+        found
+    }
+
+    /// Makes the log anew, after losses were taken back.
+    pub(super) fn relog(&mut self, board: &Scoreboard) {
+        self.log.clear();
+        let live = board.records().iter().filter(|record| record.in_flight());
+        self.log.extend(live.map(|record| Sent { tx: record.stamp.tx, range: record.range() }));
+        self.log.make_contiguous().sort_unstable_by_key(|sent| (sent.tx, sent.range.start));
+    }
+
+    /// Everything is lost or gone: nothing to watch until it is sent again.
+    pub(super) fn forget(&mut self) {
+        self.log.clear();
+    }
+
+    /// The log has no more entries than this; for tests of its bounds.
+    #[cfg(test)]
+    pub(super) fn log_len(&self) -> usize {
+        self.log.len()
+    }
+}

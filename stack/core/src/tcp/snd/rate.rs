@@ -1,0 +1,134 @@
+//! Delivery rate sampling and the counting of round trips
+//! (draft-cheng-iccrg-delivery-rate-estimation).
+
+use core::time::Duration;
+
+use anabranch_frame::Instant;
+
+/// What was known when something was sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TxStamp {
+    /// Number of the transmission: later ones are larger, the pieces of one share it.
+    pub(super) tx: u64,
+    pub(super) sent_at: Instant,
+    delivered: u64,
+    delivered_at: Instant,
+    first_sent_at: Instant,
+    app_limited: bool,
+}
+
+/// What one acknowledgement says about the rate.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RateSample {
+    /// Bytes per second.
+    pub(super) rate: Option<u64>,
+    pub(super) round_start: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct RateSampler {
+    delivered: u64,
+    delivered_at: Instant,
+    first_sent_at: Instant,
+    /// Samples are application limited until so much was delivered; 0: they are not.
+    app_limited_until: u64,
+    next_round: u64,
+    last_tx: u64,
+    /// Latest transmission among those delivered by the acknowledgement being handled.
+    newest: Option<TxStamp>,
+    rate: u64,
+}
+
+impl RateSampler {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            delivered: 0,
+            delivered_at: now,
+            first_sent_at: now,
+            app_limited_until: 0,
+            next_round: 0,
+            last_tx: 0,
+            newest: None,
+            rate: 0,
+        }
+    }
+
+    /// Bytes per second, 0 while unknown.
+    pub(super) fn rate(&self) -> u64 {
+        self.rate
+    }
+
+    /// The number of the last transmission.
+    pub(super) fn last_tx(&self) -> u64 {
+        self.last_tx
+    }
+
+    /// The application had nothing to send while the window had room: what is in flight measures it, not the path.
+    pub(super) fn app_limited(&mut self, in_flight: u64) {
+        self.app_limited_until = (self.delivered + in_flight).max(1);
+    }
+
+    /// Something is sent now, with `in_flight` bytes before it.
+    pub(super) fn stamp(&mut self, now: Instant, in_flight: u64) -> TxStamp {
+        if in_flight == 0 {
+            self.first_sent_at = now;
+            self.delivered_at = now;
+        }
+        self.last_tx += 1;
+        TxStamp {
+            tx: self.last_tx,
+            sent_at: now,
+            delivered: self.delivered,
+            delivered_at: self.delivered_at,
+            first_sent_at: self.first_sent_at,
+            app_limited: self.app_limited_until != 0,
+        }
+    }
+
+    /// `bytes` sent at `stamp` turn out to be delivered.
+    pub(super) fn deliver(&mut self, now: Instant, stamp: &TxStamp, bytes: u64) {
+        self.delivered += bytes;
+        self.delivered_at = now;
+        if self.newest.is_none_or(|newest| stamp.tx > newest.tx) {
+            self.newest = Some(*stamp);
+            self.first_sent_at = stamp.sent_at;
+        }
+    }
+
+    /// Bytes delivered that no record stands for (duplicate ACKs without SACK); negative when it turns out there were fewer.
+    pub(super) fn adjust(&mut self, now: Instant, bytes: i64) {
+        self.delivered = self.delivered.saturating_add_signed(bytes);
+        self.delivered_at = now;
+    }
+
+    /// All that an acknowledgement brought was counted.
+    pub(super) fn finish(&mut self, min_rtt: Duration) -> RateSample {
+        if self.app_limited_until != 0 && self.delivered > self.app_limited_until {
+            self.app_limited_until = 0;
+        }
+        let Some(newest) = self.newest.take() else { return RateSample::default() };
+        let round_start = newest.delivered >= self.next_round;
+        if round_start {
+            self.next_round = self.delivered;
+        }
+        // The slower of sending and acknowledging: ACKs may be compressed on their way.
+        let sending = newest.sent_at - newest.first_sent_at;
+        let acking = self.delivered_at - newest.delivered_at;
+        let interval = sending.max(acking);
+        let bytes = self.delivered.saturating_sub(newest.delivered);
+        if interval < min_rtt || interval.is_zero() {
+            return RateSample { rate: None, round_start };
+        }
+        let rate = per_second(bytes, interval);
+        if !newest.app_limited || rate > self.rate {
+            self.rate = rate;
+        }
+        RateSample { rate: Some(rate), round_start }
+    }
+}
+
+/// `bytes` per `interval` as bytes per second; the interval is taken for a nanosecond if it is zero.
+pub(super) fn per_second(bytes: u64, interval: Duration) -> u64 {
+    let rate = u128::from(bytes) * 1_000_000_000 / interval.as_nanos().max(1);
+    u64::try_from(rate).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,166 @@
+//! Round-trip times and the retransmission timeout (RFC 6298, with the bounds that Linux uses).
+
+use core::time::Duration;
+
+use anabranch_frame::Instant;
+
+/// Before the first sample.
+pub(super) const RTO_INITIAL: Duration = Duration::from_secs(1);
+/// Least allowance for variation: the timeout is never less than the smoothed round-trip time and this.
+pub(super) const RTO_MIN: Duration = Duration::from_millis(200);
+/// Upper bound, back-off included.
+pub(super) const RTO_MAX: Duration = Duration::from_secs(120);
+/// A smallest round-trip time is forgotten after this, as in Linux (`tcp_min_rtt_wlen`).
+const MIN_WINDOW: Duration = Duration::from_secs(300);
+/// A largest one sooner: queues come and go.
+const MAX_WINDOW: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Rtt {
+    srtt: Option<Duration>,
+    /// Mean deviation, RTTVAR of RFC 6298.
+    mdev: Duration,
+    /// The largest `mdev` in this round trip: with many samples in each, `mdev` itself forgets too fast.
+    mdev_max: Duration,
+    /// What the timeout is made of: follows `mdev_max` up at once and down by a quarter each round trip.
+    spread: Duration,
+    /// The round trip ends when this position is acknowledged.
+    round_end: u64,
+    min: Option<Windowed>,
+    max: Option<Windowed>,
+    backoff: u32,
+}
+
+impl Rtt {
+    pub(super) fn new() -> Self {
+        Self {
+            srtt: None,
+            mdev: Duration::ZERO,
+            mdev_max: Duration::ZERO,
+            spread: Duration::ZERO,
+            round_end: 0,
+            min: None,
+            max: None,
+            backoff: 0,
+        }
+    }
+
+    /// A round-trip time, measured when `una..nxt` was outstanding.
+    pub(super) fn sample(&mut self, now: Instant, rtt: Duration, una: u64, nxt: u64) {
+        let rtt = rtt.max(Duration::from_nanos(1));
+        self.note_extremes(now, rtt);
+        let floor = RTO_MIN / 4;
+        let Some(srtt) = self.srtt else {
+            self.srtt = Some(rtt);
+            self.mdev = rtt / 2;
+            self.mdev_max = self.mdev.max(floor);
+            self.spread = self.mdev_max;
+            self.round_end = nxt;
+            return;
+        };
+        let (error, slower) = if rtt >= srtt { (rtt - srtt, true) } else { (srtt - rtt, false) };
+        self.srtt = Some(if slower { srtt + error / 8 } else { srtt - error / 8 });
+        if error <= self.mdev {
+            self.mdev -= (self.mdev - error) / 4;
+        } else {
+            // A round trip that got faster says little about how late an ACK may come.
+            self.mdev += (error - self.mdev) / if slower { 4 } else { 32 };
+        }
+        self.mdev_max = self.mdev_max.max(self.mdev);
+        self.spread = self.spread.max(self.mdev_max);
+        if una > self.round_end {
+            self.spread -= (self.spread - self.mdev_max) / 4;
+            self.mdev_max = floor;
+            self.round_end = nxt;
+        }
+    }
+
+    /// A round-trip time that is good for the extremes only (of the newest segment of an acknowledgement).
+    pub(super) fn note_extremes(&mut self, now: Instant, rtt: Duration) {
+        let rtt = rtt.max(Duration::from_nanos(1));
+        update(&mut self.min, now, rtt, MIN_WINDOW, |new, old| new <= old);
+        update(&mut self.max, now, rtt, MAX_WINDOW, |new, old| new >= old);
+    }
+
+    /// `None` before the first sample.
+    pub(super) fn srtt(&self) -> Option<Duration> {
+        self.srtt
+    }
+
+    pub(super) fn rttvar(&self) -> Duration {
+        self.mdev
+    }
+
+    /// Zero before the first sample.
+    pub(super) fn min(&self) -> Duration {
+        self.min.as_ref().map_or(Duration::ZERO, |min| min.best[0].1)
+    }
+
+    /// Zero before the first sample.
+    pub(super) fn max(&self) -> Duration {
+        self.max.as_ref().map_or(Duration::ZERO, |max| max.best[0].1)
+    }
+
+    /// The timeout with its back-off.
+    pub(super) fn rto(&self) -> Duration {
+        let base = self.srtt.map_or(RTO_INITIAL, |srtt| srtt + (self.spread * 4).max(RTO_MIN));
+        base.saturating_mul(1 << self.backoff.min(10)).min(RTO_MAX)
+    }
+
+    pub(super) fn backoff(&self) -> u32 {
+        self.backoff
+    }
+
+    /// The timer fired once more without progress (RFC 6298 §5.5).
+    pub(super) fn back_off(&mut self) {
+        self.backoff = self.backoff.saturating_add(1);
+    }
+
+    pub(super) fn clear_backoff(&mut self) {
+        self.backoff = 0;
+    }
+}
+
+/// The best sample of a sliding window in constant space: the best, the best since then, and the best since that one
+/// (Kathleen Nichols' filter).
+#[derive(Debug)]
+struct Windowed {
+    best: [(Instant, Duration); 3],
+}
+
+fn update(
+    filter: &mut Option<Windowed>,
+    now: Instant,
+    value: Duration,
+    window: Duration,
+    beats: fn(Duration, Duration) -> bool,
+) {
+    let new = (now, value);
+    let Some(Windowed { best }) = filter else {
+        *filter = Some(Windowed { best: [new; 3] });
+        return;
+    };
+    if beats(value, best[0].1) || now - best[2].0 > window {
+        *best = [new; 3];
+        return;
+    }
+    if beats(value, best[1].1) {
+        best[1] = new;
+        best[2] = new;
+    } else if beats(value, best[2].1) {
+        best[2] = new;
+    }
+    if now - best[0].0 > window {
+        // The runner-up takes over; with another one gone stale meanwhile, once more.
+        *best = [best[1], best[2], new];
+        if now - best[0].0 > window {
+            *best = [best[1], best[2], new];
+        }
+    } else if best[1].0 == best[0].0 && now - best[1].0 > window / 4 {
+        // No second choice for a quarter of the window: take what there is.
+        best[1] = new;
+        best[2] = new;
+    } else if best[2].0 == best[1].0 && now - best[2].0 > window / 2 {
+        best[2] = new;
+    }
+}

@@ -1,0 +1,239 @@
+//! What may go out, and the bookkeeping of what does.
+
+use core::ops::Range;
+
+use anabranch_frame::{Instant, Slices};
+
+use super::record::{Record, TxMapping, segments};
+use super::recovery::Phase;
+use super::{Retransmit, Snd};
+use crate::cc::{CongestionControl, INITIAL_WINDOW};
+
+/// How much of the congestion window was used in the last round trip (RFC 7661).
+#[derive(Debug, Default)]
+pub(super) struct Usage {
+    /// The round trip ends when this position is acknowledged.
+    end: u64,
+    /// Most that was in flight in it.
+    max_flight: u64,
+    /// Whether the window was full at least once.
+    limited: bool,
+}
+
+impl Usage {
+    fn on_sent(&mut self, una: u64, nxt: u64, in_flight: u64, cwnd: u64, mss: u64) {
+        let limited = in_flight + mss > cwnd;
+        if una >= self.end || limited || (!self.limited && in_flight > self.max_flight) {
+            *self = Self { end: nxt, max_flight: in_flight, limited };
+        }
+    }
+
+    /// In slow start half a window is enough: it doubles each round trip.
+    pub(super) fn cwnd_limited(&self, cc: &dyn CongestionControl) -> bool {
+        self.limited || (cc.in_slow_start() && cc.cwnd() < 2 * self.max_flight)
+    }
+}
+
+impl Snd {
+    /// Bytes of new data that may go now: 0 while lost data waits, which goes first; whole segments unless the peer's
+    /// window allows less; and a segment in any case when a tail loss probe is due or nothing is in flight.
+    pub(crate) fn room(&self, now: Instant) -> u64 {
+        if self.board.tally().waiting > 0 {
+            return 0;
+        }
+        let in_flight = self.in_flight();
+        let mut window = self.window();
+        if self.idle_for(now).is_some() {
+            window = window.min(INITIAL_WINDOW * self.mss);
+        }
+        let quota = window.saturating_sub(in_flight);
+        let whole = quota - quota % self.mss;
+        let least = if self.tlp.due || in_flight == 0 { self.mss } else { 0 };
+        whole.max(least).min(self.peer_room())
+    }
+
+    /// Bytes that the peer's window has room for.
+    pub(crate) fn peer_room(&self) -> u64 {
+        self.peer.right_edge.saturating_sub(self.nxt())
+    }
+
+    /// Positions that may be in flight: the congestion window, or what PRR makes of it.
+    fn window(&self) -> u64 {
+        match self.recovery.phase {
+            Phase::Recovery => self.recovery.prr.cwnd,
+            Phase::Open | Phase::Loss => self.cc.cwnd(),
+        }
+    }
+
+    /// How long nothing was sent, if that is a retransmission timeout or longer and nothing is outstanding.
+    fn idle_for(&self, now: Instant) -> Option<core::time::Duration> {
+        let idle = now - self.stats.last_sent?;
+        (self.board.is_empty() && idle >= self.rtt.rto()).then_some(idle)
+    }
+
+    /// Registers new data that the caller transmits, at the position it returns.
+    pub(crate) fn on_send_new(&mut self, now: Instant, payload: Slices, mapping: Option<TxMapping>, fin: bool) -> u64 {
+        let bytes: u64 = payload.iter().map(|slice| slice.len() as u64).sum();
+        let start = self.nxt();
+        let end = start + bytes + u64::from(fin);
+        if start == end {
+            return start;
+        }
+        if let Some(idle) = self.idle_for(now) {
+            self.cc.on_idle(now, self.rtt.rto(), idle);
+        }
+        let stamp = self.rate.stamp(now, self.in_flight());
+        self.board.push(Record {
+            start,
+            end,
+            payload,
+            mapping,
+            fin,
+            tail: true,
+            mss: self.mss_u16(),
+            sacked: false,
+            lost: false,
+            retrans: false,
+            retransmitted: false,
+            stamp,
+        });
+        self.fin_sent |= fin;
+        self.stats.sent(now, bytes);
+        self.on_transmitted(now, stamp.tx, start..end);
+        if self.tlp.due {
+            self.tlp.end = Some(self.nxt());
+            self.tlp.retrans = false;
+            self.tlp.due = false;
+            self.restart_rto(now);
+        } else if self.timers.rto.is_none() {
+            self.restart_rto(now);
+        }
+        self.rearm_probe(now, true);
+        start
+    }
+
+    /// The next lost data that the window admits, oldest first, at most `max_bytes`; it counts as sent.
+    pub(crate) fn next_retransmit(&mut self, now: Instant, max_bytes: u64) -> Option<Retransmit> {
+        let first = self.board.first_waiting()?;
+        let in_flight = self.in_flight();
+        let quota = self.window().saturating_sub(in_flight);
+        let head = &self.board.records()[first];
+        let mapping = head.mapping;
+        let least = head.payload_len().min(self.mss);
+        let admitted = match quota {
+            quota if quota >= least => quota,
+            _ if self.recovery.force || in_flight == 0 => least,
+            _ => return None,
+        };
+        let admitted = admitted.min(max_bytes);
+        if admitted == 0 && least > 0 {
+            return None;
+        }
+        let end = self.gather(first, admitted);
+        let stamp = self.rate.stamp(now, in_flight);
+        let mss = self.mss_u16();
+        let mut sent = Retransmit { range: end.range, payload: Slices::new(), mapping, fin: false, probe: false };
+        for index in first..end.index {
+            self.board.mark_retransmitted(index, stamp, mss);
+            let record = &self.board.records()[index];
+            sent.payload.extend(record.payload.iter().cloned());
+            sent.fin |= record.fin;
+        }
+        self.recovery.force = false;
+        if let Some(undo) = &mut self.recovery.undo {
+            undo.on_retransmit(now, sent.range.end - sent.range.start);
+        }
+        self.on_retransmitted(now, stamp.tx, &sent);
+        if sent.range.start == self.una() {
+            self.restart_rto(now);
+        }
+        Some(sent)
+    }
+
+    /// How far a retransmission of up to `admitted` bytes reaches from record `first`, which is cut where it ends.
+    fn gather(&mut self, first: usize, admitted: u64) -> Gathered {
+        let start = self.board.records()[first].start;
+        let mapping = self.board.records()[first].mapping;
+        let mut taken = 0;
+        let mut index = first;
+        while let Some(record) = self.board.records().get(index) {
+            // Segments must not straddle records, or a SACK would name parts of each.
+            let joins = index == first || (taken % self.mss == 0 && record.waits() && record.mapping == mapping);
+            if !joins || (index > first && taken >= admitted) {
+                break;
+            }
+            let left = admitted - taken;
+            let (record_start, len) = (record.start, record.payload_len());
+            if len > left {
+                let whole = left - left % self.mss;
+                let cut = if whole == 0 && index == first { left } else { whole };
+                if cut > 0 {
+                    self.board.split(index, record_start + cut);
+                    index += 1;
+                }
+                break;
+            }
+            taken += len;
+            index += 1;
+            if record.fin {
+                break;
+            }
+        }
+        let end = self.board.records()[index - 1].end;
+        Gathered { range: start..end, index }
+    }
+
+    /// A tail loss probe: the last segment again. For when there is no new data to send, or no window for it.
+    pub(crate) fn send_probe(&mut self, now: Instant) -> Option<Retransmit> {
+        self.tlp.due = false;
+        let mut index = self.board.records().iter().rposition(|record| record.in_flight())?;
+        let record = &self.board.records()[index];
+        let (mss, len) = (u64::from(record.mss), record.payload_len());
+        if len > mss {
+            let tail = if len % mss == 0 { mss } else { len % mss };
+            let at = record.start + len - tail;
+            self.board.split(index, at);
+            index += 1;
+        }
+        let stamp = self.rate.stamp(now, self.in_flight());
+        let mss = self.board.records()[index].mss;
+        self.board.mark_retransmitted(index, stamp, mss);
+        let record = &self.board.records()[index];
+        let probe = Retransmit {
+            range: record.range(),
+            payload: record.payload.clone(),
+            mapping: record.mapping,
+            fin: record.fin,
+            probe: true,
+        };
+        self.tlp.end = Some(self.nxt());
+        self.tlp.retrans = true;
+        self.on_retransmitted(now, stamp.tx, &probe);
+        self.restart_rto(now);
+        self.rearm_probe(now, false);
+        Some(probe)
+    }
+
+    fn on_retransmitted(&mut self, now: Instant, tx: u64, sent: &Retransmit) {
+        let bytes = sent.range.end - sent.range.start - u64::from(sent.fin);
+        self.stats.resent(now, bytes, segments(bytes, self.mss));
+        self.on_transmitted(now, tx, sent.range.clone());
+    }
+
+    fn on_transmitted(&mut self, now: Instant, tx: u64, range: Range<u64>) {
+        let len = range.end - range.start;
+        if self.sack {
+            self.rack.on_sent(tx, range);
+        }
+        self.recovery.prr.on_sent(len);
+        let in_flight = self.in_flight();
+        self.usage.on_sent(self.una(), self.nxt(), in_flight, self.cc.cwnd(), self.mss);
+        self.cc.on_sent(now, len, in_flight);
+    }
+}
+
+/// What [`Snd::gather`] put together: the records before `index`.
+struct Gathered {
+    range: Range<u64>,
+    index: usize,
+}

@@ -1,0 +1,482 @@
+//! One subflow from the moment its handshake is done until nothing of it is left.
+
+use alloc::boxed::Box;
+use core::ops::Range;
+use core::time::Duration;
+
+use anabranch_frame::{Instant, PathId, Slices, Transmit};
+use arrayvec::ArrayVec;
+
+use crate::cc::{CongestionControl, Sibling};
+use crate::info::{SubflowInfo, TcpState};
+use crate::mptcp::Mappings;
+use crate::sched::{SubflowId, SubflowView};
+use crate::wire::{Flags, MptcpOption, OptionWriter, SackBlock, Segment, SegmentOut, SeqNum, Timestamps, Tuple};
+
+use super::snd::{Snd, SndConfig};
+use super::{AckDue, Local, Negotiated, Rcv};
+
+/// Bytes that timestamps take on every segment.
+const TIMESTAMPS_LEN: u16 = 12;
+/// Bytes that a DSS with 8-byte DATA_ACK and 8-byte DSN takes, padded.
+const DSS_LEN: u16 = 28;
+/// First and last waiting time between zero-window probes.
+const PERSIST_MAX: Duration = Duration::from_secs(60);
+
+/// The path under a subflow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    pub(crate) path: PathId,
+    pub(crate) mtu: u16,
+    pub(crate) gso_max: u32,
+    pub(crate) cost: u32,
+}
+
+impl Link {
+    /// Largest segment that fits, without options.
+    pub(crate) fn mss(&self, tuple: &Tuple) -> u16 {
+        let headers = if tuple.local.is_ipv4() { 40 } else { 60 };
+        self.mtu.saturating_sub(headers).max(64)
+    }
+}
+
+/// Where an MP_JOIN that we opened stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Joining {
+    /// Not a join of ours, or done: data may flow.
+    Done,
+    /// The third ACK is repeated until the peer's ACK shows that it arrived (RFC 8684 §3.2).
+    AwaitsAck {
+        /// Our HMAC.
+        hmac: [u8; 20],
+        /// When to repeat.
+        deadline: Instant,
+        /// How often it was sent.
+        sent: u8,
+        /// To be sent now.
+        due: bool,
+    },
+}
+
+/// What a subflow begins with.
+#[derive(Debug)]
+pub(crate) struct SubflowStart {
+    pub(crate) id: SubflowId,
+    pub(crate) tuple: Tuple,
+    pub(crate) link: Link,
+    pub(crate) negotiated: Negotiated,
+    pub(crate) ts_offset: u32,
+    pub(crate) cc: Box<dyn CongestionControl>,
+    /// Room is left for DSS on each segment.
+    pub(crate) mptcp: bool,
+    pub(crate) local_id: u8,
+    pub(crate) remote_id: u8,
+    /// The peer asked for it to be a backup.
+    pub(crate) backup: bool,
+    pub(crate) joining: Joining,
+    pub(crate) passive: bool,
+}
+
+/// A segment to be sent on a subflow.
+#[derive(Debug)]
+pub(crate) struct Out<'a> {
+    pub(crate) pos: u64,
+    pub(crate) flags: Flags,
+    pub(crate) payload: Slices,
+    pub(crate) mptcp: &'a [MptcpOption],
+    /// The connection's window in bytes.
+    pub(crate) window: u64,
+    pub(crate) with_sack: bool,
+}
+
+/// One subflow in a synchronised state.
+#[derive(Debug)]
+pub(crate) struct Subflow {
+    pub(crate) id: SubflowId,
+    pub(crate) tuple: Tuple,
+    pub(crate) link: Link,
+    pub(crate) local_id: u8,
+    pub(crate) remote_id: u8,
+    pub(crate) state: TcpState,
+    pub(crate) snd: Snd,
+    pub(crate) rcv: Rcv,
+    pub(crate) mappings: Mappings,
+    /// The peer asked us not to send here unless nothing else works.
+    pub(crate) backup: bool,
+    pub(crate) stale: bool,
+    pub(crate) joining: Joining,
+    pub(crate) passive: bool,
+    /// Options other than DSS that wait for a segment, in their order.
+    pub(crate) signals: ArrayVec<MptcpOption, 8>,
+    /// A DATA_FIN is to be told here.
+    pub(crate) tell_data_fin: bool,
+    /// Our FIN is to be sent once everything before it was.
+    pub(crate) wants_fin: bool,
+    /// A tail loss probe is due.
+    pub(crate) probe: bool,
+    /// First offset past everything that was ever sent here, see `SubflowView::walked`.
+    pub(crate) walked: u64,
+    pub(crate) bytes_received: u64,
+    pub(crate) persist: Option<Instant>,
+    pub(crate) persist_backoff: u32,
+    /// A window probe or keepalive is to be sent now.
+    pub(crate) ping: bool,
+    pub(crate) keepalive_probes: u32,
+    pub(crate) last_rx: Instant,
+    pub(crate) last_tx: Instant,
+    /// When the challenge ACKs of this second began, and how many there were.
+    pub(super) challenges: (Instant, u32),
+    pub(super) snd_scale: u8,
+    pub(super) rcv_rtt: Duration,
+    iss: SeqNum,
+    rcv_scale: u8,
+    ts_offset: Option<u32>,
+    sack: bool,
+    wire_mss: u16,
+    ip_id: u16,
+    signal_acks: u8,
+}
+
+impl Subflow {
+    pub(crate) fn new(now: Instant, start: SubflowStart) -> Self {
+        let SubflowStart { id, tuple, link, negotiated, ts_offset, mut cc, mptcp, .. } = start;
+        let wire_mss = negotiated.peer_mss.min(link.mss(&tuple));
+        let timestamps = negotiated.ts_recent.is_some();
+        let options = if timestamps { TIMESTAMPS_LEN } else { 0 } + if mptcp { DSS_LEN } else { 0 };
+        let mss = wire_mss.saturating_sub(options).max(32);
+        cc.set_mss(u64::from(mss));
+        let mut snd = Snd::new(now, SndConfig { mss, sack: negotiated.sack, timestamps, cc });
+        snd.set_right_edge(1 + negotiated.window);
+        if let Some(rtt) = negotiated.rtt {
+            snd.seed_rtt(rtt);
+        }
+        Self {
+            id,
+            tuple,
+            link,
+            local_id: start.local_id,
+            remote_id: start.remote_id,
+            state: TcpState::Established,
+            snd,
+            rcv: Rcv::new(negotiated.irs, negotiated.ts_recent, now),
+            mappings: Mappings::default(),
+            backup: start.backup,
+            stale: false,
+            joining: start.joining,
+            passive: start.passive,
+            signals: ArrayVec::new(),
+            tell_data_fin: false,
+            wants_fin: false,
+            probe: false,
+            walked: 0,
+            bytes_received: 0,
+            persist: None,
+            persist_backoff: 0,
+            ping: false,
+            keepalive_probes: 0,
+            last_rx: now,
+            last_tx: now,
+            challenges: (now, 0),
+            snd_scale: negotiated.snd_scale,
+            rcv_rtt: negotiated.rtt.unwrap_or_default(),
+            iss: negotiated.iss,
+            rcv_scale: negotiated.rcv_scale,
+            ts_offset: timestamps.then_some(ts_offset),
+            sack: negotiated.sack,
+            wire_mss,
+            ip_id: negotiated.iss.0 as u16,
+            signal_acks: 0,
+        }
+    }
+
+    /// Sequence number of one of our positions.
+    pub(crate) fn seq(&self, pos: u64) -> SeqNum {
+        self.iss.at(pos)
+    }
+
+    /// Position of an acknowledgement number.
+    pub(super) fn ack_pos(&self, ack: SeqNum) -> Option<u64> {
+        self.iss.unwrap(ack, self.snd.una())
+    }
+
+    /// Whether the scheduler may be offered this subflow.
+    pub(crate) fn usable(&self) -> bool {
+        matches!(self.state, TcpState::Established | TcpState::CloseWait)
+            && self.joining == Joining::Done
+            && !self.wants_fin
+    }
+
+    /// Round-trip time for the receive buffer: the sender's, or what timestamps tell a pure receiver.
+    pub(crate) fn receiver_rtt(&self) -> Duration {
+        if self.snd.bytes_acked() > self.bytes_received / 8 && !self.snd.srtt().is_zero() {
+            self.snd.srtt()
+        } else {
+            self.rcv_rtt
+        }
+    }
+
+    /// The one place where a subflow's state changes.
+    pub(crate) fn transition(&mut self) {
+        let fin_sent = self.snd.fin_sent();
+        let fin_acked = fin_sent && self.snd.everything_acked();
+        let fin_received = self.rcv.fin_received();
+        self.state = match (self.state, fin_sent, fin_acked, fin_received) {
+            (TcpState::Closed, ..) => TcpState::Closed,
+            (TcpState::TimeWait, ..) => TcpState::TimeWait,
+            (_, false, _, false) => TcpState::Established,
+            (_, false, _, true) => TcpState::CloseWait,
+            (TcpState::CloseWait | TcpState::LastAck, true, false, _) => TcpState::LastAck,
+            (TcpState::CloseWait | TcpState::LastAck, true, true, _) => TcpState::Closed,
+            (_, true, false, false) => TcpState::FinWait1,
+            (_, true, true, false) => TcpState::FinWait2,
+            (_, true, false, true) => TcpState::Closing,
+            (_, true, true, true) => TcpState::TimeWait,
+        };
+    }
+
+    /// Puts an option on the next segment that has room. What does not fit is dropped and reported.
+    #[must_use]
+    pub(crate) fn signal(&mut self, option: MptcpOption) -> bool {
+        if self.signals.contains(&option) {
+            return true;
+        }
+        self.signals.try_push(option).is_ok()
+    }
+
+    /// Whether a pure ACK for signalling alone may go: not more than two in a row (RFC 8684 §3.4).
+    pub(crate) fn may_signal(&self) -> bool {
+        self.signal_acks < 2
+    }
+
+    /// Something other than signalling passed: it may be signalled again.
+    pub(crate) fn on_progress(&mut self) {
+        self.signal_acks = 0;
+    }
+
+    pub(crate) fn count_signal(&mut self) {
+        self.signal_acks += 1;
+    }
+
+    /// Payload of a full segment, and the largest payload of one transmission.
+    pub(crate) fn send_quantum(&self) -> u64 {
+        let mss = u64::from(self.snd.mss());
+        let most = u64::from(self.link.gso_max.min(65_535 - 160));
+        (most / mss).max(1) * mss
+    }
+
+    /// Builds the segment and notes what it acknowledges. Options that do not fit are left out, DSS
+    /// and its like first in line before SACK blocks.
+    pub(crate) fn emit(&mut self, now: Instant, out: Out<'_>) -> Transmit {
+        let mut options = OptionWriter::new();
+        if let Some(offset) = self.ts_offset {
+            let value = (now.as_millis() as u32).wrapping_add(offset);
+            options.timestamps(Timestamps { value, echo: self.rcv.ts_echo() });
+        }
+        if out.with_sack && self.sack && self.rcv.has_sack() {
+            let reserve = out.mptcp.iter().map(OptionWriter::mptcp_len).sum();
+            let blocks: ArrayVec<SackBlock, 4> = self
+                .rcv
+                .sack_blocks()
+                .iter()
+                .map(|block| (self.rcv.seq(block.start), self.rcv.seq(block.end)))
+                .collect();
+            options.sack(&blocks, reserve);
+        }
+        for option in out.mptcp {
+            let fits = options.mptcp(option);
+            debug_assert!(fits, "{option:?} does not fit into {} bytes", options.remaining());
+        }
+        let payload_len = out.payload.iter().map(|slice| slice.len()).sum::<usize>() as u32;
+        let room = self.wire_mss.saturating_sub(options.as_slice().len() as u16).max(1);
+        let segment_size = self.snd.mss().min(room);
+        let field = (out.window >> self.rcv_scale).min(0xffff) as u16;
+        self.rcv.on_ack_sent(u64::from(field) << self.rcv_scale);
+        self.last_tx = now;
+        self.ip_id = self.ip_id.wrapping_add(payload_len.div_ceil(u32::from(segment_size)).max(1) as u16);
+        let (header, transport_offset) = SegmentOut {
+            tuple: self.tuple,
+            seq: self.seq(out.pos),
+            ack: self.rcv.seq(self.rcv.nxt()),
+            flags: out.flags.with(Flags::ACK),
+            window: field,
+            ip_id: self.ip_id,
+            options: &options,
+            payload_len,
+        }
+        .emit();
+        Transmit {
+            path: self.link.path,
+            header,
+            transport_offset,
+            checksum_offset: 16,
+            payload: out.payload,
+            segment_size: (payload_len > u32::from(segment_size)).then_some(segment_size),
+        }
+    }
+
+    /// Waiting time before the next zero-window probe.
+    pub(crate) fn persist_interval(&self) -> Duration {
+        (self.snd.rto() * 2u32.saturating_pow(self.persist_backoff.min(10))).min(PERSIST_MAX)
+    }
+
+    /// The earliest of its deadlines.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let delayed = match self.rcv.due() {
+            AckDue::Delayed(at) => Some(at),
+            AckDue::Idle | AckDue::Now => None,
+        };
+        let joining = match self.joining {
+            Joining::AwaitsAck { deadline, .. } => Some(deadline),
+            Joining::Done => None,
+        };
+        [self.snd.deadline(), delayed, joining, self.persist].into_iter().flatten().min()
+    }
+
+    pub(crate) fn sibling(&self) -> Sibling {
+        Sibling {
+            cwnd: self.snd.cwnd(),
+            mss: u64::from(self.snd.mss()),
+            srtt: self.snd.srtt(),
+            acked_since_loss: self.snd.delivered_aged(),
+            acked_between_losses: 0,
+        }
+    }
+
+    pub(crate) fn view(&self, now: Instant, data_una: u64, carried_una: bool) -> SubflowView {
+        SubflowView {
+            id: self.id,
+            local_id: self.local_id,
+            remote_id: self.remote_id,
+            backup: self.backup,
+            stale: self.stale,
+            in_rto: self.snd.in_rto(),
+            in_recovery: self.snd.in_recovery(),
+            in_slow_start: self.snd.cwnd() < self.snd.ssthresh(),
+            srtt: self.snd.srtt(),
+            rttvar: self.snd.rttvar(),
+            min_rtt: self.snd.min_rtt(),
+            max_rtt: self.snd.max_rtt(),
+            cwnd: self.snd.cwnd(),
+            ssthresh: self.snd.ssthresh(),
+            in_flight: self.snd.in_flight(),
+            queued: self.snd.queued_lost(),
+            room: self.snd.room(now),
+            pacing_rate: self.snd.pacing_rate_estimate(),
+            delivery_rate: self.snd.delivery_rate(),
+            mss: u64::from(self.snd.mss()),
+            lost: self.snd.lost_aged(),
+            delivered: self.snd.delivered_aged(),
+            last_activity: self.last_rx.max(self.last_tx),
+            cost: self.link.cost,
+            carried_una,
+            walked: self.walked.max(data_una),
+        }
+    }
+
+    pub(crate) fn info(&self) -> SubflowInfo {
+        SubflowInfo {
+            id: self.id,
+            path: self.link.path,
+            local: self.tuple.local,
+            remote: self.tuple.remote,
+            local_id: self.local_id,
+            remote_id: self.remote_id,
+            state: self.state,
+            backup: self.backup,
+            stale: self.stale,
+            srtt: self.snd.srtt(),
+            rttvar: self.snd.rttvar(),
+            min_rtt: self.snd.min_rtt(),
+            rto: self.snd.rto(),
+            cwnd: self.snd.cwnd(),
+            ssthresh: self.snd.ssthresh(),
+            in_flight: self.snd.in_flight(),
+            snd_mss: self.snd.mss(),
+            bytes_sent: self.snd.bytes_sent(),
+            bytes_acked: self.snd.bytes_acked(),
+            bytes_received: self.bytes_received,
+            bytes_retrans: self.snd.bytes_retrans(),
+            total_retrans: self.snd.total_retrans(),
+            delivery_rate: self.snd.delivery_rate(),
+        }
+    }
+
+    /// Offsets of the stream that went here and are not acknowledged here; `base` is the DSN of offset 0.
+    /// Selectively acknowledged ones are among them: a receiver may hold them back until the hole
+    /// before them is filled.
+    pub(crate) fn outstanding(&self, base: u64) -> impl Iterator<Item = Range<u64>> + '_ {
+        self.snd.unacked().filter_map(move |(range, mapping, _)| {
+            let mapping = mapping?;
+            let within = u64::from((range.start as u32).wrapping_sub(mapping.ssn));
+            let start = mapping.dsn.wrapping_sub(base).wrapping_add(within);
+            Some(start..start + (range.end - range.start))
+        })
+    }
+
+    /// Milliseconds of our timestamp clock that passed since the peer's echo.
+    pub(super) fn echo_age(&self, now: Instant, ts: Timestamps) -> Option<Duration> {
+        let offset = self.ts_offset?;
+        let age = (now.as_millis() as u32).wrapping_add(offset).wrapping_sub(ts.echo);
+        (ts.echo != 0 && age < 1 << 20).then(|| Duration::from_millis(u64::from(age)))
+    }
+
+    /// Scale of the windows that the peer sends.
+    pub(crate) fn snd_scale(&self) -> u8 {
+        self.snd_scale
+    }
+
+    /// Offset of our timestamp clock, if timestamps are used.
+    pub(crate) fn ts_offset(&self) -> Option<u32> {
+        self.ts_offset
+    }
+
+    pub(super) fn uses_timestamps(&self) -> bool {
+        self.ts_offset.is_some()
+    }
+}
+
+/// The options of a SYN or SYN/ACK. `answers` holds what the peer offered, on a SYN/ACK.
+pub(crate) fn syn_options(
+    now: Instant,
+    local: Local,
+    answers: Option<&Negotiated>,
+    ts_offset: u32,
+    mptcp: Option<&MptcpOption>,
+) -> OptionWriter {
+    let echo = answers.map_or(Some(0), |negotiated| negotiated.ts_recent);
+    let timestamps = echo.map(|echo| Timestamps { value: (now.as_millis() as u32).wrapping_add(ts_offset), echo });
+    let mut options = OptionWriter::new();
+    let scale = answers.is_none_or(|negotiated| negotiated.scaled).then_some(local.scale);
+    options.syn(local.mss, scale, answers.is_none_or(|negotiated| negotiated.sack), timestamps);
+    if let Some(option) = mptcp {
+        options.mptcp(option);
+    }
+    options
+}
+
+/// The reset that answers a segment without a connection (RFC 9293 §3.10.7.1), or none to a reset.
+pub(crate) fn reset_for(segment: &Segment, reason: Option<&MptcpOption>) -> Option<Transmit> {
+    if segment.flags.has(Flags::RST) {
+        return None;
+    }
+    let mut options = OptionWriter::new();
+    if let Some(option) = reason {
+        options.mptcp(option);
+    }
+    let (seq, ack, flags) = if segment.flags.has(Flags::ACK) {
+        (segment.ack, SeqNum(0), Flags::RST)
+    } else {
+        (SeqNum(0), segment.seq.add(segment.seq_len()), Flags::RST.with(Flags::ACK))
+    };
+    let (header, transport_offset) =
+        SegmentOut { tuple: segment.tuple, seq, ack, flags, window: 0, ip_id: 0, options: &options, payload_len: 0 }
+            .emit();
+    Some(Transmit {
+        path: segment.path,
+        header,
+        transport_offset,
+        checksum_offset: 16,
+        payload: Slices::new(),
+        segment_size: None,
+    })
+}

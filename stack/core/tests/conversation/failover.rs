@@ -1,0 +1,207 @@
+//! Paths that die, come back, or are only there for that.
+
+use std::time::Duration;
+
+use anabranch_core::{Error, SocketOptions};
+use anabranch_frame::PathId;
+use anabranch_sim::{LinkConfig, Pair};
+
+use crate::support::*;
+
+/// A link that goes silent for good.
+fn dying(link: LinkConfig, at: Duration) -> LinkConfig {
+    link.outage(at, secs(100_000))
+}
+
+/// Two paths of which `dead` goes silent both ways at one second, while `up` and `down` bytes flow.
+/// How long that took and the longest time that a reader waited.
+fn silence(seed: u64, dead: u16, up: u64, down: u64, scheduler: &str) -> (Duration, Duration) {
+    let links = [wifi(), lte()].into_iter().enumerate();
+    let mut builder = Pair::seeded(seed);
+    for (path, link) in links {
+        builder = builder.path(if path == usize::from(dead) { dying(link, secs(1)) } else { link });
+    }
+    let mut net = builder.build();
+    let options = SocketOptions { scheduler: scheduler.into(), ..SocketOptions::default() };
+    let apps = start(&mut net, up, down, &options);
+    let took = finish(&mut net, apps, secs(60));
+    let gap = net.app(apps.0).flow().received.longest_gap.max(net.app(apps.1).flow().received.longest_gap);
+    (took, gap)
+}
+
+#[test]
+fn the_first_path_goes_silent() {
+    for (up, down) in [(20, 0), (0, 20), (20, 20)] {
+        let (took, gap) = silence(901, 0, up * MEGABYTE, down * MEGABYTE, "minrtt");
+        // 1 s of both paths moved 8 MB; 12 MB over LTE alone take 5 s.
+        assert!(took < secs(9), "{up} up, {down} down: {took:?}");
+        assert!(gap < ms(1500), "{up} up, {down} down: nothing for {gap:?}");
+    }
+}
+
+#[test]
+fn the_second_path_goes_silent() {
+    for (up, down) in [(20, 0), (0, 20), (20, 20)] {
+        let (took, gap) = silence(902, 1, up * MEGABYTE, down * MEGABYTE, "minrtt");
+        assert!(took < secs(5), "{up} up, {down} down: {took:?}");
+        assert!(gap < ms(1500), "{up} up, {down} down: nothing for {gap:?}");
+    }
+}
+
+#[test]
+fn every_scheduler_survives_the_loss_of_a_path() {
+    for name in anabranch_core::sched::NAMES.split(", ") {
+        for dead in 0..2 {
+            let (took, gap) = silence(903, dead, 15 * MEGABYTE, 15 * MEGABYTE, name);
+            assert!(took < secs(12), "{name}, path {dead}: {took:?}");
+            assert!(gap < secs(2), "{name}, path {dead}: nothing for {gap:?}");
+        }
+    }
+}
+
+#[test]
+fn only_one_direction_goes_silent() {
+    for (up_dies, down_dies) in [(true, false), (false, true)] {
+        let die = |dies: bool| if dies { dying(wifi(), secs(1)) } else { wifi() };
+        let mut net = Pair::seeded(904).path_with(die(up_dies), die(down_dies)).path(lte()).build();
+        let apps = start(&mut net, 20 * MEGABYTE, 0, &SocketOptions::default());
+        let took = finish(&mut net, apps, secs(60));
+        let gap = net.app(apps.1).flow().received.longest_gap;
+        assert!(took < secs(9) && gap < ms(1500), "up {up_dies}, down {down_dies}: {took:?}, nothing for {gap:?}");
+    }
+}
+
+#[test]
+fn a_path_that_comes_back_is_used_again() {
+    let mut net = Pair::seeded(905).path(wifi().outage(secs(1), secs(3))).path(lte()).build();
+    let apps = start(&mut net, 40 * MEGABYTE, 0, &SocketOptions::default());
+    net.run_to(secs(3));
+    let before = net.up_stats(0).delivered_bytes;
+    let took = finish(&mut net, apps, secs(60));
+    // Of 40 MB about 8 moved before and 4 during the outage; 28 MB over both take 3.5 s.
+    assert!(took < secs(11), "{took:?}");
+    let after = net.up_stats(0).delivered_bytes - before;
+    assert!(after > 10 * MEGABYTE, "only {after} bytes went over it after it came back");
+}
+
+#[test]
+fn both_paths_go_silent_for_a_while() {
+    let pause = |link: LinkConfig| link.outage(secs(1), secs(5));
+    let mut net = Pair::seeded(906).path(pause(wifi())).path(pause(lte())).build();
+    let apps = start(&mut net, 20 * MEGABYTE, 20 * MEGABYTE, &SocketOptions::default());
+    let took = finish(&mut net, apps, secs(60));
+    assert!(took < secs(14), "{took:?}");
+}
+
+#[test]
+fn a_device_goes_down_on_either_side() {
+    for host in [Pair::CLIENT, Pair::SERVER] {
+        for dead in [0, 1] {
+            let mut net = two_paths(907);
+            let apps = start(&mut net, 20 * MEGABYTE, 20 * MEGABYTE, &SocketOptions::default());
+            net.at(secs(1), move |world| world.set_path_up(host, PathId(dead), false).unwrap());
+            let took = finish(&mut net, apps, secs(60));
+            assert!(took < secs(9), "{host:?}, path {dead}: {took:?}");
+            // Who knows that it is down moves over at once, the other one is told by REMOVE_ADDR or finds out.
+            let (client, server) = (net.app(apps.0).flow(), net.app(apps.1).flow());
+            let gap = client.received.longest_gap.max(server.received.longest_gap);
+            assert!(gap < ms(800), "{host:?}, path {dead}: nothing for {gap:?}");
+            let other = if host == Pair::CLIENT { Pair::SERVER } else { Pair::CLIENT };
+            assert!(net.counters(host).rm_addr_tx > 0, "{host:?}, path {dead}");
+            assert!(net.counters(other).rm_addr > 0, "{host:?}, path {dead}");
+        }
+    }
+}
+
+#[test]
+fn a_device_comes_up_again_and_is_joined_again() {
+    let mut net = two_paths(908);
+    let apps = start(&mut net, 40 * MEGABYTE, 0, &SocketOptions::default());
+    net.at(secs(1), |world| world.set_path_up(Pair::CLIENT, PathId(1), false).unwrap());
+    net.at(secs(2), |world| world.set_path_up(Pair::CLIENT, PathId(1), true).unwrap());
+    finish(&mut net, apps, secs(60));
+    assert_eq!(net.counters(Pair::SERVER).mp_join_ack_rx, 2);
+    let subflows = &net.app(apps.1).flow().subflows;
+    assert_eq!(subflows.len(), 2);
+    assert!(subflows[1].bytes_received > MEGABYTE, "{} bytes", subflows[1].bytes_received);
+}
+
+#[test]
+fn a_backup_waits_until_it_is_needed() {
+    // Given a backup path, nothing but its handshake goes over it while the other one works.
+    let mut net = Pair::seeded(909).path(dying(wifi(), secs(2))).path(lte()).backup(1).build();
+    let apps = start(&mut net, 20 * MEGABYTE, 20 * MEGABYTE, &SocketOptions::default());
+    net.run_to(secs(2));
+    assert_eq!(net.counters(Pair::SERVER).mp_join_syn_backup_rx, 1);
+    let used = (net.up_stats(1).delivered_bytes, net.down_stats(1).delivered_bytes);
+    assert!(used.0 < 3000 && used.1 < 3000, "{used:?} bytes on the backup");
+    // When that dies, the backup takes over in both directions.
+    let took = finish(&mut net, apps, secs(60));
+    assert!(took < secs(9), "{took:?}");
+    let gap = net.app(apps.0).flow().received.longest_gap.max(net.app(apps.1).flow().received.longest_gap);
+    assert!(gap < ms(1500), "nothing for {gap:?}");
+}
+
+#[test]
+fn a_backup_takes_over_from_a_device_that_goes_down() {
+    let mut net = Pair::seeded(910).path(wifi()).path(lte()).backup(1).build();
+    let apps = start(&mut net, 20 * MEGABYTE, 0, &SocketOptions::default());
+    net.at(secs(2), |world| world.set_path_up(Pair::CLIENT, PathId(0), false).unwrap());
+    finish(&mut net, apps, secs(60));
+    let gap = net.app(apps.1).flow().received.longest_gap;
+    assert!(gap < ms(400), "nothing for {gap:?}");
+}
+
+#[test]
+fn priorities_change_while_data_flows() {
+    let mut net = two_paths(911);
+    let apps = start(&mut net, 0, 40 * MEGABYTE, &SocketOptions::default());
+    // The client asks the server to keep the second path as a backup from now on.
+    net.at(secs(2), move |world| {
+        let (_, conn) = world.app(apps.0).flow().conn;
+        let second = world.shard(Pair::CLIENT, 0).subflows(conn).unwrap()[1].id;
+        world.with_shard(Pair::CLIENT, 0, |now, shard| shard.set_backup(now, conn, second, true)).unwrap();
+    });
+    net.run_to(ms(2600));
+    let before = net.down_stats(1).delivered_bytes;
+    assert!(before > 2 * MEGABYTE);
+    finish(&mut net, apps, secs(30));
+    let after = net.down_stats(1).delivered_bytes - before;
+    assert!(after < 100_000, "{after} bytes after MP_PRIO");
+    assert_eq!((net.counters(Pair::CLIENT).mp_prio_tx, net.counters(Pair::SERVER).mp_prio_rx), (1, 1));
+}
+
+#[test]
+fn without_any_path_the_connection_ends_some_day() {
+    let mut net = Pair::seeded(912).path(wifi()).path(lte()).build();
+    let apps = start(&mut net, 20 * MEGABYTE, 0, &SocketOptions::default());
+    for path in 0..2 {
+        net.at(secs(1), move |world| world.set_path_up(Pair::CLIENT, PathId(path), false).unwrap());
+    }
+    assert!(net.run_until(secs(2000), |world| world.app(apps.0).is_over()));
+    let flow = net.app(apps.0).flow();
+    assert_eq!(flow.closed.and_then(|(_, error)| error), Some(Error::TimedOut));
+    // A connection without a subflow is kept for a minute (`net.mptcp.close_timeout`).
+    assert!(net.elapsed() >= secs(60), "{:?}", net.elapsed());
+    assert!(net.run_until(secs(4000), |world| world.app(apps.1).is_over()));
+}
+
+#[test]
+fn a_path_that_comes_up_within_a_minute_saves_the_connection() {
+    let mut net = Pair::seeded(913).path(wifi()).path(lte()).build();
+    let apps = start(&mut net, 20 * MEGABYTE, 0, &SocketOptions::default());
+    for path in 0..2 {
+        net.at(secs(1), move |world| world.set_path_up(Pair::CLIENT, PathId(path), false).unwrap());
+    }
+    net.at(secs(20), |world| world.set_path_up(Pair::CLIENT, PathId(1), true).unwrap());
+    let took = finish(&mut net, apps, secs(60));
+    assert!(took < secs(30), "{took:?}");
+}
+
+#[test]
+fn a_second_path_that_never_worked_costs_nothing() {
+    let dead = lte().outage(ms(0), secs(100_000));
+    let mut net = Pair::seeded(914).path(wifi()).path(dead).build();
+    let took = transfer(&mut net, 20 * MEGABYTE, 20 * MEGABYTE, &SocketOptions::default(), secs(30));
+    assert!(took < ms(4200), "{took:?}");
+}

@@ -1,0 +1,177 @@
+//! Packets from people who guess, and packets that make no sense.
+
+use std::net::SocketAddr;
+
+use anabranch_core::SocketOptions;
+use anabranch_core::wire::{Flags, OptionWriter, Segment, SegmentOut, SeqNum, Tuple};
+use anabranch_frame::{PathId, Payload, RxPacket, Slices, Transmit, gso};
+use anabranch_sim::{Action, Chatter, Pair, Pattern, Random};
+
+use crate::support::*;
+
+/// A segment without options as it stands on the wire.
+fn forge(from: SocketAddr, to: SocketAddr, seq: u32, ack: u32, flags: Flags, payload: &[u8]) -> Payload {
+    let (header, transport_offset) = SegmentOut {
+        tuple: Tuple { local: from, remote: to },
+        seq: SeqNum(seq),
+        ack: SeqNum(ack),
+        flags,
+        window: 1000,
+        ip_id: 7,
+        options: &OptionWriter::new(),
+        payload_len: payload.len() as u32,
+    }
+    .emit();
+    let transmit = Transmit {
+        path: PathId(0),
+        header,
+        transport_offset,
+        checksum_offset: 16,
+        payload: Slices::from_iter([Payload::from(payload)]),
+        segment_size: None,
+    };
+    let mut bytes = Vec::new();
+    gso::complete(&transmit, &mut bytes);
+    Payload::from(bytes)
+}
+
+/// An idle connection: the network, the client's address, and the next sequence numbers of client and server.
+fn established(seed: u64, mptcp: bool) -> (Pair, anabranch_sim::AppId<Chatter>, SocketAddr, u32, u32) {
+    let mut net = Pair::seeded(seed).path(wifi()).build();
+    let options = SocketOptions { mptcp, ..SocketOptions::default() };
+    let server = net.spawn(Pair::SERVER, Chatter::listen(Pair::server_addr(0)).options(options.clone()));
+    let talk = Chatter::connect(Pair::server_addr(0))
+        .options(options)
+        .at(ms(100), Action::Write(b"hello".to_vec()))
+        .at(secs(2), Action::Write(b" world".to_vec()));
+    let (sender, numbers) = std::sync::mpsc::channel();
+    let link = net.up_link(0);
+    net.set_middlebox(link, move |_, packet| {
+        if let Ok(segment) = Segment::parse(RxPacket::new(PathId(0), packet.clone())) {
+            let _ = sender.send((segment.tuple.remote, segment.seq.add(segment.seq_len()).0, segment.ack.0));
+        }
+        anabranch_sim::Verdict::Pass(packet)
+    });
+    net.spawn(Pair::CLIENT, talk);
+    net.run_to(secs(1));
+    let (client, seq, ack) = numbers.try_iter().last().expect("the client sent something");
+    (net, server, client, seq, ack)
+}
+
+#[test]
+fn a_blind_reset_is_challenged() {
+    // RFC 5961 §3: a reset that is in the window but not exactly at its left edge is not believed.
+    for mptcp in [true, false] {
+        let (mut net, server, client, seq, _) = established(1101, mptcp);
+        for offset in [1u32, 1000, 30_000] {
+            let forged = forge(client, Pair::server_addr(0), seq.wrapping_add(offset), 0, Flags::RST, &[]);
+            net.inject(Pair::SERVER, PathId(0), forged);
+        }
+        net.run_to(secs(3));
+        assert_eq!(net.app(server).heard(), b"hello world", "mptcp {mptcp}");
+        assert!(net.counters(Pair::SERVER).tcp_challenge_ack > 0);
+    }
+}
+
+#[test]
+fn a_reset_outside_the_window_is_ignored() {
+    let (mut net, server, client, seq, _) = established(1102, false);
+    let forged = forge(client, Pair::server_addr(0), seq.wrapping_sub(100_000), 0, Flags::RST, &[]);
+    net.inject(Pair::SERVER, PathId(0), forged);
+    net.run_to(secs(3));
+    assert_eq!(net.app(server).heard(), b"hello world");
+}
+
+#[test]
+fn an_exact_reset_ends_plain_tcp() {
+    let (mut net, server, client, seq, _) = established(1103, false);
+    net.inject(Pair::SERVER, PathId(0), forge(client, Pair::server_addr(0), seq, 0, Flags::RST, &[]));
+    net.run_to(ms(1100));
+    assert_eq!(net.app(server).closed(), Some(Some(anabranch_core::Error::Reset)));
+}
+
+#[test]
+fn a_blind_syn_is_challenged() {
+    // RFC 5961 §4.
+    for mptcp in [true, false] {
+        let (mut net, server, client, seq, _) = established(1104, mptcp);
+        let forged = forge(client, Pair::server_addr(0), seq.wrapping_add(10), 0, Flags::SYN, &[]);
+        net.inject(Pair::SERVER, PathId(0), forged);
+        net.run_to(secs(3));
+        assert_eq!(net.app(server).heard(), b"hello world", "mptcp {mptcp}");
+        assert!(net.counters(Pair::SERVER).tcp_syn_challenge > 0);
+    }
+}
+
+#[test]
+fn forged_data_without_timestamps_or_far_acknowledgement_is_dropped() {
+    // RFC 5961 §5: the acknowledgement must be near; RFC 7323 §3.2: timestamps must be there.
+    let (mut net, server, client, seq, ack) = established(1105, false);
+    let flags = Flags::ACK.with(Flags::PSH);
+    for ack in [ack.wrapping_add(1_000_000), ack.wrapping_sub(1_000_000_000), ack] {
+        net.inject(Pair::SERVER, PathId(0), forge(client, Pair::server_addr(0), seq, ack, flags, b" evil"));
+    }
+    net.run_to(secs(3));
+    assert_eq!(net.app(server).heard(), b"hello world");
+}
+
+#[test]
+fn stray_segments_are_answered_by_a_reset_and_resets_are_not() {
+    let mut net = Pair::seeded(1106).path(wifi()).build();
+    let (from, to) = (SocketAddr::new(Pair::client_addr(0), 99), Pair::server_addr(0));
+    net.inject(Pair::SERVER, PathId(0), forge(from, to, 1, 1, Flags::ACK, b"x"));
+    assert_eq!(net.counters(Pair::SERVER).tcp_out_rsts, 1);
+    net.inject(Pair::SERVER, PathId(0), forge(from, to, 1, 1, Flags::RST, &[]));
+    net.inject(Pair::SERVER, PathId(0), forge(from, to, 1, 1, Flags::RST.with(Flags::ACK), &[]));
+    assert_eq!(net.counters(Pair::SERVER).tcp_out_rsts, 1);
+}
+
+#[test]
+fn a_syn_flood_fills_the_queue_and_no_more() {
+    let mut net = Pair::seeded(1107).path(wifi()).server(|host| host.shard.max_syn_queue = 64).build();
+    let server = net.spawn(Pair::SERVER, Chatter::listen(Pair::server_addr(0)));
+    for n in 0..5_000u32 {
+        let from = SocketAddr::from(([10, 0, 0, 77], 1024 + n as u16));
+        net.inject(Pair::SERVER, PathId(0), forge(from, Pair::server_addr(0), n, 0, Flags::SYN, &[]));
+    }
+    let counters = net.counters(Pair::SERVER);
+    assert!(counters.listen_drops >= 5_000 - 64, "{} dropped", counters.listen_drops);
+    // When nobody answers, the half-open ones go away and others can come.
+    net.run_to(secs(200));
+    net.spawn(Pair::CLIENT, Chatter::connect(Pair::server_addr(0)).at(ms(100), Action::Write(b"hello".to_vec())));
+    net.run_to(secs(202));
+    assert_eq!(net.app(server).heard(), b"hello");
+}
+
+#[test]
+fn noise_is_survived() {
+    // Random bytes, and packets of a real conversation with several random bytes changed.
+    let mut net = two_paths(1108);
+    let apps = start(&mut net, MEGABYTE, MEGABYTE, &SocketOptions::default());
+    let mut random = Random::new(net.seed(), 1 << 40);
+    let (sender, packets) = std::sync::mpsc::channel();
+    let link = net.up_link(0);
+    net.set_middlebox(link, move |_, packet| {
+        let _ = sender.send(packet.clone());
+        anabranch_sim::Verdict::Pass(packet)
+    });
+    let mut noise = Pattern::new(net.seed());
+    for step in 0..200u64 {
+        net.run_to(ms(5 * step));
+        for packet in packets.try_iter().take(20) {
+            let mut bytes = packet.to_vec();
+            for _ in 0..1 + random.below(6) {
+                let at = random.below(bytes.len().min(100) as u64) as usize;
+                bytes[at] = random.bits() as u8;
+            }
+            net.inject(Pair::SERVER, PathId(0), Payload::from(bytes));
+            let mut bytes = vec![0; random.below(100) as usize];
+            noise.fill(&mut bytes);
+            if let Some(first) = bytes.first_mut() {
+                *first = if random.chance(0.5) { 0x45 } else { 0x60 };
+            }
+            net.inject(Pair::SERVER, PathId(0), Payload::from(bytes));
+        }
+    }
+    finish(&mut net, apps, secs(30));
+}

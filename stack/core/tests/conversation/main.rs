@@ -1,0 +1,19 @@
+//! Conversations between two stacks on a simulated network.
+//!
+//! Every test has a seed of its own that `ANABRANCH_SEED` overrules; a test that fails prints it and
+//! its latest packets. `ANABRANCH_TRACE=1` prints all of them.
+
+mod support;
+
+mod close;
+mod failover;
+mod fallback;
+mod handshake;
+mod hostile;
+mod impaired;
+mod many;
+mod multipath;
+mod plain;
+mod random;
+mod timers;
+mod window;

@@ -1,0 +1,410 @@
+//! What an application's threads and a worker share of one connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use anabranch_core::{Error, SocketOptions};
+use anabranch_frame::Payload;
+use crossbeam_queue::SegQueue;
+use crossbeam_utils::CachePadded;
+use parking_lot::Mutex;
+
+use crate::buffers::WriteBuffers;
+use crate::error::to_io;
+use crate::sync::Gate;
+use crate::worker::Handle;
+
+#[cfg(test)]
+mod tests;
+
+/// What may wait between the application and the worker in each direction, in bytes of [`cost`]. One
+/// payload more may be on top.
+pub(crate) const RING_LIMIT: u64 = 1 << 20;
+/// What a payload costs beside its bytes: its bookkeeping, so that a ring of single bytes is bounded, too.
+const PIECE_COST: u64 = 128;
+/// The worker is not woken for less than this many consumed bytes, or a quarter of the receive buffer if that
+/// is less: a window that opens by so little is not worth a packet.
+const REPORT_MIN: u64 = 16 << 10;
+
+/// No slot: the worker does not know the connection yet, or any more.
+pub(crate) const NO_SLOT: u32 = u32::MAX;
+
+/// What a payload counts for in its ring.
+pub(crate) fn cost(payload: &Payload) -> u64 {
+    payload.len() as u64 + PIECE_COST
+}
+
+/// What the worker says of the connection, as bits.
+pub(crate) mod state {
+    /// The handshake is done.
+    pub(crate) const CONNECTED: u32 = 1;
+    /// Nothing more will be put into the read ring.
+    pub(crate) const RX_END: u32 = 2;
+    /// Nothing more will be taken from the write ring.
+    pub(crate) const TX_END: u32 = 4;
+    /// The connection is over.
+    pub(crate) const CLOSED: u32 = 8;
+}
+
+/// What the application wants of the connection, as bits. Once set they stay.
+pub(crate) mod order {
+    /// Shut down writing once the ring is empty.
+    pub(crate) const SHUT_WRITE: u32 = 1;
+    /// Shut down reading.
+    pub(crate) const SHUT_READ: u32 = 2;
+    /// Reset.
+    pub(crate) const ABORT: u32 = 4;
+    /// The last handle was dropped.
+    pub(crate) const RELEASE: u32 = 8;
+}
+
+/// One connection, shared by its handles and its worker.
+///
+/// The rings are lock-free queues of payloads with a single user on either side: the worker at one end, at the
+/// other whoever holds the end's mutex, which the worker never takes.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    worker: Arc<Handle>,
+    /// The worker's own note of where it keeps the connection.
+    pub(crate) slot: AtomicU32,
+    /// The connection is in the worker's queue of those that want service.
+    pub(crate) queued: AtomicBool,
+    /// Bits of [`state`], set by the worker.
+    state: AtomicU32,
+    /// Bits of [`order`], set by the application.
+    orders: AtomicU32,
+    error: OnceLock<Error>,
+    error_told: AtomicBool,
+    addrs: OnceLock<(SocketAddr, SocketAddr)>,
+
+    /// Held by whoever puts something into `tx`.
+    write_end: Mutex<()>,
+    pub(crate) tx: SegQueue<Payload>,
+    /// Cost of what was put into `tx` so far.
+    pub(crate) tx_given: CachePadded<AtomicU64>,
+    /// Cost of what the worker took from `tx` so far.
+    pub(crate) tx_taken: CachePadded<AtomicU64>,
+    pub(crate) tx_gate: Gate,
+
+    read_end: Mutex<ReadEnd>,
+    pub(crate) rx: SegQueue<Payload>,
+    /// Cost of what the worker put into `rx` so far.
+    pub(crate) rx_given: CachePadded<AtomicU64>,
+    /// What the application has done with it.
+    pub(crate) rx_done: CachePadded<ReadProgress>,
+    /// The worker waits for room in `rx`.
+    pub(crate) rx_stalled: AtomicBool,
+    pub(crate) rx_gate: Gate,
+    report_min: u64,
+
+    pub(crate) settings: Settings,
+}
+
+/// How far the application has read.
+#[derive(Debug, Default)]
+pub(crate) struct ReadProgress {
+    /// Bytes copied out.
+    pub(crate) bytes: AtomicU64,
+    /// Cost of payloads that were taken from the ring.
+    pub(crate) cost: AtomicU64,
+}
+
+/// Settings that only the application side looks at.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) nonblocking: AtomicBool,
+    pub(crate) nodelay: AtomicBool,
+    /// Nanoseconds; 0 is none.
+    read_timeout: AtomicU64,
+    write_timeout: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct ReadEnd {
+    /// The payload that is being read.
+    head: Payload,
+    bytes: u64,
+    cost: u64,
+    /// `bytes` when the worker was last told.
+    reported: u64,
+}
+
+impl Conn {
+    pub(crate) fn new(worker: Arc<Handle>, options: &SocketOptions) -> Arc<Self> {
+        let settings = Settings { nodelay: AtomicBool::new(options.nodelay), ..Settings::default() };
+        Arc::new(Self {
+            worker,
+            slot: AtomicU32::new(NO_SLOT),
+            queued: AtomicBool::new(false),
+            state: AtomicU32::new(0),
+            orders: AtomicU32::new(0),
+            error: OnceLock::new(),
+            error_told: AtomicBool::new(false),
+            addrs: OnceLock::new(),
+            write_end: Mutex::new(()),
+            tx: SegQueue::new(),
+            tx_given: CachePadded::new(AtomicU64::new(0)),
+            tx_taken: CachePadded::new(AtomicU64::new(0)),
+            tx_gate: Gate::new(),
+            read_end: Mutex::new(ReadEnd::default()),
+            rx: SegQueue::new(),
+            rx_given: CachePadded::new(AtomicU64::new(0)),
+            rx_done: CachePadded::new(ReadProgress::default()),
+            rx_stalled: AtomicBool::new(false),
+            rx_gate: Gate::new(),
+            report_min: REPORT_MIN.min(u64::from(options.recv_buffer_max) / 4),
+            settings,
+        })
+    }
+
+    pub(crate) fn worker(&self) -> &Arc<Handle> {
+        &self.worker
+    }
+
+    // --- the worker's side -----------------------------------------------------------------------
+
+    /// Sets bits of [`state`]. Whoever sees them sees what was put into the ring before.
+    pub(crate) fn set_state(&self, bits: u32) {
+        self.state.fetch_or(bits, Ordering::Release);
+    }
+
+    /// The first error counts.
+    pub(crate) fn set_error(&self, error: Error) {
+        let _ = self.error.set(error);
+    }
+
+    pub(crate) fn set_addrs(&self, local: SocketAddr, remote: SocketAddr) {
+        let _ = self.addrs.set((local, remote));
+    }
+
+    pub(crate) fn orders(&self) -> u32 {
+        self.orders.load(Ordering::Acquire)
+    }
+
+    /// The connection is over and will never be looked at again.
+    pub(crate) fn end(&self, error: Error) {
+        self.set_error(error);
+        self.set_state(state::RX_END | state::TX_END | state::CLOSED);
+        self.rx_gate.open();
+        self.tx_gate.open();
+    }
+
+    // --- the application's side ------------------------------------------------------------------
+
+    pub(crate) fn addrs(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.addrs.get().copied()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.load(Ordering::Acquire) & state::CLOSED != 0
+    }
+
+    /// Asks the worker to look at this connection. The swap and the worker's own, before it looks, are ordered: if
+    /// this one finds the flag set, the worker has yet to look and sees what was done before.
+    fn call_worker(self: &Arc<Self>) {
+        if !self.queued.swap(true, Ordering::AcqRel) {
+            self.worker.serve(Arc::clone(self));
+        }
+    }
+
+    /// Gives an order and wakes whoever it concerns on this side.
+    pub(crate) fn order(self: &Arc<Self>, bits: u32) {
+        self.orders.fetch_or(bits, Ordering::AcqRel);
+        self.call_worker();
+        self.rx_gate.open();
+        self.tx_gate.open();
+    }
+
+    /// Orders the end of writing, after what was written before by other threads.
+    pub(crate) fn order_shut_write(self: &Arc<Self>) {
+        let end = self.write_end.lock();
+        self.orders.fetch_or(order::SHUT_WRITE, Ordering::AcqRel);
+        drop(end);
+        self.order(0);
+    }
+
+    /// The connection's error, to the first who asks.
+    pub(crate) fn take_error(&self) -> Option<io::Error> {
+        let error = *self.error.get()?;
+        (!self.error_told.swap(true, Ordering::AcqRel)).then(|| to_io(error))
+    }
+
+    /// Whether the handshake has ended, and how.
+    pub(crate) fn connect_result(&self) -> Option<io::Result<()>> {
+        let state = self.state.load(Ordering::Acquire);
+        if state & state::CONNECTED != 0 {
+            return Some(Ok(()));
+        }
+        let gone = || Err(self.take_error().unwrap_or_else(|| to_io(Error::Aborted)));
+        (state & state::CLOSED != 0).then(gone)
+    }
+
+    /// Takes bytes into the ring, as many as there is room for.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; `BrokenPipe`, or what the connection broke of.
+    pub(crate) fn try_write(self: &Arc<Self>, mut bytes: &[u8], buffers: &WriteBuffers) -> io::Result<usize> {
+        let _end = self.write_end.lock();
+        if self.state.load(Ordering::Acquire) & state::TX_END != 0 {
+            return Err(self.take_error().unwrap_or_else(|| to_io(Error::ShutDown)));
+        }
+        if self.orders() & (order::SHUT_WRITE | order::ABORT) != 0 {
+            return Err(to_io(Error::ShutDown));
+        }
+        let whole = bytes.len();
+        let mut given = self.tx_given.load(Ordering::Relaxed);
+        while !bytes.is_empty() && given - self.tx_taken.load(Ordering::Acquire) < RING_LIMIT {
+            let payload = buffers.copy_prefix(bytes);
+            bytes = &bytes[payload.len()..];
+            given += cost(&payload);
+            self.tx_given.store(given, Ordering::Relaxed);
+            self.tx.push(payload);
+            self.call_worker();
+        }
+        match whole - bytes.len() {
+            0 if whole > 0 => Err(io::ErrorKind::WouldBlock.into()),
+            taken => Ok(taken),
+        }
+    }
+
+    /// Copies out what is there.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there yet; what the connection broke of.
+    pub(crate) fn try_read(self: &Arc<Self>, bufs: &mut [&mut [u8]]) -> io::Result<usize> {
+        let mut end = self.read_end.lock();
+        // Before the ring is looked at: what came before the end is in the ring when the end is seen.
+        let ended = self.state.load(Ordering::Acquire) & state::RX_END != 0;
+        let mut taken = 0;
+        for buf in bufs.iter_mut() {
+            let copied = end.fill(buf, &self.rx);
+            taken += copied;
+            if copied < buf.len() {
+                break;
+            }
+        }
+        if taken > 0 {
+            self.report_read(&mut end);
+            return Ok(taken);
+        }
+        self.nothing_read(ended || bufs.iter().all(|buf| buf.is_empty()))
+    }
+
+    /// Copies what is there and leaves it.
+    ///
+    /// # Errors
+    /// As [`try_read`](Self::try_read).
+    pub(crate) fn try_peek(self: &Arc<Self>, buf: &mut [u8]) -> io::Result<usize> {
+        let mut end = self.read_end.lock();
+        let ended = self.state.load(Ordering::Acquire) & state::RX_END != 0;
+        if !end.has_head(&self.rx) {
+            return self.nothing_read(ended || buf.is_empty());
+        }
+        let shown = buf.len().min(end.head.len());
+        buf[..shown].copy_from_slice(&end.head[..shown]);
+        Ok(shown)
+    }
+
+    fn nothing_read(&self, ended: bool) -> io::Result<usize> {
+        if ended {
+            return self.take_error().map_or(Ok(0), Err);
+        }
+        if self.orders() & order::SHUT_READ != 0 {
+            return Ok(0);
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Tells the worker how far we have read; wakes it if that is worth its while: a window that opens
+    /// noticeably, or room in a ring that was full.
+    fn report_read(self: &Arc<Self>, end: &mut ReadEnd) {
+        self.rx_done.bytes.store(end.bytes, Ordering::Release);
+        self.rx_done.cost.store(end.cost, Ordering::Release);
+        // Either the worker, after setting `rx_stalled`, sees our progress, or we see the flag.
+        fence(Ordering::SeqCst);
+        let waiting = self.rx_given.load(Ordering::Relaxed).saturating_sub(end.cost);
+        let stalled = self.rx_stalled.load(Ordering::Relaxed) && waiting <= RING_LIMIT / 2;
+        if stalled || end.bytes - end.reported >= self.report_min.max(waiting / 4) {
+            end.reported = end.bytes;
+            self.call_worker();
+        }
+    }
+
+    /// Runs `attempt` until it does something else than `WouldBlock`, waiting at `gate` in between as the settings say.
+    pub(crate) fn block_on<T>(
+        &self,
+        gate: &Gate,
+        timeout: &Timeout<'_>,
+        mut attempt: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let would_block = |result: &io::Result<T>| matches!(result, Err(e) if e.kind() == io::ErrorKind::WouldBlock);
+        let result = attempt();
+        if !would_block(&result) || self.settings.nonblocking.load(Ordering::Relaxed) {
+            return result;
+        }
+        let deadline = timeout.load().and_then(|timeout| Instant::now().checked_add(timeout));
+        gate.wait(deadline, || Some(attempt()).filter(|result| !would_block(result))).unwrap_or(result)
+    }
+}
+
+impl ReadEnd {
+    /// Makes sure that `head` has bytes, if there are any.
+    fn has_head(&mut self, ring: &SegQueue<Payload>) -> bool {
+        if self.head.is_empty() {
+            let Some(payload) = ring.pop() else { return false };
+            self.cost += cost(&payload);
+            self.head = payload;
+        }
+        true
+    }
+
+    fn fill(&mut self, buf: &mut [u8], ring: &SegQueue<Payload>) -> usize {
+        let mut at = 0;
+        while at < buf.len() && self.has_head(ring) {
+            let n = self.head.len().min(buf.len() - at);
+            buf[at..at + n].copy_from_slice(&self.head[..n]);
+            at += n;
+            match n == self.head.len() {
+                // Given back at once: the worker may want the buffer.
+                true => self.head = Payload::EMPTY,
+                false => self.head.advance(n),
+            }
+        }
+        self.bytes += at as u64;
+        at
+    }
+}
+
+/// A timeout that can be changed by any thread.
+pub(crate) struct Timeout<'a>(&'a AtomicU64);
+
+impl Timeout<'_> {
+    pub(crate) fn load(&self) -> Option<Duration> {
+        let nanos = self.0.load(Ordering::Relaxed);
+        (nanos != 0).then(|| Duration::from_nanos(nanos))
+    }
+
+    /// # Errors
+    /// `InvalidInput` for zero, as in std.
+    pub(crate) fn store(&self, timeout: Option<Duration>) -> io::Result<()> {
+        if timeout == Some(Duration::ZERO) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "cannot set a timeout of zero"));
+        }
+        let nanos = timeout.map_or(0, |timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
+        self.0.store(nanos, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Settings {
+    pub(crate) fn read_timeout(&self) -> Timeout<'_> {
+        Timeout(&self.read_timeout)
+    }
+
+    pub(crate) fn write_timeout(&self) -> Timeout<'_> {
+        Timeout(&self.write_timeout)
+    }
+}

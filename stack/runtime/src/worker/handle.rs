@@ -1,0 +1,140 @@
+//! What the rest of the process holds of a worker.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+
+use anabranch_core::{Mail, WorkerId};
+use crossbeam_queue::{ArrayQueue, SegQueue};
+
+use super::Worker;
+use crate::WorkerStats;
+use crate::conn::Conn;
+use crate::error::stack_is_gone;
+use crate::sync::{Bell, reply};
+
+/// Packets that may wait for one worker in the hands of the others. Beyond that they are dropped: the network
+/// could fill any queue.
+const MAILBOX: usize = 1024;
+
+/// Something for the worker to do between two packets.
+pub(crate) type Command = Box<dyn FnOnce(&mut Worker) + Send>;
+
+/// The mailboxes of one worker.
+pub(crate) struct Handle {
+    pub(crate) id: WorkerId,
+    pub(crate) bell: Bell,
+    /// Connections that want service, each at most once.
+    pub(crate) ready: SegQueue<Arc<Conn>>,
+    /// Commands of the application.
+    pub(crate) commands: SegQueue<Command>,
+    /// Packets from other workers.
+    pub(crate) packets: ArrayQueue<Mail>,
+    /// Other mail from other workers; few, and none may be lost.
+    pub(crate) notes: SegQueue<Mail>,
+    /// The worker has ended or is about to.
+    pub(crate) closed: AtomicBool,
+    pub(crate) stats: Stats,
+}
+
+/// What a worker counts of itself. Written by the worker alone but for `mail_dropped` and `wakeups`.
+#[derive(Debug, Default)]
+pub(crate) struct Stats {
+    pub(crate) turns: AtomicU64,
+    pub(crate) sleeps: AtomicU64,
+    pub(crate) wakeups: AtomicU64,
+    pub(crate) mail_dropped: AtomicU64,
+    pub(crate) transmit_dropped: AtomicU64,
+}
+
+impl Stats {
+    pub(crate) fn read(&self) -> WorkerStats {
+        WorkerStats {
+            turns: self.turns.load(Ordering::Relaxed),
+            sleeps: self.sleeps.load(Ordering::Relaxed),
+            wakeups: self.wakeups.load(Ordering::Relaxed),
+            mail_dropped: self.mail_dropped.load(Ordering::Relaxed),
+            transmit_dropped: self.transmit_dropped.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Counts one.
+    pub(crate) fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Handle {
+    pub(crate) fn new(id: WorkerId) -> io::Result<Self> {
+        Ok(Self {
+            id,
+            bell: Bell::new()?,
+            ready: SegQueue::new(),
+            commands: SegQueue::new(),
+            packets: ArrayQueue::new(MAILBOX),
+            notes: SegQueue::new(),
+            closed: AtomicBool::new(false),
+            stats: Stats::default(),
+        })
+    }
+
+    /// Wakes the worker if it sleeps.
+    pub(crate) fn ring(&self) {
+        if self.bell.ring() {
+            Stats::count(&self.stats.wakeups);
+        }
+    }
+
+    /// Asks the worker to look at a connection.
+    pub(crate) fn serve(&self, conn: Arc<Conn>) {
+        self.ready.push(conn);
+        self.ring();
+    }
+
+    /// Takes mail for the worker. The caller [rings](Self::ring) after the last one.
+    pub(crate) fn post(&self, mail: Mail) {
+        match mail {
+            Mail::Packet(_) => {
+                if self.packets.push(mail).is_err() {
+                    Stats::count(&self.stats.mail_dropped);
+                }
+            }
+            Mail::Forward { .. } | Mail::Forget(_) => self.notes.push(mail),
+        }
+    }
+
+    /// Gives the worker a command.
+    ///
+    /// # Errors
+    /// The worker has ended; the command may have been dropped or be dropped later, but never runs.
+    pub(crate) fn command(&self, command: impl FnOnce(&mut Worker) + Send + 'static) -> io::Result<()> {
+        self.commands.push(Box::new(command));
+        // Either the worker's last look at the queue, after it set `closed`, sees the command, or we see `closed`.
+        fence(Ordering::SeqCst);
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(stack_is_gone());
+        }
+        self.ring();
+        Ok(())
+    }
+
+    /// Runs `question` on the worker and waits for its answer.
+    ///
+    /// # Errors
+    /// The worker has ended.
+    pub(crate) fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Worker) -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let (reply, answer) = reply();
+        self.command(move |worker| reply.send(question(worker)))?;
+        answer.wait().ok_or_else(stack_is_gone)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("id", &self.id).field("stats", &self.stats).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,285 @@
+//! One worker thread: a shard of the stack, its queue of every path's device, and the sockets that live on it.
+//!
+//! A turn takes in what waits (packets, mail, rings, commands, time), lets the shard speak, and wakes the
+//! application threads that wait for what came of it. A worker that finds nothing to do sleeps in epoll, which
+//! holds the devices, the [bell](crate::sync::Bell) and, as the timeout, the shard's next deadline.
+//!
+//! Nothing in here blocks but that, and nothing takes a lock that an application thread may hold.
+
+mod conns;
+mod handle;
+mod life;
+mod listeners;
+mod paths;
+mod poll;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anabranch_core::{ConnId, Event, ListenerId, Shard};
+use anabranch_drivers::LinkMonitor;
+use anabranch_frame::{Instant, RxPacket};
+use slab::Slab;
+
+pub(crate) use conns::Opening;
+pub(crate) use handle::{Handle, Stats};
+pub(crate) use paths::PathQueue;
+
+use crate::listener::Accepting;
+use conns::Slot;
+use life::Life;
+use poll::{Poll, Token};
+
+/// Packets taken from one device in one turn.
+const RX_BATCH: usize = 32;
+/// Packets sent in one turn before the devices are read again.
+const TX_BATCH: usize = 64;
+/// Connections served and commands run in one turn.
+const SERVICE_BATCH: usize = 256;
+/// Turns without sleep after which epoll is asked about devices that were quiet.
+const POLL_EVERY: u32 = 32;
+
+/// Nanoseconds since the stack was built: the clock that all workers share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock(std::time::Instant);
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    pub(crate) fn now(self) -> Instant {
+        Instant::from_nanos(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+/// See the module.
+pub(crate) struct Worker {
+    pub(crate) shard: Shard,
+    pub(crate) handle: Arc<Handle>,
+    /// All workers, by their numbers.
+    peers: Arc<[Arc<Handle>]>,
+    clock: Clock,
+    busy_poll: Duration,
+    poll: Poll,
+    links: Option<LinkMonitor>,
+    paths: Vec<PathQueue>,
+    conns: Slab<Slot>,
+    by_id: HashMap<ConnId, u32>,
+    listeners: HashMap<ListenerId, Arc<Accepting>>,
+    /// Connections whose waiting threads are to be told at the end of the turn.
+    touched: Vec<u32>,
+    /// Connections that their application let go of, and that may not have finished closing.
+    released: Vec<ConnId>,
+    life: Life,
+    /// Packets of this turn.
+    batch: Vec<RxPacket>,
+    since_poll: u32,
+}
+
+/// What a worker is made of.
+pub(crate) struct WorkerParts {
+    pub(crate) shard: Shard,
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) peers: Arc<[Arc<Handle>]>,
+    pub(crate) clock: Clock,
+    pub(crate) busy_poll: Duration,
+    pub(crate) links: Option<LinkMonitor>,
+    pub(crate) paths: Vec<PathQueue>,
+}
+
+impl Worker {
+    /// Registers everything that wakes the worker.
+    pub(crate) fn new(parts: WorkerParts) -> io::Result<Self> {
+        let WorkerParts { shard, handle, peers, clock, busy_poll, links, paths } = parts;
+        let poll = Poll::new()?;
+        poll.add_edge(handle.bell.fd(), Token::Bell)?;
+        if let Some(monitor) = &links {
+            poll.add(monitor.poll_fd(), Token::Links)?;
+        }
+        for (at, path) in paths.iter().enumerate() {
+            path.register(&poll, Token::Path(at))?;
+        }
+        Ok(Self {
+            shard,
+            handle,
+            peers,
+            clock,
+            busy_poll,
+            poll,
+            links,
+            paths,
+            conns: Slab::new(),
+            by_id: HashMap::new(),
+            listeners: HashMap::new(),
+            touched: Vec::new(),
+            released: Vec::new(),
+            life: Life::Running,
+            batch: Vec::with_capacity(RX_BATCH),
+            since_poll: 0,
+        })
+    }
+
+    /// Works until the stack is shut down. Returns how many connections had to be aborted for that.
+    pub(crate) fn run(mut self) -> usize {
+        tracing::debug!(worker = self.handle.id, paths = self.paths.len(), "worker started");
+        let aborted = loop {
+            let now = self.clock.now();
+            let busy = self.turn(now);
+            if let Some(aborted) = self.finished(now) {
+                break aborted;
+            }
+            if !busy {
+                self.rest();
+            }
+        };
+        tracing::debug!(worker = self.handle.id, aborted, "worker ends");
+        aborted
+    }
+
+    /// One turn; returns whether there was anything to do.
+    fn turn(&mut self, now: Instant) -> bool {
+        Stats::count(&self.handle.stats.turns);
+        self.since_poll += 1;
+        if self.since_poll >= POLL_EVERY {
+            self.look(Some(Duration::ZERO));
+        }
+        let mut busy = self.receive(now);
+        busy |= self.take_mail(now);
+        busy |= self.run_commands();
+        busy |= self.serve_ready(now);
+        if self.shard.poll_timeout().is_some_and(|due| due <= now) {
+            self.shard.handle_timeout(now);
+            busy = true;
+        }
+        self.check_paths(now);
+        busy |= self.speak(now);
+        self.wake_waiting();
+        busy
+    }
+
+    fn receive(&mut self, now: Instant) -> bool {
+        let mut busy = false;
+        for at in 0..self.paths.len() {
+            let mut batch = std::mem::take(&mut self.batch);
+            self.paths[at].receive(&mut batch, RX_BATCH);
+            busy |= !batch.is_empty();
+            for packet in batch.drain(..) {
+                match paths::answer_echo(&packet, &self.shard) {
+                    Some(answer) => self.paths[at].send(now, answer, &self.handle.stats),
+                    None => self.shard.handle_packet(now, packet),
+                }
+            }
+            self.batch = batch;
+        }
+        busy
+    }
+
+    fn take_mail(&mut self, now: Instant) -> bool {
+        let mut busy = false;
+        // Notes first: a packet may need the forwarding entry that one of them makes.
+        for _ in 0..SERVICE_BATCH {
+            let Some(mail) = self.handle.notes.pop().or_else(|| self.handle.packets.pop()) else { break };
+            self.shard.handle_mail(now, mail);
+            busy = true;
+        }
+        busy
+    }
+
+    fn run_commands(&mut self) -> bool {
+        let mut busy = false;
+        for _ in 0..SERVICE_BATCH {
+            let Some(command) = self.handle.commands.pop() else { break };
+            command(self);
+            busy = true;
+        }
+        busy
+    }
+
+    fn serve_ready(&mut self, now: Instant) -> bool {
+        let mut busy = false;
+        for _ in 0..SERVICE_BATCH {
+            let Some(conn) = self.handle.ready.pop() else { break };
+            // Before anything of the connection is looked at, see `Conn::call_worker`.
+            conn.queued.swap(false, Ordering::AcqRel);
+            self.serve(now, &conn);
+            busy = true;
+        }
+        busy
+    }
+
+    /// Lets the shard speak until it is dry, or has said as much as a turn allows.
+    fn speak(&mut self, now: Instant) -> bool {
+        let mut busy = false;
+        let mut sent = 0;
+        loop {
+            self.forward_mail();
+            while sent < TX_BATCH && !self.paths.iter().any(PathQueue::is_blocked) {
+                let Some(packet) = self.shard.poll_transmit(now) else { break };
+                sent += 1;
+                self.transmit(now, packet);
+            }
+            // Events make the applications' bytes move, and those make packets.
+            let mut events = false;
+            while let Some(event) = self.shard.poll_event() {
+                events = true;
+                self.handle_event(now, event);
+            }
+            busy |= events;
+            if !events || sent >= TX_BATCH {
+                break;
+            }
+        }
+        for path in &mut self.paths {
+            path.flush(now, &self.handle.stats);
+        }
+        busy || sent >= TX_BATCH
+    }
+
+    fn forward_mail(&mut self) {
+        let mut last = None;
+        while let Some((worker, mail)) = self.shard.poll_mail() {
+            let Some(peer) = self.peers.get(usize::from(worker)) else { continue };
+            peer.post(mail);
+            if last.replace(worker).is_some_and(|before| before != worker) {
+                // Rare: mail for several workers at once. Ring them all below.
+                self.peers.iter().for_each(|peer| peer.ring());
+            }
+        }
+        if let Some(worker) = last {
+            self.peers[usize::from(worker)].ring();
+        }
+    }
+
+    fn transmit(&mut self, now: Instant, packet: anabranch_frame::Transmit) {
+        match self.paths.get_mut(usize::from(packet.path.0)) {
+            Some(path) => path.send(now, packet, &self.handle.stats),
+            None => Stats::count(&self.handle.stats.transmit_dropped),
+        }
+    }
+
+    fn handle_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Acceptable(listener) => self.fill_accepting(now, listener),
+            Event::Connected(id) => self.with_slot(id, |worker, slot| worker.connected(slot)),
+            Event::Readable(id) => self.with_slot(id, |worker, slot| worker.pump_rx(now, slot)),
+            Event::Writable(id) => self.with_slot(id, |worker, slot| worker.pump_tx(now, slot)),
+            Event::Closed(id, error) => self.with_slot(id, |worker, slot| worker.closed(now, slot, error)),
+            Event::SubflowUp(id, subflow) => tracing::debug!(?id, subflow, "subflow up"),
+            Event::SubflowDown(id, subflow) => tracing::debug!(?id, subflow, "subflow down"),
+            _ => {}
+        }
+    }
+
+    fn with_slot(&mut self, id: ConnId, act: impl FnOnce(&mut Self, u32)) {
+        // Not there: it waits to be accepted, or the application let go of it.
+        if let Some(&slot) = self.by_id.get(&id) {
+            act(self, slot);
+        }
+    }
+}

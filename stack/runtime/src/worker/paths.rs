@@ -1,0 +1,312 @@
+//! A worker's queue of one path's device.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use anabranch_core::Shard;
+use anabranch_drivers::{Counters, Device, Readiness, State, TransmitError, echo};
+use anabranch_frame::{Instant, PathId, RxPacket, Transmit};
+
+use super::poll::{Poll, Ready, Token};
+use super::{Stats, Worker};
+
+/// Packets that a full device refused and that wait for it. At that many the shard is asked for no more.
+const STASH_MAX: usize = 64;
+/// A device that stays full for this long holds up the other paths no more: what comes for it is dropped.
+const STUCK_AFTER: Duration = Duration::from_millis(10);
+/// How often a device that is down is looked at.
+pub(super) const REFRESH_EVERY: Duration = Duration::from_millis(100);
+
+/// A device and what waits for it.
+pub(crate) struct PathQueue {
+    id: PathId,
+    name: String,
+    /// `None` once it is gone for good.
+    device: Option<Box<dyn Device>>,
+    device_up: bool,
+    /// What the application wants.
+    wanted_up: bool,
+    /// What the shard was told.
+    shard_up: bool,
+    /// There may be packets: epoll said so, or the last batch was not empty.
+    readable: bool,
+    stash: VecDeque<Transmit>,
+    full_since: Option<Instant>,
+    /// The last transmit came to a full device: do not try again before the descriptor says so.
+    waits_for_room: bool,
+    /// `EPOLLOUT` is being watched.
+    watches_out: bool,
+    /// The device is to be looked at.
+    look_due: Option<Instant>,
+    /// Packets were handed to the device and not flushed.
+    unflushed: bool,
+    /// What the device had counted when it went.
+    last_counters: Counters,
+}
+
+impl PathQueue {
+    pub(crate) fn new(device: Box<dyn Device>) -> Self {
+        Self {
+            id: device.path(),
+            name: device.name().into(),
+            device_up: device.state() == State::Up,
+            device: Some(device),
+            wanted_up: true,
+            shard_up: true,
+            readable: true,
+            stash: VecDeque::new(),
+            full_since: None,
+            waits_for_room: false,
+            watches_out: false,
+            look_due: None,
+            unflushed: false,
+            last_counters: Counters::default(),
+        }
+    }
+
+    /// Registers the device.
+    pub(crate) fn register(&self, poll: &Poll, token: Token) -> std::io::Result<()> {
+        self.device.as_ref().and_then(|device| device.poll_fd()).map_or(Ok(()), |fd| poll.add(fd, token))
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.device_up && self.wanted_up
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        self.device.as_ref().map_or(self.last_counters, |device| device.counters())
+    }
+
+    pub(super) fn mtu(&self) -> Option<u16> {
+        self.device.as_ref().map(|device| device.capabilities().mtu)
+    }
+
+    pub(super) fn interface_index(&self) -> Option<u32> {
+        self.device.as_ref().and_then(|device| device.interface_index())
+    }
+
+    /// Whether packets must not be polled for now: so many of this path wait already.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.stash.len() >= STASH_MAX
+    }
+
+    /// When this path wants attention without anything happening.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        let stuck = self.full_since.filter(|_| self.is_blocked()).map(|since| since + STUCK_AFTER);
+        [self.look_due, stuck].into_iter().flatten().min()
+    }
+
+    /// Takes in packets if there may be any.
+    pub(super) fn receive(&mut self, batch: &mut Vec<RxPacket>, max: usize) {
+        if !self.readable {
+            return;
+        }
+        let Some(device) = self.device.as_mut() else { return };
+        match device.receive(batch, max) {
+            Ok(count) => self.readable = count > 0,
+            Err(error) => {
+                self.readable = false;
+                self.look_due = Some(Instant::ZERO);
+                tracing::debug!(path = self.name, %error, "receiving failed");
+            }
+        }
+    }
+
+    /// Sends a packet, or keeps it until the device has room, or drops it if the device is down.
+    pub(super) fn send(&mut self, now: Instant, packet: Transmit, stats: &Stats) {
+        if !self.stash.is_empty() || self.waits_for_room {
+            return self.keep(now, packet, stats);
+        }
+        if let Some(packet) = self.offer(packet) {
+            self.keep(now, packet, stats);
+        }
+    }
+
+    /// Hands a packet to the device; returns it if the device is full.
+    fn offer(&mut self, packet: Transmit) -> Option<Transmit> {
+        // A path that is down or gone loses its packets, as a cable that is pulled does. The stack sends
+        // them again, elsewhere.
+        let device = self.device.as_mut().filter(|_| self.device_up)?;
+        match device.transmit(&packet) {
+            Ok(()) => self.unflushed = true,
+            Err(TransmitError::Full) => {
+                self.waits_for_room = true;
+                return Some(packet);
+            }
+            Err(error) => {
+                tracing::debug!(path = self.name, %error, "sending failed");
+                self.device_up = false;
+                self.look_due = Some(Instant::ZERO);
+            }
+        }
+        None
+    }
+
+    fn keep(&mut self, now: Instant, packet: Transmit, stats: &Stats) {
+        if self.full_since.is_none() {
+            self.full_since = Some(now);
+        }
+        if self.stash.len() < STASH_MAX {
+            self.stash.push_back(packet);
+        } else {
+            Stats::count(&stats.transmit_dropped);
+        }
+    }
+
+    /// Tries what was kept, gives up on it if the device stays full, and lets the device send.
+    pub(super) fn flush(&mut self, now: Instant, stats: &Stats) {
+        while !self.waits_for_room {
+            let Some(packet) = self.stash.pop_front() else { break };
+            if let Some(packet) = self.offer(packet) {
+                self.stash.push_front(packet);
+            }
+        }
+        if self.stash.is_empty() {
+            self.full_since = None;
+        } else if self.full_since.is_some_and(|since| now >= since + STUCK_AFTER) {
+            // Make room for new packets: old ones are worth less.
+            for _ in self.stash.drain(..STASH_MAX.min(self.stash.len()) / 2) {
+                Stats::count(&stats.transmit_dropped);
+            }
+            self.full_since = Some(now);
+        }
+        if std::mem::take(&mut self.unflushed)
+            && let Some(device) = self.device.as_mut()
+        {
+            device.flush();
+        }
+    }
+
+    /// Whether the descriptor has to be watched for room to write.
+    fn wants_out(&self) -> bool {
+        let writable = |device: &dyn Device| device.capabilities().full_until == Readiness::Writable;
+        self.waits_for_room && self.device.as_deref().is_some_and(writable)
+    }
+
+    /// Brings what epoll watches up to date, before it waits.
+    fn watch(&mut self, poll: &Poll, token: Token) {
+        let out = self.wants_out();
+        if out == self.watches_out {
+            return;
+        }
+        self.watches_out = out;
+        if let Some(fd) = self.device.as_ref().and_then(|device| device.poll_fd())
+            && let Err(error) = poll.want_out(fd, token, out)
+        {
+            tracing::warn!(path = self.name, %error, "cannot watch the device");
+        }
+    }
+
+    /// What epoll said of the device.
+    pub(super) fn ready(&mut self, ready: Ready) {
+        self.readable |= ready.readable;
+        if ready.writable || ready.readable {
+            self.waits_for_room = false;
+        }
+        if ready.broken {
+            self.look_due = Some(Instant::ZERO);
+        }
+    }
+
+    /// Looks what has become of the device, if it is time to.
+    fn look(&mut self, now: Instant, poll: &Poll) {
+        if self.look_due.is_none_or(|due| now < due) {
+            return;
+        }
+        self.look_due = None;
+        let Some(device) = self.device.as_mut() else { return };
+        let state = device.refresh();
+        self.device_up = state == State::Up;
+        match state {
+            State::Up => self.readable = true,
+            State::Down => self.look_due = Some(now + REFRESH_EVERY),
+            State::Gone => {
+                // Before the next wait: the descriptor of a deleted interface reports errors for ever.
+                if let Some(fd) = device.poll_fd() {
+                    let _ = poll.remove(fd);
+                }
+                self.last_counters = device.counters();
+                self.device = None;
+                self.readable = false;
+                self.stash.clear();
+                self.waits_for_room = false;
+            }
+        }
+        if state != State::Up {
+            self.stash.clear();
+        }
+    }
+
+    /// The link monitor, or somebody else, wants it looked at.
+    pub(super) fn look_soon(&mut self) {
+        self.look_due = Some(Instant::ZERO);
+    }
+
+    pub(super) fn want_up(&mut self, up: bool) {
+        self.wanted_up = up;
+    }
+}
+
+impl Worker {
+    /// Looks after devices that went, came or stay full, and tells the shard which paths there are.
+    pub(super) fn check_paths(&mut self, now: Instant) {
+        for path in &mut self.paths {
+            path.look(now, &self.poll);
+            let up = path.is_up();
+            if up == path.shard_up {
+                continue;
+            }
+            path.shard_up = up;
+            match (up, path.device.is_some()) {
+                (true, _) => tracing::info!(worker = self.handle.id, path = path.name, "path is up"),
+                (false, true) => tracing::warn!(worker = self.handle.id, path = path.name, "path is down"),
+                (false, false) => tracing::warn!(
+                    worker = self.handle.id,
+                    path = path.name,
+                    "path is gone for good: its interface was deleted"
+                ),
+            }
+            // The path was added when the shard was made: it is known.
+            let _ = self.shard.set_path_up(now, path.id, up);
+        }
+    }
+
+    /// Whether anything that happens at the paths wants a turn now.
+    pub(super) fn path_is_waiting(&self) -> bool {
+        self.paths.iter().any(|path| path.readable || path.is_up() != path.shard_up)
+    }
+
+    /// Brings what epoll watches up to date.
+    pub(super) fn watch_paths(&mut self) {
+        for (at, path) in self.paths.iter_mut().enumerate() {
+            path.watch(&self.poll, Token::Path(at));
+        }
+    }
+
+    /// The path as this worker sees it: whether it is up, its MTU, what passed its device.
+    pub(crate) fn path_status(&self, at: usize) -> Option<(bool, Option<u16>, Counters)> {
+        self.paths.get(at).map(|path| (path.is_up(), path.mtu(), path.counters()))
+    }
+
+    /// The application wants a path used, or not.
+    pub(crate) fn want_path_up(&mut self, at: usize, up: bool) {
+        if let Some(path) = self.paths.get_mut(at) {
+            path.want_up(up);
+            path.look_soon();
+        }
+    }
+}
+
+/// The answer to a ping of one of our addresses.
+pub(super) fn answer_echo(packet: &RxPacket, shard: &Shard) -> Option<Transmit> {
+    const ICMP: u8 = 1;
+    const ICMPV6: u8 = 58;
+    let protocol = match packet.data.first()? >> 4 {
+        4 => packet.data.get(9),
+        _ => packet.data.get(6),
+    };
+    match protocol {
+        Some(&(ICMP | ICMPV6)) => echo::answer(packet, |addr| shard.owns(addr)),
+        _ => None,
+    }
+}
