@@ -342,13 +342,7 @@ impl Subflow {
     }
 
     pub(crate) fn sibling(&self) -> Sibling {
-        Sibling {
-            cwnd: self.snd.cwnd(),
-            mss: u64::from(self.snd.mss()),
-            srtt: self.snd.srtt(),
-            acked_since_loss: self.snd.delivered_aged(),
-            acked_between_losses: 0,
-        }
+        self.snd.sibling()
     }
 
     pub(crate) fn view(&self, now: Instant, data_una: u64, carried_una: bool) -> SubflowView {
