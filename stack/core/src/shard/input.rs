@@ -201,7 +201,8 @@ impl Shard {
         let ts_offset = timestamp_offset(&self.config.isn_key, &tuple);
         let local = Local { mss: link.mss(&tuple), scale: mptcp::scale_for(recv_max) };
         let negotiated = Negotiated::new(iss, local, segment, None);
-        let mut entry = SynEntry::new(now, tuple, link, local, negotiated, ts_offset, kind);
+        let mut entry =
+            SynEntry::new(now, tuple, link, local, negotiated, ts_offset, kind, recv_max.min(0xffff) as u16);
         self.loose.push_back(entry.synack(now));
         let deadline = entry.deadline();
         let key = self.syns.insert(entry);

@@ -123,6 +123,8 @@ pub(crate) struct Subflow {
     pub(crate) ping: bool,
     pub(crate) keepalive_probes: u32,
     pub(crate) last_rx: Instant,
+    /// When the timeouts began that go on without an acknowledgement.
+    pub(crate) silent_since: Instant,
     pub(crate) last_tx: Instant,
     /// When the challenge ACKs of this second began, and how many there were.
     pub(super) challenges: (Instant, u32),
@@ -177,6 +179,7 @@ impl Subflow {
             ping: false,
             keepalive_probes: 0,
             last_rx: now,
+            silent_since: now,
             last_tx: now,
             challenges: (now, 0),
             snd_scale: negotiated.snd_scale,
@@ -301,7 +304,10 @@ impl Subflow {
         self.told_window = field;
         self.rcv.on_ack_sent(u64::from(field) << self.rcv_scale);
         self.last_tx = now;
-        self.ip_id = self.ip_id.wrapping_add(payload_len.div_ceil(u32::from(segment_size)).max(1) as u16);
+        if self.tuple.local.is_ipv4() {
+            // For IPv6 it is the flow label, which stays.
+            self.ip_id = self.ip_id.wrapping_add(payload_len.div_ceil(u32::from(segment_size)).max(1) as u16);
+        }
         let (header, transport_offset) = SegmentOut {
             tuple: self.tuple,
             seq: self.seq(out.pos),
