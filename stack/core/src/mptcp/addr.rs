@@ -265,6 +265,11 @@ impl Conn {
         if !up && self.mp().is_some() {
             self.leave_path(cx, path);
         }
+        if up {
+            for subflow in self.subflows.iter_mut().filter(|subflow| subflow.link.path == path) {
+                subflow.snd.on_path_up(cx.now);
+            }
+        }
         for endpoint in endpoints {
             let event = if up { PmEvent::EndpointUp(*endpoint) } else { PmEvent::EndpointDown(*endpoint) };
             self.manage_paths(cx, &event);

@@ -123,6 +123,10 @@ impl Rtt {
         self.backoff = self.backoff.saturating_add(1);
     }
 
+    pub(super) fn limit_backoff(&mut self, most: u32) {
+        self.backoff = self.backoff.min(most);
+    }
+
     pub(super) fn clear_backoff(&mut self) {
         self.backoff = 0;
     }
