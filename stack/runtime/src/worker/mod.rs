@@ -286,7 +286,7 @@ impl Worker {
     fn handle_event(&mut self, now: Instant, event: Event) {
         match event {
             Event::Acceptable(listener) => self.fill_accepting(now, listener),
-            Event::Connected(id) => self.with_slot(id, |worker, slot| worker.connected(slot)),
+            Event::Connected(id) => self.with_slot(id, Self::connected),
             Event::Readable(id) => self.with_slot(id, |worker, slot| worker.pump_rx(now, slot)),
             Event::Writable(id) => self.with_slot(id, |worker, slot| worker.pump_tx(now, slot)),
             Event::Closed(id, error) => self.with_slot(id, |worker, slot| worker.closed(now, slot, error)),
