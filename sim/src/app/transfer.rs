@@ -130,9 +130,16 @@ pub struct Flow {
     /// Bytes that a reader of a limited rate took so far.
     drained: u64,
     sending: Pattern,
+    sent_hash: Option<Sha256>,
 }
 
 impl Flow {
+    /// SHA-256 of what was written, if the application was asked to compute it.
+    #[must_use]
+    pub fn sent_sha256(&self) -> Option<[u8; 32]> {
+        self.sent_hash.clone().map(|hash| hash.finalize().into())
+    }
+
     /// The peer's stream was read to its end and it was the right one, and ours was written and shut.
     #[must_use]
     pub fn is_complete(&self) -> bool {
@@ -246,7 +253,7 @@ impl Transfer {
         self
     }
 
-    /// Computes the SHA-256 of what it receives.
+    /// Computes the SHA-256 of what it sends and of what it receives.
     #[must_use]
     pub fn hashed(mut self) -> Self {
         self.hashed = true;
@@ -307,6 +314,7 @@ impl Transfer {
             write_shut: false,
             drained: 0,
             sending: Pattern::new(self.sent_pattern),
+            sent_hash: self.hashed.then(Sha256::new),
         });
         self.flows.len() - 1
     }
@@ -336,6 +344,9 @@ impl Transfer {
             }
             let mut bytes = vec![0; len];
             flow.sending.fill(&mut bytes);
+            if let Some(hash) = &mut flow.sent_hash {
+                hash.update(&bytes);
+            }
             if ctx.shard().write(now, conn, Payload::from(bytes)).is_err() {
                 // `Event::Closed` tells why.
                 flow.write_shut = true;

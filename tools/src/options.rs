@@ -1,0 +1,144 @@
+//! What every command that brings up a stack can be told, on the command line and in a file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anabranch::PathSpec;
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+use crate::usage::Usage;
+
+#[cfg(test)]
+mod tests;
+
+/// Options of the stack. Each has a key of the same name in the file of `--config`.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+#[command(next_help_heading = "Stack options")]
+pub(crate) struct StackArgs {
+    /// A path of the stack; repeat it for more than one.
+    ///
+    /// DRIVER:IFNAME,addr=CIDR[,host=IP][,gw=IP][,mtu=N][,id=N][,signal][,subflow][,backup][,fullmesh][,cost=N].
+    /// DRIVER is `tun`, which creates the interface IFNAME, or adopts it if it exists; `addr` is our
+    /// address on it and `host` the kernel's. `addr`, `host` and `gw` may be given once for IPv4 and once for IPv6. The
+    /// flags are those of `ip mptcp endpoint`. Paths given here replace those of the file.
+    #[arg(long = "path", value_name = "SPEC")]
+    pub(crate) paths: Vec<PathSpec>,
+    /// Packet scheduler [default: minrtt].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) scheduler: Option<String>,
+    /// Congestion control [default: cubic].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) congestion: Option<String>,
+    /// Path manager [default: endpoints].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) path_manager: Option<String>,
+    /// Speak plain TCP only.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) no_mptcp: Option<bool>,
+    /// Worker threads, 1 to 64 [default: 1].
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<usize>,
+    /// Writes every packet of every path to this file (pcapng; Wireshark reads it).
+    #[arg(long, value_name = "FILE.pcapng")]
+    pub(crate) pcap: Option<PathBuf>,
+    /// Reads options from a TOML file; what the command line says wins.
+    #[arg(long, value_name = "FILE.toml")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) talk: TalkArgs,
+}
+
+/// Options of what the command says.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+#[command(next_help_heading = "Output options")]
+pub(crate) struct TalkArgs {
+    /// What to log on standard error [default: warn].
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log: Option<LogLevel>,
+    /// Print JSON lines, one event each, instead of text.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) json: Option<bool>,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)] // the words of every logger
+pub(crate) enum LogLevel {
+    Off,
+    Error,
+    #[default]
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// The same in a file.
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    #[serde(default)]
+    path: Vec<PathSpec>,
+    scheduler: Option<String>,
+    congestion: Option<String>,
+    path_manager: Option<String>,
+    no_mptcp: Option<bool>,
+    workers: Option<usize>,
+    pcap: Option<PathBuf>,
+    log: Option<LogLevel>,
+    json: Option<bool>,
+}
+
+impl StackArgs {
+    /// Fills in from the file of `--config` what the command line left open.
+    ///
+    /// # Errors
+    /// The file cannot be read or has something in it that does not belong there.
+    pub(crate) fn with_file(self) -> anyhow::Result<Self> {
+        let Some(path) = &self.config else { return Ok(self) };
+        let text = fs::read_to_string(path)
+            .map_err(|error| Usage::error(format!("cannot read --config {}: {error}", path.display())))?;
+        let file = parse(&text, path)?;
+        Ok(self.or(file))
+    }
+
+    fn or(self, file: File) -> Self {
+        Self {
+            paths: if self.paths.is_empty() { file.path } else { self.paths },
+            scheduler: self.scheduler.or(file.scheduler),
+            congestion: self.congestion.or(file.congestion),
+            path_manager: self.path_manager.or(file.path_manager),
+            no_mptcp: self.no_mptcp.or(file.no_mptcp),
+            workers: self.workers.or(file.workers),
+            pcap: self.pcap.or(file.pcap),
+            config: self.config,
+            talk: TalkArgs { log: self.talk.log.or(file.log), json: self.talk.json.or(file.json) },
+        }
+    }
+}
+
+fn parse(text: &str, path: &Path) -> anyhow::Result<File> {
+    toml::from_str(text).map_err(|error| {
+        let complaint = error.to_string();
+        Usage::error(format!("--config {}: {}", path.display(), complaint.trim_end()))
+    })
+}
+
+impl TalkArgs {
+    /// Sends the log to standard error. To be called once.
+    pub(crate) fn start_log(&self) {
+        use tracing::level_filters::LevelFilter;
+        let level = match self.log.unwrap_or_default() {
+            LogLevel::Off => LevelFilter::OFF,
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Trace => LevelFilter::TRACE,
+        };
+        let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(ansi).init();
+    }
+}

@@ -1,0 +1,170 @@
+//! Bringing up a stack, and the complaints of people who could not.
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anabranch::{ConnectOptions, Error, Stack, TcpListener, TcpStream, cc, pm, sched};
+use anyhow::{Context as _, anyhow};
+
+use crate::options::StackArgs;
+use crate::output::Output;
+use crate::signals;
+use crate::usage::Usage;
+
+/// How long connections may take to close when a command ends.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+
+/// A stack and what goes with it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) stack: Stack,
+    pub(crate) output: Output,
+}
+
+impl Session {
+    /// Reads the configuration, starts the log and brings up the stack. `output` is set as early as
+    /// is known how the caller wants to be spoken to; `make` chooses where it goes.
+    pub(crate) fn start(args: StackArgs, output: &mut Output, make: fn(bool) -> Output) -> anyhow::Result<Self> {
+        *output = make(args.talk.json.unwrap_or(false));
+        let args = args.with_file()?;
+        *output = make(args.talk.json.unwrap_or(false));
+        args.talk.start_log();
+        let stack = build(args)?;
+        Ok(Self { stack, output: *output })
+    }
+
+    /// From now on a signal aborts the stack, so that whatever blocks on it fails.
+    pub(crate) fn abort_on_signal(&self) -> anyhow::Result<Signalled> {
+        let signalled = Signalled::default();
+        let (stack, signal) = (self.stack.clone(), Arc::clone(&signalled.0));
+        signals::on_stop(move |name| {
+            // It is the only one: `on_stop` calls once.
+            let _ = signal.set(name);
+            stack.shutdown(Duration::ZERO);
+        })?;
+        Ok(signalled)
+    }
+
+    /// Listens on `port`, on every address of the stack; port 0 chooses one.
+    pub(crate) fn listen(&self, port: u16) -> anyhow::Result<TcpListener> {
+        self.stack.listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).map_err(|error| cannot_listen(port, &error))
+    }
+
+    /// Connects to the first of `addrs` that answers; `host` is what the user called it.
+    pub(crate) fn connect(&self, host: &str, addrs: &[SocketAddr], timeout: Duration) -> anyhow::Result<TcpStream> {
+        let mut tried = String::new();
+        for &addr in addrs {
+            let options = ConnectOptions { timeout: Some(timeout), ..ConnectOptions::default() };
+            match self.stack.connect_with(addr, options) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => {
+                    let separator = if tried.is_empty() { "" } else { "; " };
+                    // Writing to a string cannot fail.
+                    let _ = write!(tried, "{separator}{addr}: {error}");
+                }
+            }
+        }
+        Err(anyhow!("cannot connect to {host}: {tried}"))
+    }
+}
+
+/// Whether a signal came, see [`Session::abort_on_signal`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Signalled(Arc<OnceLock<&'static str>>);
+
+impl Signalled {
+    /// What failed because of the signal failed by the signal.
+    pub(crate) fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        match self.0.get() {
+            Some(signal) => anyhow!("ended by {signal}"),
+            None => error,
+        }
+    }
+}
+
+fn build(args: StackArgs) -> anyhow::Result<Stack> {
+    if args.paths.is_empty() {
+        return Err(Usage::error(
+            "no path: give the stack one, such as --path tun:ab0,addr=10.9.0.2/24,host=10.9.0.1, \
+             here or in the file of --config",
+        ));
+    }
+    check_names(&args)?;
+    let mut builder = Stack::builder();
+    for path in args.paths {
+        builder = builder.path(path);
+    }
+    if let Some(name) = args.scheduler {
+        builder = builder.scheduler(name);
+    }
+    if let Some(name) = args.congestion {
+        builder = builder.congestion(name);
+    }
+    if let Some(name) = args.path_manager {
+        builder = builder.path_manager(name);
+    }
+    if let Some(no_mptcp) = args.no_mptcp {
+        builder = builder.mptcp(!no_mptcp);
+    }
+    if let Some(workers) = args.workers {
+        builder = builder.workers(workers);
+    }
+    if let Some(file) = args.pcap {
+        builder = builder.pcap(file);
+    }
+    builder.build().map_err(explain)
+}
+
+/// Wrong names are the user's, so they are told apart from what fails later.
+fn check_names(args: &StackArgs) -> anyhow::Result<()> {
+    check_name("--scheduler", args.scheduler.as_deref(), sched::NAMES)?;
+    check_name("--congestion", args.congestion.as_deref(), cc::NAMES)?;
+    check_name("--path-manager", args.path_manager.as_deref(), pm::NAMES)
+}
+
+/// Complains if `name` is none of the `known`, which are separated by commas.
+pub(crate) fn check_name(option: &str, name: Option<&str>, known: &str) -> anyhow::Result<()> {
+    match name {
+        Some(name) if !known.split(", ").any(|word| word == name) => {
+            Err(Usage::error(format!("{option} {name}: there is no such one; known are {known}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn explain(error: Error) -> anyhow::Error {
+    match error {
+        Error::UnknownName { .. } | Error::Setting { .. } => Usage::error(error.to_string()),
+        error => anyhow::Error::new(error).context("cannot bring up the stack"),
+    }
+}
+
+fn cannot_listen(port: u16, error: &io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            anyhow!("cannot listen on port {port}: it is in use; give another one, or 0 to have one chosen")
+        }
+        _ => anyhow!("cannot listen on port {port}: {error}"),
+    }
+}
+
+/// Lets connections close in good order for at most `grace`; complains if some had to be aborted.
+pub(crate) fn shut_down(stack: &Stack, grace: Duration) -> anyhow::Result<()> {
+    match stack.shutdown(grace) {
+        true => Ok(()),
+        false => Err(anyhow!("connections were still open after {grace:?} and had to be aborted")),
+    }
+}
+
+/// What a path is called by people: its interface.
+pub(crate) fn path_names(stack: &Stack) -> Vec<String> {
+    stack.paths().into_iter().map(|path| path.name).collect()
+}
+
+/// The port of a listener.
+pub(crate) fn port_of(listener: &TcpListener) -> anyhow::Result<u16> {
+    Ok(listener.local_addr().context("a listener without an address")?.port())
+}
