@@ -84,6 +84,8 @@ pub(crate) struct Conn {
     /// DATA_FIN went out at least once.
     pub(super) data_fin_sent: bool,
     pub(super) eof_told: bool,
+    /// The application was told that there is something to read and has not looked since.
+    pub(super) readable_told: bool,
     /// Data-level retransmission timer, with its back-off.
     pub(super) data_timer: Option<Instant>,
     pub(super) data_backoff: u32,
@@ -146,6 +148,7 @@ impl Conn {
             parting: VecDeque::new(),
             data_fin_sent: false,
             eof_told: false,
+            readable_told: false,
             data_timer: None,
             data_backoff: 0,
             scheduler_timer: None,
@@ -186,6 +189,7 @@ impl Conn {
     }
 
     pub(crate) fn read(&mut self, max: usize) -> Read {
+        self.readable_told = false;
         if max > 0
             && let Some(piece) = self.rx.read(max)
         {
@@ -279,7 +283,7 @@ impl Conn {
         let longest = self.subflows.iter().map(|subflow| subflow.snd.srtt().as_nanos()).max().unwrap_or_default();
         let share = |subflow: &Subflow| {
             let (cwnd, rtt) = (u128::from(subflow.snd.cwnd()), subflow.snd.srtt().as_nanos());
-            let wanted = if rtt == 0 { cwnd } else { cwnd * longest / rtt };
+            let wanted = (cwnd * longest).checked_div(rtt).unwrap_or(cwnd);
             u64::try_from(wanted).unwrap_or(u64::MAX)
         };
         let wanted = self.subflows.iter().map(share).fold(0, u64::saturating_add);

@@ -10,17 +10,16 @@ use crate::info::TcpState;
 use crate::sched::{SchedEvent, SubflowId};
 use crate::tcp::{AckDue, Fired, Joining, Opening, Subflow};
 
-use super::Mode;
 use super::conn::{Conn, Cx, Stage};
 
-/// Retransmission timeouts in a row before a subflow is given up (Linux: `tcp_retries2`, about 924 s).
-const RTO_RETRIES: u32 = 15;
+/// A subflow is given up when nothing was acknowledged for so long (Linux: `tcp_retries2`).
+const PATIENCE: Duration = Duration::from_secs(924);
 /// The same for a connection that the application let go of (Linux: `tcp_orphan_retries`).
-const ORPHAN_RETRIES: u32 = 8;
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(100);
+/// Longest time between two retransmissions on a stale subflow while others work.
+const STALE_PROBE: Duration = Duration::from_secs(1);
 /// Third ACKs of a join before it is given up.
 const JOIN_ACK_TRIES: u8 = 6;
-/// Timeouts in a row before a subflow counts as stale while others live.
-const STALE_AFTER: u32 = 1;
 /// At data level this much is sent again at once when its timer fires.
 const DATA_RETRANSMIT: u64 = 64 * 1024;
 /// Longest data-level timeout.
@@ -122,36 +121,42 @@ impl Conn {
                 cx.counters.tcp_loss_probes += 1;
                 self.subflows[at].probe = true;
             }
-            Some(Fired::Rto { consecutive }) => self.on_rto(cx, at, consecutive),
+            Some(Fired::Rto { consecutive, reneged }) => {
+                cx.counters.tcp_sack_reneging += u64::from(reneged);
+                self.on_rto(cx, at, consecutive);
+            }
         }
     }
 
     fn on_rto(&mut self, cx: &mut Cx<'_>, at: usize, consecutive: u32) {
         cx.counters.tcp_timeouts += 1;
+        let now = cx.now;
         let id = self.subflows[at].id;
-        let retries = if self.released { ORPHAN_RETRIES } else { RTO_RETRIES };
-        if consecutive > retries {
+        let patience = if self.released { ORPHAN_PATIENCE } else { PATIENCE };
+        let subflow = &mut self.subflows[at];
+        if consecutive <= 1 {
+            subflow.silent_since = now;
+        } else if now.saturating_since(subflow.silent_since) > patience {
             self.on_subflow_timeout(cx, id);
             return;
         }
         let others = self.subflows.iter().any(|subflow| subflow.id != id && subflow.usable() && !subflow.stale);
-        if !others || matches!(self.mode, Mode::Plain(_)) {
+        let Some(base) = self.mp().map(|mp| mp.dsn(0)).filter(|_| others) else {
+            self.subflows[at].snd.set_longest_rto(Duration::MAX);
             return;
-        }
-        if consecutive >= STALE_AFTER && !self.subflows[at].stale {
-            self.subflows[at].stale = true;
+        };
+        let subflow = &mut self.subflows[at];
+        // The connection goes on elsewhere; this path is asked often enough to be back soon after it recovers.
+        subflow.snd.set_longest_rto(STALE_PROBE);
+        if !subflow.stale {
+            subflow.stale = true;
             cx.counters.subflow_stale += 1;
             self.scheduler.on_event(&SchedEvent::Stale(id));
         }
         if consecutive > 1 {
-            // It went elsewhere the first time; the data-level timer sees to the rest.
+            // What is stuck here went elsewhere the first time; the data-level timer sees to the rest.
             return;
         }
-        // Another path works: what is stuck here goes there.
-        let base = match self.mp() {
-            Some(mp) => mp.dsn(0),
-            None => return,
-        };
         for range in self.subflows[at].outstanding(base) {
             self.tx.reinject(range);
         }
@@ -170,7 +175,8 @@ impl Conn {
         }
         if self.give_up.is_some_and(|due| due <= now) {
             cx.counters.tcp_abort_on_timeout += 1;
-            self.fail(cx, Error::TimedOut, Some(crate::ResetReason::Unspecified));
+            let reset = (self.stage == Stage::Open).then_some(crate::ResetReason::Unspecified);
+            self.fail(cx, Error::TimedOut, reset);
         }
         if self.user_deadline().is_some_and(|due| due <= now) {
             cx.counters.tcp_abort_on_timeout += 1;

@@ -201,7 +201,8 @@ impl Shard {
         let ts_offset = timestamp_offset(&self.config.isn_key, &tuple);
         let local = Local { mss: link.mss(&tuple), scale: mptcp::scale_for(recv_max) };
         let negotiated = Negotiated::new(iss, local, segment, None);
-        let mut entry = SynEntry::new(now, tuple, link, local, negotiated, ts_offset, kind);
+        let mut entry =
+            SynEntry::new(now, tuple, link, local, negotiated, ts_offset, kind, recv_max.min(0xffff) as u16);
         self.loose.push_back(entry.synack(now));
         let deadline = entry.deadline();
         let key = self.syns.insert(entry);
@@ -351,11 +352,11 @@ impl Shard {
     }
 
     fn on_time_wait(&mut self, now: Instant, index: u32, segment: &Segment) {
-        match self.time_waits.on_segment(now, index, segment) {
+        match self.time_waits.on_segment(index, segment) {
             Waited::Ignore => {}
-            Waited::Answer(ack) => {
+            Waited::Answer => {
                 if self.loose.len() < LOOSE_MAX {
-                    self.loose.push_back(ack);
+                    self.loose.extend(self.time_waits.ack(now, index));
                 }
             }
             Waited::Reopen => {

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use core::ops::Range;
 use core::time::Duration;
 
-use anabranch_frame::{Instant, PathId, Slices, Transmit};
+use anabranch_frame::{Instant, PathId, Payload, Slices, Transmit};
 use arrayvec::ArrayVec;
 
 use crate::cc::{CongestionControl, Sibling};
@@ -123,6 +123,8 @@ pub(crate) struct Subflow {
     pub(crate) ping: bool,
     pub(crate) keepalive_probes: u32,
     pub(crate) last_rx: Instant,
+    /// When the timeouts began that go on without an acknowledgement.
+    pub(crate) silent_since: Instant,
     pub(crate) last_tx: Instant,
     /// When the challenge ACKs of this second began, and how many there were.
     pub(super) challenges: (Instant, u32),
@@ -177,6 +179,7 @@ impl Subflow {
             ping: false,
             keepalive_probes: 0,
             last_rx: now,
+            silent_since: now,
             last_tx: now,
             challenges: (now, 0),
             snd_scale: negotiated.snd_scale,
@@ -294,14 +297,17 @@ impl Subflow {
             let fits = options.mptcp(option);
             debug_assert!(fits, "{option:?} does not fit into {} bytes", options.remaining());
         }
-        let payload_len = out.payload.iter().map(|slice| slice.len()).sum::<usize>() as u32;
+        let payload_len = out.payload.iter().map(Payload::len).sum::<usize>() as u32;
         let room = self.wire_mss.saturating_sub(options.as_slice().len() as u16).max(1);
         let segment_size = self.snd.mss().min(room);
         let field = (out.window >> self.rcv_scale).min(0xffff) as u16;
         self.told_window = field;
         self.rcv.on_ack_sent(u64::from(field) << self.rcv_scale);
         self.last_tx = now;
-        self.ip_id = self.ip_id.wrapping_add(payload_len.div_ceil(u32::from(segment_size)).max(1) as u16);
+        if self.tuple.local.is_ipv4() {
+            // For IPv6 it is the flow label, which stays.
+            self.ip_id = self.ip_id.wrapping_add(payload_len.div_ceil(u32::from(segment_size)).max(1) as u16);
+        }
         let (header, transport_offset) = SegmentOut {
             tuple: self.tuple,
             seq: self.seq(out.pos),
@@ -342,13 +348,7 @@ impl Subflow {
     }
 
     pub(crate) fn sibling(&self) -> Sibling {
-        Sibling {
-            cwnd: self.snd.cwnd(),
-            mss: u64::from(self.snd.mss()),
-            srtt: self.snd.srtt(),
-            acked_since_loss: self.snd.delivered_aged(),
-            acked_between_losses: 0,
-        }
+        self.snd.sibling()
     }
 
     pub(crate) fn view(&self, now: Instant, data_una: u64, carried_una: bool) -> SubflowView {
