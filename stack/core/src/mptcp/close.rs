@@ -250,7 +250,8 @@ impl Conn {
         self.retire_token(cx);
         self.stage = Stage::Closed(None);
         self.data_timer = None;
-        self.give_up = None;
+        // A subflow may wait in FIN-WAIT-2 for a peer that is gone already.
+        self.give_up = (!self.subflows.is_empty()).then(|| cx.now + FIN_TIMEOUT);
         for subflow in &mut self.subflows {
             subflow.wants_fin = true;
             subflow.tell_data_fin = false;

@@ -89,8 +89,7 @@ impl Conn {
             subflow.persist = Some(now + subflow.persist_interval());
         }
         if let Some(keepalive) = keepalive
-            && subflow.snd.in_flight() == 0
-            && subflow.last_rx + keepalive.idle + keepalive.interval * subflow.keepalive_probes <= now
+            && subflow.keepalive_due(&keepalive).is_some_and(|due| due <= now)
         {
             if subflow.keepalive_probes >= keepalive.count {
                 let id = subflow.id;
