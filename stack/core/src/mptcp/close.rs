@@ -259,8 +259,8 @@ impl Conn {
         self.retire_token(cx);
         self.stage = Stage::Closed(None);
         self.data_timer = None;
-        // The subflows still have their FINs to exchange; a peer that never sends its own is not waited for.
-        self.give_up = Some(cx.now + FIN_TIMEOUT);
+        // A subflow may wait in FIN-WAIT-2 for a peer that is gone already.
+        self.give_up = (!self.subflows.is_empty()).then(|| cx.now + FIN_TIMEOUT);
         for subflow in &mut self.subflows {
             subflow.wants_fin = true;
             subflow.tell_data_fin = false;

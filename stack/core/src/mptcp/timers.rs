@@ -6,7 +6,6 @@ use anabranch_frame::Instant;
 use smallvec::SmallVec;
 
 use crate::Error;
-use crate::info::TcpState;
 use crate::sched::{SchedEvent, SubflowId};
 use crate::tcp::{AckDue, Fired, Joining, Opening, Subflow};
 
@@ -88,8 +87,7 @@ impl Conn {
             subflow.persist = Some(now + subflow.persist_interval());
         }
         if let Some(keepalive) = keepalive
-            && subflow.snd.in_flight() == 0
-            && subflow.last_rx + keepalive.idle + keepalive.interval * subflow.keepalive_probes <= now
+            && subflow.keepalive_due(&keepalive).is_some_and(|due| due <= now)
         {
             if subflow.keepalive_probes >= keepalive.count {
                 let id = subflow.id;
@@ -98,6 +96,7 @@ impl Conn {
             }
             cx.counters.tcp_keepalive += 1;
             subflow.keepalive_probes += 1;
+            subflow.last_probe = now;
             subflow.ping = true;
         }
         if let Joining::AwaitsAck { deadline, sent, ref mut due, .. } = subflow.joining
@@ -196,6 +195,12 @@ impl Conn {
 
     /// No DATA_ACK for too long: the head of the data goes once more, on whatever works.
     fn on_data_timer(&mut self, cx: &mut Cx<'_>) {
+        if self.released && self.data_backoff >= ORPHAN_RETRIES {
+            // DATA_FIN rides on ACKs, which no subflow retransmits: nobody else would ever give up.
+            cx.counters.tcp_abort_on_timeout += 1;
+            self.fail(cx, Error::TimedOut, Some(crate::ResetReason::Unspecified));
+            return;
+        }
         let una = self.tx.una();
         if una < self.tx.assigned_end() {
             self.tx.reinject(una..una + DATA_RETRANSMIT);
@@ -210,13 +215,7 @@ impl Conn {
 
     fn keepalive_deadline(&self) -> Option<Instant> {
         let keepalive = self.keepalive?;
-        self.subflows
-            .iter()
-            .filter(|subflow| {
-                subflow.snd.in_flight() == 0 && matches!(subflow.state, TcpState::Established | TcpState::CloseWait)
-            })
-            .map(|subflow| subflow.last_rx + keepalive.idle + keepalive.interval * subflow.keepalive_probes)
-            .min()
+        self.subflows.iter().filter_map(|subflow| subflow.keepalive_due(&keepalive)).min()
     }
 
     fn user_deadline(&self) -> Option<Instant> {

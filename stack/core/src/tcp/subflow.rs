@@ -8,6 +8,7 @@ use anabranch_frame::{Instant, PathId, Payload, Slices, Transmit};
 use arrayvec::ArrayVec;
 
 use crate::cc::{CongestionControl, Sibling};
+use crate::config::Keepalive;
 use crate::info::{SubflowInfo, TcpState};
 use crate::mptcp::Mappings;
 use crate::sched::{SubflowId, SubflowView};
@@ -122,6 +123,8 @@ pub(crate) struct Subflow {
     /// A window probe or keepalive is to be sent now.
     pub(crate) ping: bool,
     pub(crate) keepalive_probes: u32,
+    /// When the last keepalive probe was due.
+    pub(crate) last_probe: Instant,
     pub(crate) last_rx: Instant,
     /// When the timeouts began that go on without an acknowledgement.
     pub(crate) silent_since: Instant,
@@ -178,6 +181,7 @@ impl Subflow {
             persist_backoff: 0,
             ping: false,
             keepalive_probes: 0,
+            last_probe: now,
             last_rx: now,
             silent_since: now,
             last_tx: now,
@@ -210,6 +214,17 @@ impl Subflow {
         matches!(self.state, TcpState::Established | TcpState::CloseWait)
             && self.joining == Joining::Done
             && !self.wants_fin
+    }
+
+    /// When the next keepalive probe is due, if probes are what tells that the peer is gone: it owes us
+    /// no ACK, but may still speak.
+    pub(crate) fn keepalive_due(&self, keepalive: &Keepalive) -> Option<Instant> {
+        let state = matches!(self.state, TcpState::Established | TcpState::CloseWait | TcpState::FinWait2);
+        let due = match self.keepalive_probes {
+            0 => self.last_rx + keepalive.idle,
+            _ => self.last_probe + keepalive.interval,
+        };
+        (state && self.snd.in_flight() == 0).then_some(due)
     }
 
     /// Round-trip time for the receive buffer: the sender's, or what timestamps tell a pure receiver.
