@@ -99,13 +99,15 @@ pub struct MemoryDevice {
     theirs: Arc<End>,
     buffers: Buffers,
     segment: Vec<u8>,
+    /// The last packet found no room. Until the next one is tried, news of room must stay visible.
+    refused: bool,
     counters: Counters,
 }
 
 impl MemoryDevice {
     fn new(path: PathId, config: MemoryConfig, ours: Arc<End>, theirs: Arc<End>) -> Self {
         let buffers = Buffers::new(LONGEST as usize);
-        Self { path, config, ours, theirs, buffers, segment: Vec::new(), counters: Counters::default() }
+        Self { path, config, ours, theirs, buffers, segment: Vec::new(), refused: false, counters: Counters::default() }
     }
 
     /// Takes one packet that waits for us, and tells the sender if it waits for the room.
@@ -192,6 +194,9 @@ impl Device for MemoryDevice {
                 }
                 self.ours.sleep();
                 asleep = true;
+                if self.refused && !self.theirs.sender_waits.load(Ordering::SeqCst) {
+                    self.ours.wake();
+                }
                 continue;
             };
             self.counters.rx_packets += 1;
@@ -219,7 +224,8 @@ impl Device for MemoryDevice {
             return Ok(());
         }
         let needed = if self.config.offload { 1 } else { packet.segment_count() };
-        if !self.has_room(needed) {
+        self.refused = !self.has_room(needed);
+        if self.refused {
             self.counters.tx_full += 1;
             return Err(TransmitError::Full);
         }

@@ -192,6 +192,7 @@ impl Shared {
 /// A device that records what passes another one.
 ///
 /// A super-segment is recorded as one packet. Checksums that were left to a device are completed in the record.
+/// Around [`Faults`](crate::faults::Faults) it records what the stack sees, within them what the device sees.
 #[derive(Debug)]
 pub struct Pcap<D> {
     device: D,

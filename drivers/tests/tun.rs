@@ -2,6 +2,7 @@
 
 mod netns;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -325,5 +326,53 @@ fn the_monitor_hears_of_every_change() {
         drop(device);
         assert_eq!(last("dropped"), LinkChange::Removed);
         assert_eq!(monitor.poll(&mut Vec::new()).unwrap(), 0, "nothing is reported twice");
+    });
+}
+
+#[test]
+fn the_monitor_looks_for_itself_when_there_is_too_much_to_hear() {
+    in_namespace(|| {
+        let mut monitor = LinkMonitor::open().unwrap();
+        let stays = open_one(&config("ab0"));
+        let goes = open_one(&TunConfig::new("ab1", PathId(4)));
+        let (stays_index, goes_index) = (stays.interface_index().unwrap(), goes.interface_index().unwrap());
+        monitor.poll(&mut Vec::new()).unwrap();
+
+        let changes: String = (0..1_000).map(|n| format!("link set dev ab0 mtu {}\n", 1_300 + n % 2)).collect();
+        let batch = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(batch.path(), changes + "link set dev ab0 mtu 1444\n").unwrap();
+        run(&format!("ip -batch {}", batch.path().display()));
+        drop(goes);
+
+        let mut events = Vec::new();
+        monitor.poll(&mut events).unwrap();
+        assert!(events.len() < 1_000, "the socket held all {} events", events.len());
+        let last = |index| events.iter().rev().find(|event| event.index == index).map(|event| &event.change);
+        assert_eq!(last(stays_index), Some(&LinkChange::Present { up: true, mtu: 1_444 }));
+        assert_eq!(last(goes_index), Some(&LinkChange::Removed));
+    });
+}
+
+#[test]
+fn each_queue_gets_flows_of_its_own() {
+    in_namespace(|| {
+        let mut queues = Tun::open(&TunConfig { queues: 2, ..config("ab0") }).unwrap();
+        let to = SocketAddr::new(OURS[0].parse().unwrap(), 5001);
+        let connects: Vec<_> = (0..32)
+            .map(|_| std::thread::spawn(move || TcpStream::connect_timeout(&to, Duration::from_millis(50)).is_ok()))
+            .collect();
+        connects.into_iter().for_each(|connect| assert!(!connect.join().unwrap()));
+
+        let ports = queues.iter_mut().map(|queue| {
+            let mut batch = Vec::new();
+            while queue.receive(&mut batch, 8).unwrap() > 0 {}
+            let port = |packet| tcp_of(packet).map(|tcp| [tcp[0], tcp[1]]);
+            batch.iter().filter_map(port).collect::<BTreeSet<_>>()
+        });
+        let ports: Vec<_> = ports.collect();
+
+        assert!(ports.iter().all(|ports| !ports.is_empty()), "a queue without a flow");
+        assert_eq!(ports[0].len() + ports[1].len(), 32, "every flow arrived, at one queue");
+        assert!(ports[0].is_disjoint(&ports[1]));
     });
 }

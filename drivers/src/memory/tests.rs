@@ -80,7 +80,10 @@ fn a_full_device_hears_of_room() {
         assert_eq!(receive(&mut b, 1).len(), 1);
         assert!(readable(&a), "there is room");
         assert_eq!(receive(&mut a, 10).len(), 0);
+        assert!(readable(&a), "who receives first still hears of the room");
         a.transmit(&tcp(b"three", None)).unwrap();
+        assert_eq!(receive(&mut a, 10).len(), 0);
+        assert!(!readable(&a), "that is old news");
 
         assert_eq!(a.counters().tx_full, 1);
         assert_eq!(

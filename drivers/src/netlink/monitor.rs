@@ -77,6 +77,7 @@ impl LinkMonitor {
     /// When the socket broke, which nothing is known to cause: drop the monitor and go on without it.
     pub fn poll(&mut self, events: &mut Vec<LinkEvent>) -> io::Result<usize> {
         let before = events.len();
+        let mut overflowed = false;
         loop {
             match rustix::net::recv(&self.socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
                 Ok((_, len)) => {
@@ -86,10 +87,15 @@ impl LinkMonitor {
                         }
                     }
                 }
+                // The kernel had more to say than the socket holds. What it does hold is older than what we see
+                // when we look for ourselves, so that comes last.
+                Err(Errno::NOBUFS) => overflowed = true,
+                Err(Errno::AGAIN) if overflowed => {
+                    self.look_again(events)?;
+                    overflowed = false;
+                }
                 Err(Errno::AGAIN) => return Ok(events.len() - before),
                 Err(Errno::INTR) => {}
-                // The kernel had more to say than the socket holds: look for ourselves.
-                Err(Errno::NOBUFS) => self.look_again(events)?,
                 Err(errno) => return Err(errno.into()),
             }
         }

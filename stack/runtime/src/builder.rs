@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anabranch_core::{IpCidr, Limits, PathConfig, Shard, ShardConfig, SocketOptions, cc, pm, sched};
+use anabranch_drivers::pcap::{Capture, Pcap};
 use anabranch_drivers::{Device, LinkMonitor, Network, Tun, TunConfig};
 use anabranch_frame::{HEADER_MAX, PathId};
 use parking_lot::Mutex;
@@ -384,19 +385,4 @@ fn fit(
 
 fn open_capture(path: PathBuf) -> Result<Capture, Error> {
     Capture::create(&path).map_err(|source| Error::Capture { path, source })
-}
-
-// TEMPORARY until the driver is there.
-struct Capture;
-impl Capture {
-    fn create(_: &std::path::Path) -> std::io::Result<Self> {
-        Ok(Self)
-    }
-}
-struct Pcap;
-impl Pcap {
-    #[allow(clippy::new_ret_no_self)]
-    fn new(device: Box<dyn Device>, _: &Capture) -> Box<dyn Device> {
-        device
-    }
 }

@@ -166,7 +166,7 @@ impl Conn {
         }
     }
 
-    pub(crate) fn write(&mut self, payload: Payload) -> Result<(), Error> {
+    pub(crate) fn write(&mut self, now: Instant, payload: Payload) -> Result<(), Error> {
         match self.stage {
             Stage::Connecting => return Err(Error::InProgress),
             Stage::Closed(error) => return Err(error.unwrap_or(Error::ShutDown)),
@@ -174,6 +174,10 @@ impl Conn {
         }
         if self.tx.fin() {
             return Err(Error::ShutDown);
+        }
+        if self.tx.una() == self.tx.end() {
+            // The user timeout counts from when there is something to be acknowledged.
+            self.last_progress = now;
         }
         self.stats.bytes_written += payload.len() as u64;
         self.tx.push(payload);
@@ -202,7 +206,8 @@ impl Conn {
         let rtt = self.subflows.iter().map(Subflow::receiver_rtt).max().unwrap_or_default();
         let segment = self.subflows.iter().map(|subflow| subflow.rcv.segment()).max().unwrap_or(536);
         if self.rx.consume(now, bytes, rtt, segment) {
-            for subflow in &mut self.subflows {
+            let window = self.rx.window();
+            for subflow in self.subflows.iter_mut().filter(|subflow| subflow.widens(window)) {
                 subflow.rcv.ack_now();
             }
         }
@@ -268,12 +273,17 @@ impl Conn {
         }
     }
 
-    /// Lets the send buffer grow with the congestion windows.
+    /// Lets the send buffer grow with the congestion windows. Several paths: bytes on the fast ones are not
+    /// acknowledged before those on the slowest, so each sends for the longest round trip (RFC 6182 §5.3).
     pub(super) fn tune_send_buffer(&mut self) {
-        let cwnd: u64 = self.subflows.iter().map(|subflow| subflow.snd.cwnd()).sum();
-        // Several paths: what the slowest still carries holds back the acknowledgement of all.
-        let factor = if self.subflows.len() > 1 { 2 } else { 1 };
-        self.send_limit = self.send_limit.max(self.tx.limit(cwnd * factor));
+        let longest = self.subflows.iter().map(|subflow| subflow.snd.srtt().as_nanos()).max().unwrap_or_default();
+        let share = |subflow: &Subflow| {
+            let (cwnd, rtt) = (u128::from(subflow.snd.cwnd()), subflow.snd.srtt().as_nanos());
+            let wanted = if rtt == 0 { cwnd } else { cwnd * longest / rtt };
+            u64::try_from(wanted).unwrap_or(u64::MAX)
+        };
+        let wanted = self.subflows.iter().map(share).fold(0, u64::saturating_add);
+        self.send_limit = self.send_limit.max(self.tx.limit(wanted));
     }
 
     /// Fallback reason for `info`, if the connection is plain TCP.

@@ -284,7 +284,7 @@ impl Conn {
                 return true;
             }
             let mut end = part.end.min(mapping.end());
-            let room = self.rx.edge().saturating_sub(off);
+            let room = self.rx.limit(joined).saturating_sub(off);
             if room == 0 {
                 cx.counters.no_dss_in_window += 1;
                 self.subflows[at].rcv.ack_now();

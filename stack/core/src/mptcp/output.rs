@@ -284,7 +284,7 @@ impl Conn {
             .iter()
             .filter(|subflow| subflow.usable())
             .map(|subflow| {
-                let carried = blocked && subflow.outstanding(base).next().is_some_and(|first| first.contains(&una));
+                let carried = blocked && subflow.outstanding(base).any(|range| range.contains(&una));
                 subflow.view(cx.now, una, carried)
             })
             .collect();

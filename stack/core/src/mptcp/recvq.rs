@@ -47,6 +47,13 @@ impl RecvQueue {
         self.edge
     }
 
+    /// First offset that is refused. With several subflows the peer may rightly send beyond the edge:
+    /// it adds the window that it remembers of one subflow, which a smaller one does not replace
+    /// without a newer acknowledgement (RFC 9293 §3.10.7.4), to a DATA_ACK that has moved on since.
+    pub(crate) fn limit(&self, several: bool) -> u64 {
+        self.edge + if several { self.buffer } else { 0 }
+    }
+
     /// Window in bytes.
     pub(crate) fn window(&self) -> u64 {
         self.edge.saturating_sub(self.nxt())

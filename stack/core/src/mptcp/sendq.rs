@@ -84,7 +84,7 @@ impl SendQueue {
 
     /// Size of the buffer when `cwnd` bytes may be in flight: twice that, within its bounds.
     pub(crate) fn limit(&self, cwnd: u64) -> u64 {
-        (cwnd * 2).clamp(INITIAL.min(self.max), self.max)
+        cwnd.saturating_mul(2).clamp(INITIAL.min(self.max), self.max)
     }
 
     /// Whether the end of the stream was written.

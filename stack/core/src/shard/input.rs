@@ -48,7 +48,7 @@ impl Shard {
             self.mail.push_back((worker, Mail::Packet(packet)));
             return;
         }
-        self.receive(now, packet, false);
+        self.receive(now, packet);
     }
 
     /// The worker to ask about a tuple, if that is another one.
@@ -61,7 +61,7 @@ impl Shard {
     }
 
     /// A packet that is ours to deal with, from a device or from another worker.
-    pub(super) fn receive(&mut self, now: Instant, packet: RxPacket, by_mail: bool) {
+    pub(super) fn receive(&mut self, now: Instant, packet: RxPacket) {
         let kept = (self.config.workers > 1).then(|| packet.clone());
         let segment = match Segment::parse(packet) {
             Ok(segment) => segment,
@@ -90,7 +90,7 @@ impl Shard {
                 let owner = join.map(|join| worker_of(&self.config, join.token));
                 match (owner, kept) {
                     // The home of a join's tuple sends it on to the worker of its token.
-                    (Some(owner), Some(packet)) if owner != self.config.worker && !by_mail => {
+                    (Some(owner), Some(packet)) if owner != self.config.worker => {
                         self.mail.push_back((owner, Mail::Packet(packet)));
                     }
                     _ => self.on_unknown(now, &segment),

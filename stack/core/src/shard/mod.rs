@@ -224,7 +224,7 @@ impl Shard {
     /// Another worker has something for us.
     pub fn handle_mail(&mut self, now: Instant, mail: Mail) {
         match mail {
-            Mail::Packet(packet) => self.receive(now, packet, true),
+            Mail::Packet(packet) => self.receive(now, packet),
             Mail::Forward { tuple, worker } => {
                 if self.table.find(&tuple).is_none() {
                     self.table.insert(tuple, Slot::Forward(worker));
@@ -496,7 +496,7 @@ impl Shard {
     /// # Errors
     /// [`Error::NotConnected`], [`Error::InProgress`], [`Error::ShutDown`], or what the connection broke of.
     pub fn write(&mut self, now: Instant, conn: ConnId, payload: Payload) -> Result<(), Error> {
-        self.with(now, conn, |conn, _| conn.write(payload)).ok_or(Error::NotConnected)?
+        self.with(now, conn, |conn, cx| conn.write(cx.now, payload)).ok_or(Error::NotConnected)?
     }
 
     /// Takes up to `max` bytes of what can be read, in one contiguous piece. The receive window opens

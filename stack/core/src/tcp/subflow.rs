@@ -135,6 +135,8 @@ pub(crate) struct Subflow {
     wire_mss: u16,
     ip_id: u16,
     signal_acks: u8,
+    /// Window field of the last segment sent.
+    told_window: u16,
 }
 
 impl Subflow {
@@ -186,6 +188,7 @@ impl Subflow {
             wire_mss,
             ip_id: negotiated.iss.0 as u16,
             signal_acks: 0,
+            told_window: u16::MAX,
         }
     }
 
@@ -264,6 +267,11 @@ impl Subflow {
         (most / mss).max(1) * mss
     }
 
+    /// Whether `window` is more than the peer was last told here: only then is it worth a segment.
+    pub(crate) fn widens(&self, window: u64) -> bool {
+        window >> self.rcv_scale > u64::from(self.told_window)
+    }
+
     /// Builds the segment and notes what it acknowledges. Options that do not fit are left out, DSS
     /// and its like first in line before SACK blocks.
     pub(crate) fn emit(&mut self, now: Instant, out: Out<'_>) -> Transmit {
@@ -290,6 +298,7 @@ impl Subflow {
         let room = self.wire_mss.saturating_sub(options.as_slice().len() as u16).max(1);
         let segment_size = self.snd.mss().min(room);
         let field = (out.window >> self.rcv_scale).min(0xffff) as u16;
+        self.told_window = field;
         self.rcv.on_ack_sent(u64::from(field) << self.rcv_scale);
         self.last_tx = now;
         self.ip_id = self.ip_id.wrapping_add(payload_len.div_ceil(u32::from(segment_size)).max(1) as u16);

@@ -104,11 +104,11 @@ fn a_blind_syn_is_challenged() {
 }
 
 #[test]
-fn forged_data_without_timestamps_or_far_acknowledgement_is_dropped() {
-    // RFC 5961 §5: the acknowledgement must be near; RFC 7323 §3.2: timestamps must be there.
+fn forged_data_with_a_far_acknowledgement_is_dropped() {
+    // RFC 5961 §5: neither beyond what was sent nor older than the largest window.
     let (mut net, server, client, seq, ack) = established(1105, false);
     let flags = Flags::ACK.with(Flags::PSH);
-    for ack in [ack.wrapping_add(1_000_000), ack.wrapping_sub(1_000_000_000), ack] {
+    for ack in [ack.wrapping_add(1_000_000), ack.wrapping_sub(1_000_000_000)] {
         net.inject(Pair::SERVER, PathId(0), forge(client, Pair::server_addr(0), seq, ack, flags, b" evil"));
     }
     net.run_to(secs(3));

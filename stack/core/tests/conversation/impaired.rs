@@ -54,11 +54,14 @@ fn losses_come_in_bursts() {
 
 #[test]
 fn a_short_queue_overflows() {
-    for (took, net) in both_ways(505, &LinkConfig::new(20, 20).queue_packets(20), secs(30)) {
+    for mptcp in [true, false] {
+        let mut net = Pair::seeded(505).path(LinkConfig::new(20, 20).queue_packets(20)).build();
+        let options = SocketOptions { mptcp, ..SocketOptions::default() };
+        let took = transfer(&mut net, 5 * MEGABYTE, 0, &options, secs(30));
         assert!(net.up_stats(0).dropped_queue > 0);
-        // The queue holds 60 % of what is under way: a sender that halves keeps the link busy.
+        // The queue holds 30 % of what is under way: CUBIC keeps the link nearly busy.
         let least = 5e6 / goodput(20.0, MPTCP_OVERHEAD);
-        assert!(took.as_secs_f64() < 1.5 * least, "{took:?}, at best {least} s");
+        assert!(took.as_secs_f64() < 1.2 * least, "mptcp {mptcp}: {took:?}, at best {least} s");
     }
 }
 
@@ -67,8 +70,8 @@ fn a_little_reordering_costs_little() {
     // Every tenth packet comes a millisecond late: within a quarter of the round trip (RFC 8985 §6.2).
     for (took, net) in both_ways(506, &wifi().reorder(0.1, ms(1)), secs(10)) {
         assert!(took < ms(1800), "{took:?}");
-        let resent = net.counters(Pair::CLIENT).tcp_retrans_segs;
-        assert!(resent < 20, "{resent} segments sent twice though none was lost");
+        let (resent, lost) = (net.counters(Pair::CLIENT).tcp_retrans_segs, net.up_stats(0).dropped());
+        assert!(resent < lost + 20, "{resent} segments sent twice, {lost} lost");
     }
 }
 

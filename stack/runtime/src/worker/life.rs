@@ -44,9 +44,12 @@ impl Worker {
     pub(super) fn finished(&mut self, now: Instant) -> Option<usize> {
         let Life::Draining(deadline) = self.life else { return None };
         self.forget_closed();
-        let held = self.conns.iter().filter(|(_, slot)| !slot.conn.is_closed()).count();
+        let closing = |subflow: &SubflowInfo| !matches!(subflow.state, TcpState::TimeWait | TcpState::Closed);
+        // Both streams may have ended while the subflows still say farewell.
+        let parting = |id| self.shard.subflows(id).is_some_and(|subflows| subflows.iter().any(closing));
+        let held = self.conns.iter().filter(|(_, slot)| !slot.conn.is_closed() || parting(slot.id)).count();
         let open = held + self.released.len();
-        if open > 0 && now < deadline {
+        if now < deadline && (open > 0 || self.has_mail()) {
             return None;
         }
         let slots: Vec<u32> = self.conns.iter().map(|(at, _)| at as u32).collect();
@@ -68,11 +71,10 @@ impl Worker {
         self.released.push(id);
     }
 
-    /// Forgets released connections that have closed, or are in TIME-WAIT.
+    /// Forgets released connections that have closed. TIME-WAIT does not count.
     fn forget_closed(&mut self) {
         let shard = &self.shard;
-        let closing = |subflow: &SubflowInfo| !matches!(subflow.state, TcpState::TimeWait | TcpState::Closed);
-        self.released.retain(|&id| shard.subflows(id).is_some_and(|subflows| subflows.iter().any(closing)));
+        self.released.retain(|&id| shard.info(id).is_some());
     }
 
     /// Waits for work: keeps looking for as long as the configuration says, then sleeps.

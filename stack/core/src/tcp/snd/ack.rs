@@ -9,12 +9,15 @@ use arrayvec::ArrayVec;
 use super::rate::RateSample;
 use super::record::Record;
 use super::recovery::Phase;
+use super::rtt::RTO_MAX;
 use super::scoreboard::MAX_SACK_BLOCKS;
 use super::{AckIn, AckOut, Snd};
 use crate::cc::{AckSample, Group};
 
 /// Duplicate ACKs that make a loss without SACK (RFC 5681 §3.2).
 const DUP_ACKS: u32 = 3;
+/// Timestamps tick in milliseconds: so much later than its echo says may a segment have left.
+const TIMESTAMP_SLACK: Duration = Duration::from_millis(2);
 
 /// What one acknowledgement brought.
 #[derive(Debug, Default)]
@@ -23,7 +26,7 @@ pub(super) struct News {
     pub(super) acked: u64,
     /// Positions delivered for the first time.
     pub(super) delivered: u64,
-    /// When the segment that caused it left, by the echoed timestamp.
+    /// When the segment that caused it left at the latest, by the echoed timestamp.
     pub(super) echoed: Option<Instant>,
     /// Something that was presumed lost by the timeout, and not sent again, was delivered.
     pub(super) late_original: bool,
@@ -93,18 +96,16 @@ impl Snd {
             cwnd_limited: self.usage.cwnd_limited(self.cc.as_ref()),
             phase: self.recovery.phase,
         };
-        let echo = ack.ts_rtt.filter(|_| self.timestamps);
-        let mut news = News { echoed: echo.map(|rtt| now - rtt), ..News::default() };
+        let echo = ack.ts_rtt.filter(|&rtt| self.timestamps && rtt <= RTO_MAX);
+        let mut news = News { echoed: echo.map(|rtt| now - rtt + TIMESTAMP_SLACK), ..News::default() };
         let window = self.peer.update(ack);
         out.window_opened = window.opened;
         let to = ack.ack.clamp(self.una(), self.nxt());
-        let outstanding = !self.board.is_empty();
 
         self.take_cumulative(now, to, &mut news);
         let blocks = self.sort_blocks(ack, &mut news, &mut out);
         self.take_sacks(now, &blocks, &mut news);
-        news.duplicate = outstanding
-            && ack.pure
+        news.duplicate = ack.pure
             && !ack.signal
             && ack.ack == self.una()
             && news.acked == 0
@@ -169,7 +170,8 @@ impl Snd {
         let Self { board, rack, rate, rtt, recovery, .. } = self;
         for block in blocks {
             board.sack(block, |record, part| {
-                rack.on_delivered(now, record, &part, rtt.min(), news.echoed);
+                // Beyond a hole the peer echoes what came before the hole.
+                rack.on_delivered(now, record, &part, rtt.min(), None);
                 rate.deliver(now, &record.stamp, part.end - part.start);
                 news.note(now, record, part.end - part.start, false, recovery.rto_tx);
             });
@@ -187,7 +189,7 @@ impl Snd {
             self.board.remove_reno_sacks(news.acked, self.mss);
             news.delivered -= announced;
             self.rate.adjust(now, -(announced as i64));
-        } else if news.duplicate {
+        } else if news.duplicate && !self.board.is_empty() {
             self.recovery.dup_acks = self.recovery.dup_acks.saturating_add(1);
             if self.recovery.phase != Phase::Loss {
                 let arrived = self.board.add_reno_sack(self.mss);
@@ -212,8 +214,10 @@ impl Snd {
         if news.acked > 0 || news.delivered > 0 {
             self.tlp.due = false;
         }
+        let duplicate = self.tlp.retrans && news.dsack.as_ref().is_some_and(|dsack| Some(dsack.end) == self.tlp.end);
+        // That the probe was needless says nothing about reordering.
+        self.rack.adapt(news.dsack.is_some() && !duplicate, to, self.board.nxt());
         let Some(end) = self.tlp.end.filter(|&end| to >= end) else { return };
-        let duplicate = news.dsack.as_ref().is_some_and(|dsack| dsack.end == end);
         if !self.tlp.retrans || duplicate || news.duplicate {
             self.tlp.reset();
         } else if to > end {

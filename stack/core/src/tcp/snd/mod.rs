@@ -142,8 +142,9 @@ struct WindowChange {
 
 impl PeerWindow {
     fn update(&mut self, ack: &AckIn<'_>) -> WindowChange {
-        // An older segment than the one that told last (RFC 9293 §3.10.7.4).
-        if (ack.seq, ack.ack) < (self.wl1, self.wl2) {
+        // An older segment than the one that told last (RFC 9293 §3.10.7.4). What the peer sends again is old by its
+        // position, but new by its acknowledgement.
+        if (ack.ack, ack.seq) < (self.wl2, self.wl1) {
             return WindowChange { opened: false, changed: false };
         }
         let edge = ack.ack.saturating_add(ack.window);
@@ -225,6 +226,7 @@ impl Snd {
     /// The window from the handshake.
     pub(crate) fn set_right_edge(&mut self, position: u64) {
         self.peer.right_edge = self.peer.right_edge.max(position);
+        self.peer.window = position.saturating_sub(self.una());
     }
 
     /// Positions in flight: sent, neither SACKed nor presumed lost, and sent again (RFC 6675's pipe).

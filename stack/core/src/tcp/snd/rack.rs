@@ -70,8 +70,8 @@ impl Rack {
         self.log.push_back(Sent { tx, range });
     }
 
-    /// `part` of `record` is delivered (§6.2 steps 1 to 3). `echoed` is when its segment left, by the timestamp that
-    /// came back.
+    /// `part` of `record` is delivered (§6.2 steps 1 to 3). `echoed` is when its segment left at the latest, by the
+    /// timestamp that came back.
     pub(super) fn on_delivered(
         &mut self,
         now: Instant,
@@ -139,6 +139,9 @@ impl Rack {
     /// Marks lost what was sent before [`Newest`] and is overdue (§6.2 step 5).
     pub(super) fn detect(&mut self, now: Instant, board: &mut Scoreboard, reo_wnd: Duration) -> Detected {
         let mut found = Detected::default();
+        while self.log.front().is_some_and(|sent| sent.range.end <= board.una()) {
+            self.log.pop_front();
+        }
         let Some(newest) = self.newest else { return found };
         let allowance = newest.rtt + reo_wnd;
         while let Some(sent) = self.log.front_mut() {

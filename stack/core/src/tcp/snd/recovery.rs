@@ -1,16 +1,11 @@
 //! Recovery episodes: fast recovery with PRR (RFC 6937bis), recovery from a timeout, and taking either back when
 //! it proves needless.
 
-use core::time::Duration;
-
 use anabranch_frame::Instant;
 
 use super::Snd;
 use super::ack::News;
 use crate::cc::Group;
-
-/// Timestamps tick in milliseconds: an echo has to be this much too early to prove anything.
-const TIMESTAMP_SLACK: Duration = Duration::from_millis(2);
 
 /// Where loss recovery stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,6 +83,8 @@ impl Prr {
 pub(super) struct Undo {
     /// First position outstanding when the episode began.
     marker: u64,
+    /// The episode began with a timeout.
+    timeout: bool,
     /// Positions sent again in this episode, and how many of those the peer says it got twice.
     retransmitted: u64,
     duplicates: u64,
@@ -98,8 +95,8 @@ pub(super) struct Undo {
 }
 
 impl Undo {
-    fn new(marker: u64, retransmitted: u64) -> Self {
-        Self { marker, retransmitted, duplicates: 0, first_at: None, judged: false }
+    fn new(marker: u64, timeout: bool, retransmitted: u64) -> Self {
+        Self { marker, timeout, retransmitted, duplicates: 0, first_at: None, judged: false }
     }
 
     pub(super) fn on_retransmit(&mut self, now: Instant, len: u64) {
@@ -122,7 +119,7 @@ impl Undo {
         }
         let Some(first_at) = self.first_at.filter(|_| !self.judged) else { return false };
         self.judged = true;
-        echoed.is_some_and(|echoed| echoed + TIMESTAMP_SLACK < first_at)
+        echoed.is_some_and(|echoed| echoed < first_at)
     }
 }
 
@@ -136,7 +133,7 @@ impl Snd {
         self.recovery.point = self.board.nxt();
         self.recovery.force = true;
         self.recovery.prr = Prr::new(flight);
-        self.recovery.undo = Some(Undo::new(self.board.una(), self.board.tally().retrans));
+        self.recovery.undo = Some(Undo::new(self.board.una(), false, self.board.tally().retrans));
         self.tlp.reset();
         self.reduce(now, in_flight, group);
     }
@@ -157,7 +154,7 @@ impl Snd {
         self.stats.reneged += u32::from(reneged);
         self.rack.forget();
         if first {
-            self.recovery.undo = Some(Undo::new(self.board.una(), 0));
+            self.recovery.undo = Some(Undo::new(self.board.una(), true, 0));
             self.stats.on_loss();
         }
         self.recovery.phase = Phase::Loss;
@@ -174,7 +171,7 @@ impl Snd {
     /// SACK, RFC 5682 §3.1).
     pub(super) fn undo_if_spurious(&mut self, now: Instant, news: &News) -> bool {
         let Some(undo) = &mut self.recovery.undo else { return false };
-        let late_original = self.recovery.phase == Phase::Loss && news.late_original;
+        let late_original = self.recovery.phase == Phase::Loss && undo.timeout && self.sack && news.late_original;
         if !(undo.eifel(news.acked > 0, news.echoed) || undo.all_duplicates() || late_original) {
             return false;
         }

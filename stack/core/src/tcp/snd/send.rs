@@ -186,7 +186,7 @@ impl Snd {
     /// A tail loss probe: the last segment again. For when there is no new data to send, or no window for it.
     pub(crate) fn send_probe(&mut self, now: Instant) -> Option<Retransmit> {
         self.tlp.due = false;
-        let mut index = self.board.records().iter().rposition(|record| record.in_flight())?;
+        let mut index = self.board.records().iter().rposition(Record::in_flight)?;
         let record = &self.board.records()[index];
         let (mss, len) = (u64::from(record.mss), record.payload_len());
         if len > mss {
@@ -208,6 +208,8 @@ impl Snd {
         };
         self.tlp.end = Some(self.nxt());
         self.tlp.retrans = true;
+        // A DSACK for the probe is none for the last episode.
+        self.recovery.undo = None;
         self.on_retransmitted(now, stamp.tx, &probe);
         self.restart_rto(now);
         self.rearm_probe(now, false);
