@@ -138,7 +138,8 @@ pub(crate) fn check_name(option: &str, name: Option<&str>, known: &str) -> anyho
 fn explain(error: Error) -> anyhow::Error {
     match error {
         Error::UnknownName { .. } | Error::Setting { .. } => Usage::error(error.to_string()),
-        error => anyhow::Error::new(error).context("cannot bring up the stack"),
+        // Its text has the source's in it.
+        error => anyhow!("cannot bring up the stack: {error}"),
     }
 }
 
