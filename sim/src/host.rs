@@ -159,7 +159,7 @@ impl HostCtx<'_> {
         options: SocketOptions,
     ) -> Result<ConnId, Error> {
         let now = self.now;
-        let conn = self.shard().connect(now, local, remote, options)?;
+        let conn = self.shard().connect(now, local, remote, &options)?;
         self.owners.conns.insert((self.worker, conn), self.app);
         Ok(conn)
     }

@@ -70,6 +70,8 @@ counters! {
     tcp_dsack_old_sent => "TcpExtTCPDSACKOldSent",
     /// SACK blocks that made no sense.
     tcp_sack_discard => "TcpExtTCPSACKDiscard",
+    /// Peers that took SACKs back.
+    tcp_sack_reneging => "TcpExtTCPSACKReneging",
     /// Segments queued out of order.
     tcp_ofo_queue => "TcpExtTCPOFOQueue",
     /// Segments dropped by PAWS.

@@ -279,7 +279,7 @@ impl Conn {
         let longest = self.subflows.iter().map(|subflow| subflow.snd.srtt().as_nanos()).max().unwrap_or_default();
         let share = |subflow: &Subflow| {
             let (cwnd, rtt) = (u128::from(subflow.snd.cwnd()), subflow.snd.srtt().as_nanos());
-            let wanted = if rtt == 0 { cwnd } else { cwnd * longest / rtt };
+            let wanted = (cwnd * longest).checked_div(rtt).unwrap_or(cwnd);
             u64::try_from(wanted).unwrap_or(u64::MAX)
         };
         let wanted = self.subflows.iter().map(share).fold(0, u64::saturating_add);

@@ -42,11 +42,6 @@ impl RecvQueue {
         self.nxt() + u64::from(self.at_fin())
     }
 
-    /// Right edge of the window.
-    pub(crate) fn edge(&self) -> u64 {
-        self.edge
-    }
-
     /// First offset that is refused. With several subflows the peer may rightly send beyond the edge:
     /// it adds the window that it remembers of one subflow, which a smaller one does not replace
     /// without a newer acknowledgement (RFC 9293 §3.10.7.4), to a DATA_ACK that has moved on since.

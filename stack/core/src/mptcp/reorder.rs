@@ -1,7 +1,6 @@
 //! The receive buffer that all subflows of a connection share, keyed by stream offset.
 
 use alloc::collections::{BTreeMap, VecDeque};
-use core::ops::Range;
 
 use anabranch_frame::Payload;
 
@@ -71,7 +70,8 @@ impl Reorder {
     }
 
     /// The missing ranges below the highest offset received, from the lowest.
-    pub(crate) fn holes(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+    #[cfg(test)]
+    pub(crate) fn holes(&self) -> impl Iterator<Item = core::ops::Range<u64>> + '_ {
         self.ahead
             .iter()
             .scan(self.nxt, |end, (&start, piece)| {

@@ -122,7 +122,10 @@ impl Conn {
                 cx.counters.tcp_loss_probes += 1;
                 self.subflows[at].probe = true;
             }
-            Some(Fired::Rto { consecutive }) => self.on_rto(cx, at, consecutive),
+            Some(Fired::Rto { consecutive, reneged }) => {
+                cx.counters.tcp_sack_reneging += u64::from(reneged);
+                self.on_rto(cx, at, consecutive);
+            }
         }
     }
 

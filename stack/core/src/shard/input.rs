@@ -351,11 +351,11 @@ impl Shard {
     }
 
     fn on_time_wait(&mut self, now: Instant, index: u32, segment: &Segment) {
-        match self.time_waits.on_segment(now, index, segment) {
+        match self.time_waits.on_segment(index, segment) {
             Waited::Ignore => {}
-            Waited::Answer(ack) => {
+            Waited::Answer => {
                 if self.loose.len() < LOOSE_MAX {
-                    self.loose.push_back(ack);
+                    self.loose.extend(self.time_waits.ack(now, index));
                 }
             }
             Waited::Reopen => {

@@ -382,9 +382,9 @@ impl Shard {
         now: Instant,
         local: Option<SocketAddr>,
         remote: SocketAddr,
-        options: SocketOptions,
+        options: &SocketOptions,
     ) -> Result<ConnId, Error> {
-        check_names(&options)?;
+        check_names(options)?;
         if self.conns.len() >= self.config.max_connections {
             return Err(Error::TooManyConnections);
         }
@@ -396,7 +396,7 @@ impl Shard {
         } else {
             Mode::Plain(FallbackReason::Disabled)
         };
-        let id = self.add_conn(now, (tuple.local, tuple.remote), mode, &options, false)?;
+        let id = self.add_conn(now, (tuple.local, tuple.remote), mode, options, false)?;
         let mut cx = cx!(self, now);
         cx.claim_tuple(&tuple);
         self.conns[id.index as usize].conn.open_first(&mut cx, tuple, link, u64::from(options.recv_buffer_max));
@@ -520,14 +520,14 @@ impl Shard {
 
     /// Ends the connection at once: MP_FASTCLOSE, or RST on plain TCP.
     pub fn abort(&mut self, now: Instant, conn: ConnId) {
-        self.with(now, conn, |conn, cx| conn.abort(cx));
+        self.with(now, conn, Conn::abort);
     }
 
     /// The application lets go of the handle: both directions are shut down in good order, unread or
     /// still arriving data resets the connection (RFC 9293 §3.6.1, RFC 2525 §2.17), and the state
     /// goes when the protocol is done with it.
     pub fn release(&mut self, now: Instant, conn: ConnId) {
-        self.with(now, conn, |conn, cx| conn.release(cx));
+        self.with(now, conn, Conn::release);
     }
 
     /// Switches Nagle's algorithm off or on.

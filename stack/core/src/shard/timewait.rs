@@ -25,8 +25,8 @@ pub(crate) struct TimeWait {
 pub(crate) enum Waited {
     /// Nothing.
     Ignore,
-    /// It is answered with an ACK.
-    Answer(Transmit),
+    /// It is answered with an [`ack`](TimeWaits::ack).
+    Answer,
     /// It begins a new connection on the same tuple.
     Reopen,
 }
@@ -43,7 +43,7 @@ impl TimeWait {
         }
     }
 
-    fn on_segment(&self, now: Instant, segment: &Segment) -> Waited {
+    fn on_segment(&self, segment: &Segment) -> Waited {
         if segment.flags.has(Flags::RST) {
             // RFC 1337: a reset must not cut TIME-WAIT short.
             return Waited::Ignore;
@@ -59,7 +59,7 @@ impl TimeWait {
         if segment.seq_len() == 0 && segment.seq == self.rcv_nxt {
             return Waited::Ignore;
         }
-        Waited::Answer(self.ack(now))
+        Waited::Answer
     }
 
     fn ack(&self, now: Instant) -> Transmit {
@@ -125,8 +125,13 @@ impl TimeWaits {
         None
     }
 
-    pub(crate) fn on_segment(&self, now: Instant, index: u32, segment: &Segment) -> Waited {
-        self.entries.get(index as usize).map_or(Waited::Ignore, |entry| entry.on_segment(now, segment))
+    pub(crate) fn on_segment(&self, index: u32, segment: &Segment) -> Waited {
+        self.entries.get(index as usize).map_or(Waited::Ignore, |entry| entry.on_segment(segment))
+    }
+
+    /// The ACK that shows the peer where the subflow stood.
+    pub(crate) fn ack(&self, now: Instant, index: u32) -> Option<Transmit> {
+        self.entries.get(index as usize).map(|entry| entry.ack(now))
     }
 
     pub(crate) fn remove(&mut self, index: u32) -> Option<TimeWait> {

@@ -152,8 +152,8 @@ impl Subflow {
         let out = self.snd.on_ack(
             now,
             &AckIn {
-                ack: ack.max(una),
-                window: if ack < una { 0 } else { u64::from(segment.window) << self.snd_scale },
+                ack,
+                window: u64::from(segment.window) << self.snd_scale,
                 seq: pos,
                 sack: &sack,
                 ts_rtt: segment.options.timestamps.and_then(|ts| self.echo_age(now, ts)),

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use core::ops::Range;
 use core::time::Duration;
 
-use anabranch_frame::{Instant, PathId, Slices, Transmit};
+use anabranch_frame::{Instant, PathId, Payload, Slices, Transmit};
 use arrayvec::ArrayVec;
 
 use crate::cc::{CongestionControl, Sibling};
@@ -294,7 +294,7 @@ impl Subflow {
             let fits = options.mptcp(option);
             debug_assert!(fits, "{option:?} does not fit into {} bytes", options.remaining());
         }
-        let payload_len = out.payload.iter().map(|slice| slice.len()).sum::<usize>() as u32;
+        let payload_len = out.payload.iter().map(Payload::len).sum::<usize>() as u32;
         let room = self.wire_mss.saturating_sub(options.as_slice().len() as u16).max(1);
         let segment_size = self.snd.mss().min(room);
         let field = (out.window >> self.rcv_scale).min(0xffff) as u16;
@@ -342,13 +342,7 @@ impl Subflow {
     }
 
     pub(crate) fn sibling(&self) -> Sibling {
-        Sibling {
-            cwnd: self.snd.cwnd(),
-            mss: u64::from(self.snd.mss()),
-            srtt: self.snd.srtt(),
-            acked_since_loss: self.snd.delivered_aged(),
-            acked_between_losses: 0,
-        }
+        self.snd.sibling()
     }
 
     pub(crate) fn view(&self, now: Instant, data_una: u64, carried_una: bool) -> SubflowView {

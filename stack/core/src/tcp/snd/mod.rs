@@ -105,8 +105,6 @@ pub(crate) struct Retransmit {
     pub(crate) mapping: Option<TxMapping>,
     /// A FIN follows the bytes.
     pub(crate) fin: bool,
-    /// It is a tail loss probe.
-    pub(crate) probe: bool,
 }
 
 /// Which timer fired.
@@ -116,6 +114,8 @@ pub(crate) enum Fired {
     Rto {
         /// From 1.
         consecutive: u32,
+        /// The peer had taken SACKs back (RFC 2018 §8).
+        reneged: bool,
     },
     /// A tail loss probe is due: send new data, or [`Snd::send_probe`].
     Probe,
@@ -299,11 +299,6 @@ impl Snd {
         self.rtt.rto()
     }
 
-    /// Timeouts in a row without progress.
-    pub(crate) fn backoff(&self) -> u32 {
-        self.rtt.backoff()
-    }
-
     /// Measured delivery rate in bytes per second, 0 while unknown.
     pub(crate) fn delivery_rate(&self) -> u64 {
         self.rate.rate()
@@ -318,11 +313,6 @@ impl Snd {
         let Some(srtt) = self.rtt.srtt() else { return 0 };
         let rate = rate::per_second(self.cc.cwnd(), srtt);
         if self.cc.in_slow_start() { rate.saturating_mul(2) } else { rate.saturating_add(rate / 5) }
-    }
-
-    /// Congestion control.
-    pub(crate) fn cc(&self) -> &dyn CongestionControl {
-        self.cc.as_ref()
     }
 
     /// Congestion control, to be told things.
@@ -371,16 +361,6 @@ impl Snd {
         self.stats.total_retrans
     }
 
-    /// How often the peer took SACKs back.
-    pub(crate) fn reneged(&self) -> u32 {
-        self.stats.reneged
-    }
-
-    /// When data was last sent.
-    pub(crate) fn last_sent(&self) -> Option<Instant> {
-        self.stats.last_sent
-    }
-
     /// Whether a FIN was sent.
     pub(crate) fn fin_sent(&self) -> bool {
         self.fin_sent
@@ -396,14 +376,6 @@ impl Snd {
         if limited {
             self.rate.app_limited(self.in_flight());
         }
-    }
-
-    /// Gives the subflow up: forgets what is outstanding and stops the timers. Returns how many payload bytes were.
-    pub(crate) fn flush(&mut self) -> u64 {
-        self.timers = Timers::default();
-        self.tlp.reset();
-        self.recovery = Recovery::new();
-        self.board.clear(&mut self.rack)
     }
 
     /// What is outstanding, in order: where, with which mapping, and whether it was SACKed.

@@ -144,14 +144,13 @@ impl Snd {
         self.cc.on_congestion(now, in_flight, group);
     }
 
-    /// The retransmission timer fired: everything in flight is presumed lost.
-    pub(super) fn enter_loss(&mut self, now: Instant) {
+    /// The retransmission timer fired: everything in flight is presumed lost. Returns whether the peer reneged.
+    pub(super) fn enter_loss(&mut self, now: Instant) -> bool {
         let in_flight = self.board.in_flight();
         let first = self.rtt.backoff() == 0 && self.recovery.phase != Phase::Recovery;
         self.rtt.back_off();
         let (lost, reneged) = self.board.mark_all_lost();
         self.stats.lost(lost, self.mss);
-        self.stats.reneged += u32::from(reneged);
         self.rack.forget();
         if first {
             self.recovery.undo = Some(Undo::new(self.board.una(), true, 0));
@@ -164,6 +163,7 @@ impl Snd {
         self.recovery.rto_tx = self.rate.last_tx();
         self.tlp.reset();
         self.cc.on_rto(now, in_flight, first);
+        reneged
     }
 
     /// Takes the last reduction back if it proves to have been a mistake: all that was sent again arrived twice

@@ -6,7 +6,6 @@ use core::ops::Range;
 
 use arrayvec::ArrayVec;
 
-use super::rack::Rack;
 use super::rate::TxStamp;
 use super::record::Record;
 
@@ -306,14 +305,6 @@ impl Scoreboard {
         let mss = self.records.front().map_or(0, |head| u64::from(head.mss).min(head.len()));
         let most = self.outstanding().saturating_sub(self.tally.lost.max(mss));
         self.reno_sacked = self.reno_sacked.min(most);
-    }
-
-    /// Forgets everything; what was sent counts as acknowledged. Returns how many payload bytes were not.
-    pub(super) fn clear(&mut self, rack: &mut Rack) -> u64 {
-        let bytes = self.records.iter().map(Record::payload_len).sum();
-        rack.forget();
-        *self = Self::new(self.nxt);
-        bytes
     }
 }
 

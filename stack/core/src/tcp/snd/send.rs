@@ -132,7 +132,7 @@ impl Snd {
         let end = self.gather(first, admitted);
         let stamp = self.rate.stamp(now, in_flight);
         let mss = self.mss_u16();
-        let mut sent = Retransmit { range: end.range, payload: Slices::new(), mapping, fin: false, probe: false };
+        let mut sent = Retransmit { range: end.range, payload: Slices::new(), mapping, fin: false };
         for index in first..end.index {
             self.board.mark_retransmitted(index, stamp, mss);
             let record = &self.board.records()[index];
@@ -183,9 +183,12 @@ impl Snd {
         Gathered { range: start..end, index }
     }
 
-    /// A tail loss probe: the last segment again. For when there is no new data to send, or no window for it.
+    /// A tail loss probe: the last segment again. For when there is no new data to send, or no window for it. `None` if
+    /// none is due any more: new data went out instead, or an acknowledgement came.
     pub(crate) fn send_probe(&mut self, now: Instant) -> Option<Retransmit> {
-        self.tlp.due = false;
+        if !core::mem::take(&mut self.tlp.due) {
+            return None;
+        }
         let mut index = self.board.records().iter().rposition(Record::in_flight)?;
         let record = &self.board.records()[index];
         let (mss, len) = (u64::from(record.mss), record.payload_len());
@@ -204,7 +207,6 @@ impl Snd {
             payload: record.payload.clone(),
             mapping: record.mapping,
             fin: record.fin,
-            probe: true,
         };
         self.tlp.end = Some(self.nxt());
         self.tlp.retrans = true;

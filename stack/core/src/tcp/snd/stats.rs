@@ -12,7 +12,6 @@ pub(super) struct Stats {
     pub(super) bytes_retrans: u64,
     pub(super) total_retrans: u32,
     pub(super) last_sent: Option<Instant>,
-    pub(super) reneged: u32,
     pub(super) lost_aged: u64,
     pub(super) delivered_aged: u64,
     pub(super) acked_since_loss: u64,

@@ -104,6 +104,11 @@ fn bytes(range: Range<u64>) -> Payload {
     Payload::from(range.map(byte_at).collect::<Vec<u8>>())
 }
 
+/// The `consecutive`th timeout.
+fn rto(consecutive: u32) -> Option<Fired> {
+    Some(Fired::Rto { consecutive, reneged: false })
+}
+
 struct Trace {
     snd: Snd,
     now: Instant,

@@ -60,11 +60,11 @@ impl Snd {
             }
         }
         if due(self.timers.rto) {
-            self.enter_loss(now);
+            let reneged = self.enter_loss(now);
             self.timers.tlp = None;
             self.timers.reo = None;
             self.restart_rto(now);
-            return Some(Fired::Rto { consecutive: self.rtt.backoff() });
+            return Some(Fired::Rto { consecutive: self.rtt.backoff(), reneged });
         }
         None
     }

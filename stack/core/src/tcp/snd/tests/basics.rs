@@ -137,13 +137,3 @@ fn pacing_estimate_leaves_room_to_grow() {
     t.snd.cc.on_congestion(t.now, 0, Group { siblings: &[], me: 0 });
     assert_eq!(t.snd.pacing_rate_estimate(), 60_000, "then 1.2 times");
 }
-
-#[test]
-fn flushing_forgets_everything() {
-    let mut t = Trace::new(10);
-    t.send(3).after(1).ack(0, &[(1, 2)]);
-    assert_eq!(t.snd.flush(), 3000);
-    assert_eq!((t.snd.deadline(), t.snd.in_flight(), t.snd.unacked().count()), (None, 0, 0));
-    assert_eq!((t.snd.next_retransmit(t.now, 65_536).is_none(), t.snd.on_timer(t.now)), (true, None));
-    assert_eq!(t.ack(3, &[(0, 3)]).acked, 0);
-}

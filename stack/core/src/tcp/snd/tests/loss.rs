@@ -213,13 +213,13 @@ fn a_dsack_above_una_lies_within_the_second_block() {
 #[test]
 fn only_the_first_ack_after_the_first_retransmission_can_tell() {
     let mut t = Trace::new(10);
-    t.send(10).after(100).ack(0, &[(2, 8)]);
-    assert_eq!(t.resend(), [0, 1]);
-    // The ACK of the first one echoes it; a later one echoes something older, but was not sent for it.
+    t.send(10).after(100).ack(0, &[(2, 10)]);
+    assert_eq!(t.snd.next_retransmit(t.now, MSS).unwrap().range, segs(0..1));
+    // The ACK of the first one echoes it; what comes later was not sent for it.
     t.ts_rtt = Some(ms(100));
-    t.after(100).ack(1, &[(2, 8)]);
-    t.ack(1, &[(2, 10)]);
-    t.ts_rtt = Some(ms(250));
+    t.after(100).ack(1, &[(2, 10)]);
+    assert_eq!(t.resend(), [1]);
+    t.ts_rtt = Some(ms(50));
     assert!(!t.after(1).ack(10, &[]).spurious);
     assert_eq!(t.told(), [Told::Congestion]);
 }

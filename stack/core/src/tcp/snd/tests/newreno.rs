@@ -109,6 +109,6 @@ fn more_duplicate_acks_than_segments_do_not_underflow() {
 fn there_is_no_probe_without_sack() {
     let mut t = newreno(10);
     t.send(3);
-    assert_eq!(t.fire(), Some(Fired::Rto { consecutive: 1 }));
+    assert_eq!(t.fire(), rto(1));
     assert_eq!(t.resend(), [0], "one segment of window");
 }

@@ -10,7 +10,7 @@ fn a_lost_tail_is_probed_after_two_round_trips() {
     assert_eq!(t.snd.on_timer(t.now), None);
     let probe = t.snd.send_probe(t.now).unwrap();
     verify(&probe);
-    assert_eq!((probe.range, probe.probe), (segs(4..5), true));
+    assert_eq!(probe.range, segs(4..5));
     assert_eq!(t.told(), []);
 
     // Its SACK shows what was lost.
@@ -53,6 +53,7 @@ fn a_probe_may_be_new_data_beyond_the_window() {
     assert_eq!(t.room(), 1);
     t.send(1);
     assert_eq!(t.room(), 0);
+    assert!(t.snd.send_probe(t.now).is_none(), "one probe is enough");
     t.after(100).ack(6, &[]);
     assert_eq!(t.told(), [], "no loss, no reduction");
 }
@@ -104,7 +105,7 @@ fn there_is_one_probe_and_then_the_timeout() {
     t.fire();
     t.snd.send_probe(t.now).unwrap();
     let probed = t.now;
-    assert_eq!(t.fire(), Some(Fired::Rto { consecutive: 1 }));
+    assert_eq!(t.fire(), rto(1));
     assert_eq!(t.now - probed, t.snd.rto() / 2);
 }
 
@@ -116,6 +117,15 @@ fn a_probe_of_a_super_segment_is_its_last_segment() {
     let probe = t.snd.send_probe(t.now).unwrap();
     verify(&probe);
     assert_eq!((probe.range, probe.fin), (seg(9)..seg(10) + 1, true));
+}
+
+#[test]
+fn an_ack_makes_a_probe_needless() {
+    let mut t = Trace::new(10);
+    t.send(3);
+    assert_eq!(t.fire(), Some(Fired::Probe));
+    t.ack(1, &[]);
+    assert!(t.snd.send_probe(t.now).is_none());
 }
 
 #[test]
