@@ -56,10 +56,12 @@ impl Session {
     /// Connects to the first of `addrs` that answers; `host` is what the user called it.
     pub(crate) fn connect(&self, host: &str, addrs: &[SocketAddr], timeout: Duration) -> anyhow::Result<TcpStream> {
         let mut tried = String::new();
+        let one = addrs.len() == 1;
         for &addr in addrs {
             let options = ConnectOptions { timeout: Some(timeout), ..ConnectOptions::default() };
             match self.stack.connect_with(addr, options) {
                 Ok(stream) => return Ok(stream),
+                Err(error) if one => return Err(anyhow!("cannot connect to {addr}: {error}")),
                 Err(error) => {
                     let separator = if tried.is_empty() { "" } else { "; " };
                     // Writing to a string cannot fail.
@@ -138,7 +140,8 @@ pub(crate) fn check_name(option: &str, name: Option<&str>, known: &str) -> anyho
 fn explain(error: Error) -> anyhow::Error {
     match error {
         Error::UnknownName { .. } | Error::Setting { .. } => Usage::error(error.to_string()),
-        error => anyhow::Error::new(error).context("cannot bring up the stack"),
+        // Its text has the source's in it.
+        error => anyhow!("cannot bring up the stack: {error}"),
     }
 }
 

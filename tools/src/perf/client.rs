@@ -102,8 +102,8 @@ fn spawn(
     tell: Sender<End>,
 ) -> anyhow::Result<()> {
     let work = move || {
-        let verdict = transfer(&handle, request, &moved);
-        let subflows = handle.subflows().unwrap_or_default();
+        let mut subflows = Vec::new();
+        let verdict = transfer(&handle, request, &moved, &mut subflows);
         drop(handle);
         // The reporter has failed if nobody listens.
         let _ = tell.send(End { stream: request.stream.into(), time: begin.elapsed(), subflows, verdict });
@@ -112,7 +112,13 @@ fn spawn(
     Ok(())
 }
 
-fn transfer(mut stream: &TcpStream, request: Request, moved: &AtomicU64) -> anyhow::Result<Option<Verdict>> {
+/// One connection's part of the test. `subflows` are looked at when all data was moved: soon they are closed.
+fn transfer(
+    mut stream: &TcpStream,
+    request: Request,
+    moved: &AtomicU64,
+    subflows: &mut Vec<SubflowInfo>,
+) -> anyhow::Result<Option<Verdict>> {
     stream.write_all(&request.to_bytes()).context("asking the server")?;
     let reply =
         read_message(stream, HELLO).context("waiting for the server's answer: is it `anabranch perf server`?")?;
@@ -125,12 +131,14 @@ fn transfer(mut stream: &TcpStream, request: Request, moved: &AtomicU64) -> anyh
     }
     if !client_sends(request.direction) {
         receive(stream, moved).context("receiving")?;
+        *subflows = stream.subflows().unwrap_or_default();
         check("received", moved.load(Ordering::Relaxed), request.until)?;
         stream.shutdown(Shutdown::Write).context("ending the stream")?;
         return Ok(None);
     }
     send(stream, request.until, moved).context("sending")?;
     let verdict = read_message(stream, IDLE).context("waiting for the server's result")?;
+    *subflows = stream.subflows().unwrap_or_default();
     let verdict = Verdict::parse(&verdict).context("the server's result")?;
     check("sent", moved.load(Ordering::Relaxed), request.until)?;
     if verdict.bytes != moved.load(Ordering::Relaxed) {
@@ -197,7 +205,11 @@ impl Test {
                 }
             };
             let readings = subflows.iter().map(|subflow| Reading::of(subflow, sending, &self.paths)).collect();
-            let mut bytes = stream.moved.load(Ordering::Relaxed);
+            let mut bytes = match &stream.ended {
+                // How much of what was written arrived is not known.
+                Some(end) if end.verdict.is_err() => 0,
+                _ => stream.moved.load(Ordering::Relaxed),
+            };
             if stream.ended.is_none() {
                 let info = stream.handle.info().ok();
                 // What was written but not acknowledged has not been moved yet.

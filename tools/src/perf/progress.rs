@@ -86,6 +86,7 @@ impl Progress {
     }
 
     /// Takes note of what is read `at` after the beginning and returns what happened since the last time.
+    /// Counters that went back stand still.
     pub(super) fn advance(&mut self, at: Duration, bytes: u64, readings: Vec<Reading>) -> Span {
         let time = at.saturating_sub(self.at);
         let mut subflows = Vec::new();

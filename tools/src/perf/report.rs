@@ -1,7 +1,7 @@
 //! What `perf` says.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anabranch::{ConnInfo, TcpStream};
@@ -141,19 +141,21 @@ pub(super) fn stopped(output: Output, stopped: Stopped) {
     output.event(&Event::Stopped { signal: stopped.signal, clean: stopped.clean });
 }
 
-/// How much each subflow carried, if there is more than one.
+/// How much each path carried, if there is more than one.
 fn shares(subflows: &[SubflowSpan]) -> String {
-    let mut text = String::new();
-    let all: u64 = subflows.iter().map(|subflow| subflow.bytes).sum();
-    if subflows.len() < 2 || all == 0 {
-        return text;
+    let mut paths: Vec<(&str, u64)> = Vec::new();
+    for subflow in subflows {
+        match paths.iter_mut().find(|(path, _)| *path == subflow.path) {
+            Some((_, bytes)) => *bytes += subflow.bytes,
+            None => paths.push((&subflow.path, subflow.bytes)),
+        }
     }
-    for (number, subflow) in subflows.iter().enumerate() {
-        let before = if number == 0 { "; " } else { ", " };
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{before}{} {:.0} %", subflow.path, subflow.bytes as f64 * 100.0 / all as f64);
+    let all: u64 = paths.iter().map(|(_, bytes)| bytes).sum();
+    if paths.len() < 2 || all == 0 {
+        return String::new();
     }
-    text
+    let share = |&(path, bytes): &(&str, u64)| format!("{path} {:.0} %", bytes as f64 * 100.0 / all as f64);
+    format!("; {}", paths.iter().map(share).collect::<Vec<_>>().join(", "))
 }
 
 /// What a client says in the course of a test.
@@ -161,13 +163,41 @@ fn shares(subflows: &[SubflowSpan]) -> String {
 pub(super) struct Report {
     output: Output,
     request: Request,
-    /// Subflows that the last header named.
-    columns: Vec<(u8, SocketAddr, SocketAddr)>,
+    /// What the columns of the last header are for.
+    columns: Vec<Column>,
+    titled: bool,
+}
+
+/// A column: subflows of the same addresses come one after the other in it, and those of parallel
+/// connections one below the other.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Column {
+    path: String,
+    local: IpAddr,
+    remote: IpAddr,
+    /// How many subflows of the same connection with the same addresses are to the left.
+    nth: usize,
+}
+
+impl Column {
+    /// The columns of a connection's subflows.
+    fn of(subflows: &[SubflowSpan]) -> Vec<Self> {
+        let mut columns: Vec<Self> = Vec::new();
+        for subflow in subflows {
+            let same = |it: &&Self| {
+                it.path == subflow.path && it.local == subflow.local.ip() && it.remote == subflow.remote.ip()
+            };
+            let nth = columns.iter().filter(same).count();
+            let path = subflow.path.clone();
+            columns.push(Self { path, local: subflow.local.ip(), remote: subflow.remote.ip(), nth });
+        }
+        columns
+    }
 }
 
 impl Report {
     pub(super) fn new(output: Output, request: Request) -> Self {
-        Self { output, request, columns: Vec::new() }
+        Self { output, request, columns: Vec::new(), titled: false }
     }
 
     pub(super) fn connected<'a>(
@@ -192,10 +222,11 @@ impl Report {
         if !self.output.is_json() {
             self.header(streams);
             for span in streams {
-                self.output.line(row(end, &self.label(span.stream), Rate(span.bits_per_second), &span.subflows));
+                let cells = cells(&self.columns, &span.subflows);
+                self.output.line(row(end, &self.label(span.stream), Rate(span.bits_per_second)) + &cells);
             }
             if streams.len() > 1 {
-                self.output.line(row(end, "sum", rate, &[]));
+                self.output.line(row(end, "sum", rate));
             }
         }
         self.output.event(&Event::Interval {
@@ -207,28 +238,28 @@ impl Report {
         });
     }
 
-    /// Names the columns if they are not those of the last line.
+    /// Names the columns when there is a new one, and at the beginning.
     fn header(&mut self, streams: &[Span]) {
-        let columns: Vec<_> = streams
-            .iter()
-            .flat_map(|span| &span.subflows)
-            .map(|subflow| (subflow.id, subflow.local, subflow.remote))
-            .collect();
-        if columns == self.columns {
+        let known = self.columns.len();
+        for column in streams.iter().flat_map(|span| Column::of(&span.subflows)) {
+            if !self.columns.contains(&column) {
+                self.columns.push(column);
+            }
+        }
+        if self.columns.len() == known && self.titled {
             return;
         }
-        let most = streams.iter().max_by_key(|span| span.subflows.len());
+        self.titled = true;
         let mut names = format!("{:>8} {:>4} {:>12}", "", "", "");
         let mut units = format!("{:>8} {:>4} {:>12}", "time", "", "total");
-        for subflow in most.map(|span| &span.subflows[..]).unwrap_or_default() {
-            let name = format!("{} {} > {}", subflow.path, subflow.local.ip(), subflow.remote.ip());
+        for Column { path, local, remote, .. } in &self.columns {
+            let name = format!("{path} {local} > {remote}");
             // Writing to a string cannot fail.
             let _ = write!(names, " | {name:COLUMN$.COLUMN$}");
             let _ = write!(units, " | {:>12} {:>8} {:>8} {:>5}", "rate", "srtt", "cwnd", "retr");
         }
         self.output.line(names.trim_end());
         self.output.line(units);
-        self.columns = columns;
     }
 
     fn label(&self, stream: u16) -> String {
@@ -249,7 +280,7 @@ impl Report {
         for Outcome { total, info, .. } in outcomes {
             for subflow in &total.subflows {
                 self.output.line(format_args!(
-                    "  {}{} {} > {}: {}, {}, {} segments sent again",
+                    "  {:>4} {} {} > {}: {}, {}, {} segments sent again",
                     self.label(total.stream),
                     subflow.path,
                     subflow.local,
@@ -261,7 +292,8 @@ impl Report {
             }
             if let Some(info) = info.as_ref().filter(|info| info.bytes_retrans > 0) {
                 let again = Bytes(info.bytes_retrans);
-                self.output.line(format_args!("  {}sent again on another subflow: {again}", self.label(total.stream)));
+                self.output
+                    .line(format_args!("  {:>4} sent again on another subflow: {again}", self.label(total.stream)));
             }
         }
         self.output.event(&Event::Summary {
@@ -295,18 +327,25 @@ fn stream_of(outcome: &Outcome) -> Stream<'_> {
     }
 }
 
-fn row(end: Duration, label: &str, rate: Rate, subflows: &[SubflowSpan]) -> String {
-    let mut text = format!("{:>6.2} s {label:>4} {rate:>12}", end.as_secs_f64());
-    for subflow in subflows {
-        let srtt = Time(Duration::from_micros(subflow.srtt_us));
-        // Writing to a string cannot fail.
-        let _ = write!(
-            text,
-            " | {:>12} {srtt:>8} {:>8} {:>5}",
-            Rate(subflow.bits_per_second),
-            Bytes(subflow.cwnd),
-            subflow.retransmits
-        );
+fn row(end: Duration, label: &str, rate: Rate) -> String {
+    format!("{:>6.2} s {label:>4} {rate:>12}", end.as_secs_f64())
+}
+
+/// A connection's subflows below their columns; dashes where there is none, or none any more.
+fn cells(columns: &[Column], subflows: &[SubflowSpan]) -> String {
+    let mut text = String::new();
+    let have = Column::of(subflows);
+    for column in columns {
+        let cell = match have.iter().position(|it| it == column) {
+            None => format!("{:>12} {:>8} {:>8} {:>5}", "-", "-", "-", "-"),
+            Some(at) => {
+                let SubflowSpan { bits_per_second, srtt_us, cwnd, retransmits, .. } = &subflows[at];
+                let srtt = Time(Duration::from_micros(*srtt_us));
+                format!("{:>12} {srtt:>8} {:>8} {retransmits:>5}", Rate(*bits_per_second), Bytes(*cwnd))
+            }
+        };
+        text.push_str(" | ");
+        text.push_str(&cell);
     }
     text
 }
@@ -331,7 +370,8 @@ mod tests {
 
     #[test]
     fn a_row_has_a_column_for_each_subflow() {
-        let row = row(Duration::from_secs(1), "", Rate(1.5e9), &[subflow(0, 125_000_000), subflow(1, 62_500_000)]);
+        let subflows = [subflow(0, 125_000_000), subflow(1, 62_500_000)];
+        let row = row(Duration::from_secs(1), "", Rate(1.5e9)) + &cells(&Column::of(&subflows), &subflows);
         assert_eq!(
             row,
             "  1.00 s       1.50 Gbit/s |  1.00 Gbit/s   312 µs  1.20 MB     7 |   500 Mbit/s   312 µs  1.20 MB     7"
@@ -341,9 +381,24 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_told_when_there_are_several() {
+    fn a_subflow_keeps_its_column_when_another_one_is_gone() {
+        let columns = Column::of(&[subflow(0, 1), subflow(1, 1)]);
+        let cells = cells(&columns, &[subflow(1, 125)]);
+        let cells: Vec<_> = cells.split(" | ").collect();
+        assert!(cells[1].trim().starts_with('-'), "{cells:?}");
+        assert!(cells[2].contains("1.00 kbit/s"), "{cells:?}");
+    }
+
+    #[test]
+    fn subflows_with_the_same_addresses_have_columns_of_their_own() {
+        let columns = Column::of(&[subflow(0, 1), subflow(0, 2)]);
+        assert_eq!((columns[0].nth, columns[1].nth), (0, 1));
+    }
+
+    #[test]
+    fn shares_are_told_when_there_are_several_paths() {
         assert_eq!(shares(&[subflow(0, 100)]), "");
         assert_eq!(shares(&[subflow(0, 0), subflow(1, 0)]), "");
-        assert_eq!(shares(&[subflow(0, 300), subflow(1, 100)]), "; ab0 75 %, ab1 25 %");
+        assert_eq!(shares(&[subflow(0, 200), subflow(1, 100), subflow(0, 100)]), "; ab0 75 %, ab1 25 %");
     }
 }

@@ -54,18 +54,23 @@ fn serve(stream: &TcpStream, peer: SocketAddr, paths: &[String]) -> anyhow::Resu
     let mut time = begin.elapsed();
     let bytes = moved.into_inner();
     result.with_context(|| format!("after {bytes} bytes"))?;
-    match request.direction {
-        Direction::Upload => give_verdict(stream, bytes, time).context("reporting the result")?,
+    let subflows = match request.direction {
+        Direction::Upload => {
+            let subflows = stream.subflows();
+            give_verdict(stream, bytes, time).context("reporting the result")?;
+            subflows
+        }
         // What was written has not left yet; the peer ends its direction when it has everything.
         Direction::Download => {
             wait_for_end(stream).context("waiting for the peer to receive everything")?;
             time = begin.elapsed();
+            stream.subflows()
         }
-    }
+    };
     let mut progress = Progress::new(request.stream);
     let sending = request.direction == Direction::Download;
-    let readings = stream.subflows().unwrap_or_default();
-    progress.advance(time, bytes, readings.iter().map(|subflow| Reading::of(subflow, sending, paths)).collect());
+    let readings = subflows.iter().flatten().map(|subflow| Reading::of(subflow, sending, paths)).collect();
+    progress.advance(time, bytes, readings);
     Ok(Served { peer, request, time, span: progress.total(time) })
 }
 
