@@ -195,7 +195,7 @@ impl Conn {
 
     /// No DATA_ACK for too long: the head of the data goes once more, on whatever works.
     fn on_data_timer(&mut self, cx: &mut Cx<'_>) {
-        if self.released && self.data_backoff >= ORPHAN_RETRIES {
+        if self.released && cx.now.saturating_since(self.last_progress) > ORPHAN_PATIENCE {
             // DATA_FIN rides on ACKs, which no subflow retransmits: nobody else would ever give up.
             cx.counters.tcp_abort_on_timeout += 1;
             self.fail(cx, Error::TimedOut, Some(crate::ResetReason::Unspecified));

@@ -96,7 +96,7 @@ impl Side {
     pub(crate) fn connect(&mut self, now: Instant) {
         let remote = SocketAddr::new(address(self.v6, 0, 1 - self.index), PORT);
         // All paths may be down.
-        let Ok(id) = self.shard.connect(now, None, remote, self.options.clone()) else { return };
+        let Ok(id) = self.shard.connect(now, None, remote, &self.options.clone()) else { return };
         let key = self.shard.info(id).expect("it was just made").local.port();
         self.add(id, key);
     }
