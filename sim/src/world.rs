@@ -311,6 +311,12 @@ impl World {
         &self.hosts[host.0].shards[usize::from(worker)]
     }
 
+    /// How many workers a host has.
+    #[must_use]
+    pub fn workers(&self, host: HostId) -> WorkerId {
+        self.hosts[host.0].shards.len() as WorkerId
+    }
+
     /// The counters of a host, all workers together.
     #[must_use]
     pub fn counters(&self, host: HostId) -> Counters {

@@ -49,7 +49,8 @@ pub enum Note {
 }
 
 /// One connection that follows a script: what to do when, counted from the time at which the
-/// connection was opened or accepted. It writes down everything that happens.
+/// connection was opened or accepted; writes and shutdowns wait until it is established. It writes
+/// down everything that happens.
 #[derive(Debug)]
 pub struct Chatter {
     local: Option<SocketAddr>,
@@ -58,6 +59,9 @@ pub struct Chatter {
     script: Vec<(Duration, Action)>,
     conn: Option<ConnId>,
     reading: bool,
+    established: bool,
+    /// What has to wait until the connection is established.
+    early: Vec<Action>,
     log: Vec<(Instant, Note)>,
 }
 
@@ -88,6 +92,8 @@ impl Chatter {
             script: Vec::new(),
             conn: None,
             reading: true,
+            established: false,
+            early: Vec::new(),
             log: Vec::new(),
         }
     }
@@ -185,7 +191,23 @@ impl Chatter {
         }
     }
 
-    fn act(&mut self, ctx: &mut HostCtx<'_>, conn: ConnId, action: Action) -> Result<(), Error> {
+    fn established(&mut self, ctx: &mut HostCtx<'_>, conn: ConnId) {
+        self.established = true;
+        self.note(ctx, Note::Connected);
+        for action in core::mem::take(&mut self.early) {
+            self.act(ctx, conn, action);
+        }
+    }
+
+    fn act(&mut self, ctx: &mut HostCtx<'_>, conn: ConnId, action: Action) {
+        if !self.established && matches!(action, Action::Write(_) | Action::Shutdown(_)) {
+            self.early.push(action);
+        } else if let Err(error) = self.perform(ctx, conn, action) {
+            self.note(ctx, Note::Refused(error));
+        }
+    }
+
+    fn perform(&mut self, ctx: &mut HostCtx<'_>, conn: ConnId, action: Action) -> Result<(), Error> {
         let now = ctx.now();
         match action {
             Action::Write(bytes) => ctx.shard().write(now, conn, Payload::from(bytes)),
@@ -230,12 +252,12 @@ impl Application for Chatter {
         match event {
             Event::Acceptable(listener) if self.conn.is_none() => {
                 if let Some((conn, _)) = ctx.accept(listener) {
-                    self.note(ctx, Note::Connected);
                     self.open(ctx, conn);
+                    self.established(ctx, conn);
                     self.read(ctx);
                 }
             }
-            Event::Connected(_) => self.note(ctx, Note::Connected),
+            Event::Connected(conn) => self.established(ctx, conn),
             Event::Readable(_) => self.read(ctx),
             Event::SubflowUp(_, subflow) => self.note(ctx, Note::SubflowUp(subflow)),
             Event::SubflowDown(_, subflow) => self.note(ctx, Note::SubflowDown(subflow)),
@@ -249,8 +271,6 @@ impl Application for Chatter {
 
     fn on_wake(&mut self, ctx: &mut HostCtx<'_>, token: u64) {
         let (Some(conn), Some((_, action))) = (self.conn, self.script.get(token as usize).cloned()) else { return };
-        if let Err(error) = self.act(ctx, conn, action) {
-            self.note(ctx, Note::Refused(error));
-        }
+        self.act(ctx, conn, action);
     }
 }

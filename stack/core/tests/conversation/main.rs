@@ -15,5 +15,6 @@ mod many;
 mod multipath;
 mod plain;
 mod random;
+mod selftest;
 mod timers;
 mod window;
