@@ -21,9 +21,11 @@ RATE = 25_000_000  # bytes a second: quick enough to be watched, slow enough for
 def subflows(sock):
     """Subflows of the connection, for a person."""
     try:
-        return 1 + sock.getsockopt(SOL_MPTCP, MPTCP_INFO, 64)[0]
+        info = sock.getsockopt(SOL_MPTCP, MPTCP_INFO, 128)
     except OSError:
         return "none, it is plain TCP"
+    # mptcpi_subflows_total, or before Linux 6.8 mptcpi_subflows, which leaves the first one out.
+    return info[80] if len(info) > 80 else 1 + info[0]
 
 
 def send(sock, seconds, sent):

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anabranch_tests::transfer::{Transfer, greet};
 use anabranch_tests::{
-    Anabranch, Breakage, Connection, Counters, Family, Join, Kernel, LabBuilder, Layout, Role, Start, permitted,
+    Anabranch, Breakage, Capture, Connection, Counters, Family, Join, Kernel, LabBuilder, Layout, Role, Start,
+    keep_captures, permitted,
 };
 use anyhow::{Context, Result, ensure};
 
@@ -38,6 +39,7 @@ fn survives(case: Case, start: Start<'_>) -> Result<()> {
     let lab = case.plan.build(start)?;
     lab.shape(MBIT)?;
     let before = Counters::read(&lab.peer)?;
+    let capture = keep_captures().then(|| Capture::start(&lab.peer, 256)).transpose()?;
     let Connection { client, server, listener } = lab.open()?;
     greet(&*client, &*server)?;
     lab.wait_joined(&before)?;
@@ -59,6 +61,11 @@ fn survives(case: Case, start: Start<'_>) -> Result<()> {
             *struck.lock().expect("no panic here") = Some(strike());
         })
         .run(first, second);
+
+    if let Some(capture) = capture {
+        let plan = case.plan;
+        capture.stop()?.keep(&format!("{:?}-{:?}-{:?}-{}", case.breakage, plan.role, case.sender, case.path));
+    }
 
     // ... then the stream is whole, and what was left of it went by the other path.
     let carried = struck.into_inner()?.context("the transfer was over before the path broke")??;
@@ -96,28 +103,29 @@ fn check(layout: Layout, role: Role, sender: Sender, breakage: Breakage, path: u
 }
 
 macro_rules! cases {
-    ($($name:ident: $layout:ident, $breakage:ident;)*) => {$(
+    ($($name:ident: $receiving:ident, $breakage:ident;)*) => {$(
         mod $name {
             use super::*;
 
+            // Only behind a router can the rate of what the subject sends be limited.
             #[test]
             fn first_path_while_sending() {
-                check(Layout::$layout, Role::Client, Sender::Subject, Breakage::$breakage, 0, &Anabranch::start);
+                check(Layout::Routed, Role::Client, Sender::Subject, Breakage::$breakage, 0, &Anabranch::start);
             }
 
             #[test]
             fn second_path_while_sending() {
-                check(Layout::$layout, Role::Server, Sender::Subject, Breakage::$breakage, 1, &Anabranch::start);
+                check(Layout::Routed, Role::Server, Sender::Subject, Breakage::$breakage, 1, &Anabranch::start);
             }
 
             #[test]
             fn first_path_while_receiving() {
-                check(Layout::$layout, Role::Server, Sender::Kernel, Breakage::$breakage, 0, &Anabranch::start);
+                check(Layout::$receiving, Role::Server, Sender::Kernel, Breakage::$breakage, 0, &Anabranch::start);
             }
 
             #[test]
             fn second_path_while_receiving() {
-                check(Layout::$layout, Role::Client, Sender::Kernel, Breakage::$breakage, 1, &Anabranch::start);
+                check(Layout::$receiving, Role::Client, Sender::Kernel, Breakage::$breakage, 1, &Anabranch::start);
             }
         }
     )*};

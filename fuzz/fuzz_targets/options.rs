@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
     let timestamps = options.timestamps.filter(|&ts| writer.timestamps(ts));
     let blocks = writer.sack(&options.sack, options.mptcp.first().map_or(0, OptionWriter::mptcp_len));
     let written: Vec<_> = options.mptcp.iter().filter(|option| writer.mptcp(option)).cloned().collect();
-    assert!(writer.as_slice().len() <= OPTIONS_MAX && writer.as_slice().len() % 4 == 0);
+    assert!(writer.as_slice().len() <= OPTIONS_MAX && writer.as_slice().len().is_multiple_of(4));
     let again = TcpOptions::parse(writer.as_slice());
     assert_eq!(again.timestamps, timestamps);
     assert_eq!(again.sack[..], options.sack[..blocks]);

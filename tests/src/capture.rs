@@ -1,6 +1,5 @@
 //! A capture of a namespace, by tcpdump.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -91,16 +90,25 @@ impl Captured {
         file(self.dir.path())
     }
 
-    /// Keeps a copy for a person: in `ANABRANCH_KEEP_CAPTURES`, if that names a directory.
+    /// Keeps a copy for a person, if [`keep_captures`].
+    ///
+    /// # Panics
+    /// If the directory cannot be written to.
     pub fn keep(&self, name: &str) {
-        if let Some(to) = std::env::var_os("ANABRANCH_KEEP_CAPTURES") {
+        if let Some(to) = std::env::var_os(KEEP) {
             let to = Path::new(&to).join(format!("{name}.pcap"));
-            if let Ok(mut to) = File::create(&to) {
-                let copied = File::open(self.path()).and_then(|mut from| std::io::copy(&mut from, &mut to));
-                copied.unwrap_or_else(|error| panic!("copying the capture: {error}"));
-            }
+            std::fs::copy(self.path(), &to).unwrap_or_else(|error| panic!("writing {}: {error}", to.display()));
         }
     }
+}
+
+/// Names a directory for captures that a person wants to look at.
+const KEEP: &str = "ANABRANCH_KEEP_CAPTURES";
+
+/// Whether `ANABRANCH_KEEP_CAPTURES` names a directory.
+#[must_use]
+pub fn keep_captures() -> bool {
+    std::env::var_os(KEEP).is_some()
 }
 
 fn file(dir: &Path) -> PathBuf {

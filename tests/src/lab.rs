@@ -199,27 +199,40 @@ impl Lab {
     /// # Errors
     /// When either side fails.
     pub fn open(&self) -> Result<Connection> {
-        let protocol = self.plan.join.protocol();
+        let listener = self.listen()?;
+        let (client, server) = self.connect(&*listener)?;
+        Ok(Connection { client, server, listener })
+    }
+
+    /// Listens on the server's side, on all its addresses: the kernel's joins to others need that.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub fn listen(&self) -> Result<Box<dyn Accept>> {
         let anywhere = SocketAddr::new(self.plan.family.unspecified(), PORT);
         match self.plan.role {
+            Role::Client => Ok(Box::new(kernel::listen(&self.peer, self.plan.join.protocol(), anywhere)?)),
+            Role::Server => self.subject.listen(Protocol::Mptcp, anywhere).context("listening with the subject"),
+        }
+    }
+
+    /// Connects from the client's side: (client, server).
+    ///
+    /// # Errors
+    /// When either side fails.
+    pub fn connect(&self, listener: &dyn Accept) -> Result<(Box<dyn Stream>, Box<dyn Stream>)> {
+        let client = match self.plan.role {
             Role::Client => {
-                let listener = kernel::listen(&self.peer, protocol, anywhere)?;
-                let client = self
-                    .subject
-                    .connect(Protocol::Mptcp, SocketAddr::new(self.peer_addr(0), PORT))
-                    .context("the subject connecting to the kernel")?;
-                let server = Accept::accept(&listener).context("the kernel accepting")?;
-                Ok(Connection { client, server, listener: Box::new(listener) })
+                let remote = SocketAddr::new(self.peer_addr(0), PORT);
+                self.subject.connect(Protocol::Mptcp, remote).context("the subject connecting to the kernel")?
             }
             Role::Server => {
-                let listener = self.subject.listen(Protocol::Mptcp, anywhere).context("listening with the subject")?;
                 let remote = SocketAddr::new(self.plan.family.subject(0), PORT);
-                let client = kernel::connect(&self.peer, protocol, None, remote)
-                    .context("the kernel connecting to the subject")?;
-                let server = listener.accept().context("the subject accepting")?;
-                Ok(Connection { client: Box::new(client), server, listener })
+                let client = kernel::connect(&self.peer, self.plan.join.protocol(), None, remote);
+                Box::new(client.context("the kernel connecting to the subject")?)
             }
-        }
+        };
+        Ok((client, listener.accept().context("accepting")?))
     }
 
     /// Waits until the kernel has counted the join of the second subflow, if there is to be one.

@@ -29,7 +29,7 @@ pub mod tshark;
 
 pub use addr::Family;
 pub use breakage::Breakage;
-pub use capture::Capture;
+pub use capture::{Capture, Captured, keep_captures};
 pub use command::run;
 pub use counters::Counters;
 pub use lab::{Connection, Join, Lab, LabBuilder, Layout, PORT, Role};

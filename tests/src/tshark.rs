@@ -15,6 +15,9 @@ const MPTCP_EXPERT: [&str; 5] = [
     "mptcp.dss.missing_mapping",
 ];
 
+/// Pseudo-random bytes look like one protocol or the other sooner or later.
+const PAYLOAD_IS_DATA: [&str; 2] = ["-d", "tcp.port==1-65535,data"];
+
 /// `_ws.expert.severity` of an error.
 const ERROR: u64 = 0x80_0000;
 
@@ -67,6 +70,7 @@ impl Findings {
         let capture = capture.to_str().context("a path in UTF-8")?;
         let mut args =
             vec!["-r", capture, "-n", "-o", &options[0], "-o", &options[1], "-T", "fields", "-E", "separator=/t"];
+        args.extend(PAYLOAD_IS_DATA);
         let filter = format!(
             "_ws.malformed || tcp.flags.reset == 1 || tcp.options.mptcp.datafin.flag == 1 || _ws.expert.severity >= {ERROR} || {}",
             MPTCP_EXPERT.join(" || ")

@@ -292,6 +292,6 @@ fn without_permission_it_says_how_to_get_it() {
         ];
         let finished = Process::start(netns, "setpriv", &args, None)?.finish(PATIENCE)?;
         finished.code(1)?;
-        finished.says(&["ab0", "CAP_NET_ADMIN"])
+        finished.says(&["ab0", "cap_net_admin"])
     });
 }

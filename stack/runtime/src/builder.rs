@@ -365,8 +365,7 @@ fn fit(
     capture: Option<&Capture>,
 ) -> Result<(PathConfig, Vec<Box<dyn Device>>), Error> {
     let problem = |config: &PathConfig, problem| Err(Error::Path { name: config.name.clone(), problem });
-    let Some(capabilities) = queues.first().filter(|_| queues.len() == workers).map(|queue| queue.capabilities())
-    else {
+    let Some(capabilities) = queues.first().filter(|_| queues.len() == workers).map(Device::capabilities) else {
         return problem(&config, format!("{} devices for {workers} workers: give one for each", queues.len()));
     };
     if let Some(queue) = queues.iter().find(|queue| queue.path() != path) {

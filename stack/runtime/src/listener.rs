@@ -20,7 +20,7 @@ pub(crate) const ACCEPT_AHEAD: usize = 16;
 pub(crate) struct Accepting {
     local: SocketAddr,
     backlog: usize,
-    options: SocketOptions,
+    options: Arc<SocketOptions>,
     pub(crate) queue: SegQueue<Arc<Conn>>,
     /// A worker has more and waits for room.
     pub(crate) starved: AtomicBool,
@@ -76,7 +76,7 @@ impl TcpListener {
         stack: &Stack,
         locals: &[SocketAddr],
         backlog: usize,
-        options: SocketOptions,
+        options: Arc<SocketOptions>,
     ) -> io::Result<Self> {
         let accepting = Arc::new(Accepting {
             local: locals[0],

@@ -149,6 +149,7 @@ impl Stack {
         backlog: usize,
         options: SocketOptions,
     ) -> io::Result<TcpListener> {
+        let options = Arc::new(options);
         each_address(addr, |addr| self.listen_on(addr, backlog, &options))
     }
 
@@ -292,16 +293,16 @@ impl Stack {
         Ok(TcpStream::new(conn, self.clone()))
     }
 
-    fn listen_on(&self, addr: SocketAddr, backlog: usize, options: &SocketOptions) -> io::Result<TcpListener> {
+    fn listen_on(&self, addr: SocketAddr, backlog: usize, options: &Arc<SocketOptions>) -> io::Result<TcpListener> {
         if addr.port() != 0 {
-            return TcpListener::bind(self, &families(addr), backlog, options.clone());
+            return TcpListener::bind(self, &families(addr), backlog, Arc::clone(options));
         }
         let count = u32::from(EPHEMERAL.end() - EPHEMERAL.start()) + 1;
         let first = getrandom::u32().map_err(io::Error::other)? % count;
         for step in 0..count {
             let port = EPHEMERAL.start() + ((first + step) % count) as u16;
             let addr = SocketAddr::new(addr.ip(), port);
-            match TcpListener::bind(self, &families(addr), backlog, options.clone()) {
+            match TcpListener::bind(self, &families(addr), backlog, Arc::clone(options)) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 result => return result,
             }

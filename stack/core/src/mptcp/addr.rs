@@ -265,6 +265,11 @@ impl Conn {
         if !up && self.mp().is_some() {
             self.leave_path(cx, path);
         }
+        if up {
+            for subflow in self.subflows.iter_mut().filter(|subflow| subflow.link.path == path) {
+                subflow.snd.on_path_up(cx.now);
+            }
+        }
         for endpoint in endpoints {
             let event = if up { PmEvent::EndpointUp(*endpoint) } else { PmEvent::EndpointDown(*endpoint) };
             self.manage_paths(cx, &event);
@@ -285,7 +290,11 @@ impl Conn {
             }
             let local_id = self.subflows[at].local_id;
             self.drop_subflow(cx, at, None);
-            self.withdraw(cx, local_id);
+            // The address may be in use on another path, as the first one is when the peer joins to it:
+            // the peer would close that subflow, too.
+            if !self.subflows.iter().any(|other| other.link.path != path && other.local_id == local_id) {
+                self.withdraw(cx, local_id);
+            }
         }
         self.send_withdrawn(cx);
     }

@@ -179,6 +179,15 @@ impl Conn {
         }
     }
 
+    /// Takes out what had only its last acknowledgement to send.
+    pub(super) fn reap_all(&mut self, cx: &mut Cx<'_>) {
+        for at in (0..self.subflows.len()).rev() {
+            if at < self.subflows.len() {
+                self.reap(cx, at);
+            }
+        }
+    }
+
     /// Takes a subflow out once it is closed; in TIME-WAIT a small entry stays behind.
     pub(super) fn reap(&mut self, cx: &mut Cx<'_>, at: usize) {
         let state = self.subflows[at].state;
@@ -250,7 +259,8 @@ impl Conn {
         self.retire_token(cx);
         self.stage = Stage::Closed(None);
         self.data_timer = None;
-        self.give_up = None;
+        // A subflow may wait in FIN-WAIT-2 for a peer that is gone already.
+        self.give_up = (!self.subflows.is_empty()).then(|| cx.now + FIN_TIMEOUT);
         for subflow in &mut self.subflows {
             subflow.wants_fin = true;
             subflow.tell_data_fin = false;

@@ -84,6 +84,8 @@ pub(crate) struct Conn {
     /// DATA_FIN went out at least once.
     pub(super) data_fin_sent: bool,
     pub(super) eof_told: bool,
+    /// The application was told that there is something to read and has not looked since.
+    pub(super) readable_told: bool,
     /// Data-level retransmission timer, with its back-off.
     pub(super) data_timer: Option<Instant>,
     pub(super) data_backoff: u32,
@@ -146,6 +148,7 @@ impl Conn {
             parting: VecDeque::new(),
             data_fin_sent: false,
             eof_told: false,
+            readable_told: false,
             data_timer: None,
             data_backoff: 0,
             scheduler_timer: None,
@@ -186,6 +189,7 @@ impl Conn {
     }
 
     pub(crate) fn read(&mut self, max: usize) -> Read {
+        self.readable_told = false;
         if max > 0
             && let Some(piece) = self.rx.read(max)
         {

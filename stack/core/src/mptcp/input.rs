@@ -343,7 +343,8 @@ impl Conn {
             self.rx.discard();
         }
         let eof = self.rx.at_fin() && !self.eof_told;
-        if self.rx.readable() > 0 || eof {
+        if (self.rx.readable() > 0 && !self.readable_told) || eof {
+            self.readable_told = true;
             self.eof_told |= eof;
             self.tell(cx, Event::Readable(self.id));
         }

@@ -258,6 +258,7 @@ impl Conn {
             cx.counters.mp_rst_tx += 1;
             cx.counters.tcp_out_rsts += 1;
             self.parting.extend(reset_for(segment, Some(&reason)));
+            self.note_no_subflow(cx);
             return;
         };
         let joining = Joining::AwaitsAck { hmac, deadline: cx.now, sent: 0, due: true };
@@ -359,7 +360,9 @@ impl Conn {
     }
 
     pub(super) fn on_subflow_up(&mut self, cx: &mut Cx<'_>, id: SubflowId) {
-        self.give_up = None;
+        if self.stage == Stage::Open {
+            self.give_up = None;
+        }
         self.scheduler.on_event(&SchedEvent::Up(id));
         self.tell(cx, Event::SubflowUp(self.id, id));
         self.manage_paths(cx, &PmEvent::SubflowUp(id));

@@ -40,6 +40,7 @@ impl Conn {
                 return Some(transmit);
             }
         }
+        self.reap_all(cx);
         self.arm_persist(cx);
         None
     }
@@ -429,11 +430,7 @@ impl Conn {
             return Some(self.send_ping(cx, at));
         }
         if subflow.rcv.due() == AckDue::Now {
-            let transmit = self.send_ack(cx, at);
-            if self.subflows[at].state == TcpState::TimeWait {
-                self.reap(cx, at);
-            }
-            return Some(transmit);
+            return Some(self.send_ack(cx, at));
         }
         None
     }

@@ -6,21 +6,19 @@ use anabranch_frame::Instant;
 use smallvec::SmallVec;
 
 use crate::Error;
-use crate::info::TcpState;
 use crate::sched::{SchedEvent, SubflowId};
 use crate::tcp::{AckDue, Fired, Joining, Opening, Subflow};
 
-use super::Mode;
 use super::conn::{Conn, Cx, Stage};
 
-/// Retransmission timeouts in a row before a subflow is given up (Linux: `tcp_retries2`, about 924 s).
-const RTO_RETRIES: u32 = 15;
+/// A subflow is given up when nothing was acknowledged for so long (Linux: `tcp_retries2`).
+const PATIENCE: Duration = Duration::from_secs(924);
 /// The same for a connection that the application let go of (Linux: `tcp_orphan_retries`).
-const ORPHAN_RETRIES: u32 = 8;
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(100);
+/// Longest time between two retransmissions on a stale subflow while others work.
+const STALE_PROBE: Duration = Duration::from_secs(1);
 /// Third ACKs of a join before it is given up.
 const JOIN_ACK_TRIES: u8 = 6;
-/// Timeouts in a row before a subflow counts as stale while others live.
-const STALE_AFTER: u32 = 1;
 /// At data level this much is sent again at once when its timer fires.
 const DATA_RETRANSMIT: u64 = 64 * 1024;
 /// Longest data-level timeout.
@@ -89,8 +87,7 @@ impl Conn {
             subflow.persist = Some(now + subflow.persist_interval());
         }
         if let Some(keepalive) = keepalive
-            && subflow.snd.in_flight() == 0
-            && subflow.last_rx + keepalive.idle + keepalive.interval * subflow.keepalive_probes <= now
+            && subflow.keepalive_due(&keepalive).is_some_and(|due| due <= now)
         {
             if subflow.keepalive_probes >= keepalive.count {
                 let id = subflow.id;
@@ -99,6 +96,7 @@ impl Conn {
             }
             cx.counters.tcp_keepalive += 1;
             subflow.keepalive_probes += 1;
+            subflow.last_probe = now;
             subflow.ping = true;
         }
         if let Joining::AwaitsAck { deadline, sent, ref mut due, .. } = subflow.joining
@@ -131,30 +129,33 @@ impl Conn {
 
     fn on_rto(&mut self, cx: &mut Cx<'_>, at: usize, consecutive: u32) {
         cx.counters.tcp_timeouts += 1;
+        let now = cx.now;
         let id = self.subflows[at].id;
-        let retries = if self.released { ORPHAN_RETRIES } else { RTO_RETRIES };
-        if consecutive > retries {
+        let patience = if self.released { ORPHAN_PATIENCE } else { PATIENCE };
+        let subflow = &mut self.subflows[at];
+        if consecutive <= 1 {
+            subflow.silent_since = now;
+        } else if now.saturating_since(subflow.silent_since) > patience {
             self.on_subflow_timeout(cx, id);
             return;
         }
         let others = self.subflows.iter().any(|subflow| subflow.id != id && subflow.usable() && !subflow.stale);
-        if !others || matches!(self.mode, Mode::Plain(_)) {
+        let Some(base) = self.mp().map(|mp| mp.dsn(0)).filter(|_| others) else {
+            self.subflows[at].snd.set_longest_rto(Duration::MAX);
             return;
-        }
-        if consecutive >= STALE_AFTER && !self.subflows[at].stale {
-            self.subflows[at].stale = true;
+        };
+        let subflow = &mut self.subflows[at];
+        // The connection goes on elsewhere; this path is asked often enough to be back soon after it recovers.
+        subflow.snd.set_longest_rto(STALE_PROBE);
+        if !subflow.stale {
+            subflow.stale = true;
             cx.counters.subflow_stale += 1;
             self.scheduler.on_event(&SchedEvent::Stale(id));
         }
         if consecutive > 1 {
-            // It went elsewhere the first time; the data-level timer sees to the rest.
+            // What is stuck here went elsewhere the first time; the data-level timer sees to the rest.
             return;
         }
-        // Another path works: what is stuck here goes there.
-        let base = match self.mp() {
-            Some(mp) => mp.dsn(0),
-            None => return,
-        };
         for range in self.subflows[at].outstanding(base) {
             self.tx.reinject(range);
         }
@@ -173,7 +174,8 @@ impl Conn {
         }
         if self.give_up.is_some_and(|due| due <= now) {
             cx.counters.tcp_abort_on_timeout += 1;
-            self.fail(cx, Error::TimedOut, Some(crate::ResetReason::Unspecified));
+            let reset = (self.stage == Stage::Open).then_some(crate::ResetReason::Unspecified);
+            self.fail(cx, Error::TimedOut, reset);
         }
         if self.user_deadline().is_some_and(|due| due <= now) {
             cx.counters.tcp_abort_on_timeout += 1;
@@ -193,6 +195,12 @@ impl Conn {
 
     /// No DATA_ACK for too long: the head of the data goes once more, on whatever works.
     fn on_data_timer(&mut self, cx: &mut Cx<'_>) {
+        if self.released && self.data_backoff >= ORPHAN_RETRIES {
+            // DATA_FIN rides on ACKs, which no subflow retransmits: nobody else would ever give up.
+            cx.counters.tcp_abort_on_timeout += 1;
+            self.fail(cx, Error::TimedOut, Some(crate::ResetReason::Unspecified));
+            return;
+        }
         let una = self.tx.una();
         if una < self.tx.assigned_end() {
             self.tx.reinject(una..una + DATA_RETRANSMIT);
@@ -207,13 +215,7 @@ impl Conn {
 
     fn keepalive_deadline(&self) -> Option<Instant> {
         let keepalive = self.keepalive?;
-        self.subflows
-            .iter()
-            .filter(|subflow| {
-                subflow.snd.in_flight() == 0 && matches!(subflow.state, TcpState::Established | TcpState::CloseWait)
-            })
-            .map(|subflow| subflow.last_rx + keepalive.idle + keepalive.interval * subflow.keepalive_probes)
-            .min()
+        self.subflows.iter().filter_map(|subflow| subflow.keepalive_due(&keepalive)).min()
     }
 
     fn user_deadline(&self) -> Option<Instant> {

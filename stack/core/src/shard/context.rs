@@ -14,7 +14,10 @@ const PORT_DRAWS: u32 = 64;
 impl Cx<'_> {
     /// The worker on which a tuple is at home.
     pub(crate) fn home(&self, tuple: &Tuple) -> WorkerId {
-        (home_hash(&self.config.hash_key, tuple) % u64::from(self.config.workers.max(1))) as WorkerId
+        if self.config.workers <= 1 {
+            return self.config.worker;
+        }
+        (home_hash(&self.config.hash_key, tuple) % u64::from(self.config.workers)) as WorkerId
     }
 
     /// A tuple from `local` to `remote` with a free source port (RFC 6056 §3.3.1), at home here.

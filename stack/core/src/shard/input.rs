@@ -201,7 +201,8 @@ impl Shard {
         let ts_offset = timestamp_offset(&self.config.isn_key, &tuple);
         let local = Local { mss: link.mss(&tuple), scale: mptcp::scale_for(recv_max) };
         let negotiated = Negotiated::new(iss, local, segment, None);
-        let mut entry = SynEntry::new(now, tuple, link, local, negotiated, ts_offset, kind);
+        let mut entry =
+            SynEntry::new(now, tuple, link, local, negotiated, ts_offset, kind, recv_max.min(0xffff) as u16);
         self.loose.push_back(entry.synack(now));
         let deadline = entry.deadline();
         let key = self.syns.insert(entry);
@@ -291,8 +292,9 @@ impl Shard {
                 self.counters.mp_capable_ack_rx += 1;
                 mptcp::passive_mode(local, remote, deny)
             }
-            (Some(_), None) if segment.seq != entry.negotiated.irs.add(1) => {
-                // The third ACK got lost or late; the first data repeats what it said.
+            (Some(_), None) if segment.seq != entry.negotiated.irs.add(1) || has_dss(segment) => {
+                // The third ACK got lost or late; the first data repeats what it said, and so does the answer to
+                // our next SYN/ACK.
                 self.counters.tcp_out_of_window += 1;
                 return;
             }
@@ -370,6 +372,11 @@ impl Shard {
 
 fn is_syn(segment: &Segment) -> bool {
     segment.flags.has(Flags::SYN) && !segment.flags.has(Flags::ACK) && !segment.flags.has(Flags::RST)
+}
+
+/// Whether the peer takes MPTCP for granted: no middlebox strips MP_CAPABLE and leaves DSS.
+fn has_dss(segment: &Segment) -> bool {
+    segment.options.mptcp.iter().any(|option| matches!(option, MptcpOption::Dss(_)))
 }
 
 /// What the third ACK adds to a half-open connection.

@@ -99,13 +99,14 @@ pub(crate) struct SynEntry {
     pub(crate) negotiated: Negotiated,
     pub(crate) ts_offset: u32,
     pub(crate) kind: SynKind,
-    pub(crate) window: u16,
+    window: u16,
     transmissions: u8,
     sent_at: Instant,
     deadline: Instant,
 }
 
 impl SynEntry {
+    #[allow(clippy::too_many_arguments)] // one call site, all of them plain values
     pub(crate) fn new(
         now: Instant,
         tuple: Tuple,
@@ -114,19 +115,9 @@ impl SynEntry {
         negotiated: Negotiated,
         ts_offset: u32,
         kind: SynKind,
+        window: u16,
     ) -> Self {
-        Self {
-            tuple,
-            link,
-            local,
-            negotiated,
-            ts_offset,
-            kind,
-            window: u16::MAX,
-            transmissions: 0,
-            sent_at: now,
-            deadline: now,
-        }
+        Self { tuple, link, local, negotiated, ts_offset, kind, window, transmissions: 0, sent_at: now, deadline: now }
     }
 
     /// The SYN/ACK, counted as sent.

@@ -104,7 +104,8 @@ impl Rcv {
     pub(crate) fn acceptable(&self, pos: u64, len: u64) -> bool {
         let edge = self.edge.max(self.nxt);
         if len == 0 {
-            return pos >= self.nxt && pos <= edge;
+            // As in Linux: an ACK that was overtaken still tells of the window and of SACK blocks.
+            return pos >= self.last_ack_sent.min(self.nxt) && pos <= edge;
         }
         if edge == self.nxt {
             // Zero window: only what is not beyond `nxt` may be looked at for its ACK and FIN.

@@ -8,6 +8,7 @@ use anabranch_frame::{Instant, PathId, Payload, Slices, Transmit};
 use arrayvec::ArrayVec;
 
 use crate::cc::{CongestionControl, Sibling};
+use crate::config::Keepalive;
 use crate::info::{SubflowInfo, TcpState};
 use crate::mptcp::Mappings;
 use crate::sched::{SubflowId, SubflowView};
@@ -122,7 +123,11 @@ pub(crate) struct Subflow {
     /// A window probe or keepalive is to be sent now.
     pub(crate) ping: bool,
     pub(crate) keepalive_probes: u32,
+    /// When the last keepalive probe was due.
+    pub(crate) last_probe: Instant,
     pub(crate) last_rx: Instant,
+    /// When the timeouts began that go on without an acknowledgement.
+    pub(crate) silent_since: Instant,
     pub(crate) last_tx: Instant,
     /// When the challenge ACKs of this second began, and how many there were.
     pub(super) challenges: (Instant, u32),
@@ -176,7 +181,9 @@ impl Subflow {
             persist_backoff: 0,
             ping: false,
             keepalive_probes: 0,
+            last_probe: now,
             last_rx: now,
+            silent_since: now,
             last_tx: now,
             challenges: (now, 0),
             snd_scale: negotiated.snd_scale,
@@ -207,6 +214,17 @@ impl Subflow {
         matches!(self.state, TcpState::Established | TcpState::CloseWait)
             && self.joining == Joining::Done
             && !self.wants_fin
+    }
+
+    /// When the next keepalive probe is due, if probes are what tells that the peer is gone: it owes us
+    /// no ACK, but may still speak.
+    pub(crate) fn keepalive_due(&self, keepalive: &Keepalive) -> Option<Instant> {
+        let state = matches!(self.state, TcpState::Established | TcpState::CloseWait | TcpState::FinWait2);
+        let due = match self.keepalive_probes {
+            0 => self.last_rx + keepalive.idle,
+            _ => self.last_probe + keepalive.interval,
+        };
+        (state && self.snd.in_flight() == 0).then_some(due)
     }
 
     /// Round-trip time for the receive buffer: the sender's, or what timestamps tell a pure receiver.
@@ -301,7 +319,10 @@ impl Subflow {
         self.told_window = field;
         self.rcv.on_ack_sent(u64::from(field) << self.rcv_scale);
         self.last_tx = now;
-        self.ip_id = self.ip_id.wrapping_add(payload_len.div_ceil(u32::from(segment_size)).max(1) as u16);
+        if self.tuple.local.is_ipv4() {
+            // For IPv6 it is the flow label, which stays.
+            self.ip_id = self.ip_id.wrapping_add(payload_len.div_ceil(u32::from(segment_size)).max(1) as u16);
+        }
         let (header, transport_offset) = SegmentOut {
             tuple: self.tuple,
             seq: self.seq(out.pos),

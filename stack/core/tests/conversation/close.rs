@@ -53,9 +53,13 @@ fn the_server_half_closes_and_still_reads() {
 fn who_closes_first_waits_and_nobody_stays() {
     for mptcp in BOTH {
         let mut net = Pair::seeded(303).path(wifi()).build();
-        let apps = start(&mut net, 1000, 1000, &options(mptcp));
-        finish(&mut net, apps, secs(1));
-        close(&mut net, apps);
+        let server = Transfer::listen(Pair::server_addr(0)).options(options(mptcp)).closes_when_sent(false);
+        let server = net.spawn(Pair::SERVER, server.sends(1000));
+        let client = Transfer::connect(Pair::server_addr(0)).options(options(mptcp)).sends(1000);
+        let client = net.spawn(Pair::CLIENT, client);
+        finish(&mut net, (client, server), secs(1));
+        close(&mut net, (client, server));
+        net.run_for(ms(100));
         let counts = |net: &Pair| [Pair::CLIENT, Pair::SERVER].map(|host| net.shard(host, 0).connections());
         // The client sent the first FIN: it is in TIME-WAIT, the server's state is gone. Under MPTCP the streams
         // are over before the first FIN is sent: both sides may send theirs at once, and both wait.

@@ -194,7 +194,8 @@ fn a_path_that_comes_up_within_a_minute_saves_the_connection() {
     }
     net.at(secs(20), |world| world.set_path_up(Pair::CLIENT, PathId(1), true).unwrap());
     let took = finish(&mut net, apps, secs(60));
-    assert!(took < secs(30), "{took:?}");
+    // The subflow that was left goes on when its timer fires, backed off by then; the rest takes 6 s.
+    assert!(took < secs(33), "{took:?}");
 }
 
 #[test]

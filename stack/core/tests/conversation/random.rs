@@ -97,13 +97,14 @@ fn one_run(seed: u64) {
     assert_eq!(net.app(client).flow().received.bytes, down);
 }
 
-/// Runs 40 seeds from `first` on; with `ANABRANCH_SEED` set, only that one.
+/// Runs 40 seeds from `first` on, or as many as `ANABRANCH_RUNS` says; with `ANABRANCH_SEED` set, only that one.
 fn runs(first: u64) {
     let only = seed_from_env(0);
     if only != 0 {
         return one_run(only);
     }
-    for seed in first..first + 40 {
+    let count = std::env::var("ANABRANCH_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
+    for seed in first..first + count {
         one_run(seed);
     }
 }

@@ -48,7 +48,6 @@ impl<T> Answer<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
 
     #[test]
     fn an_answer_arrives_and_a_dropped_one_is_noticed() {

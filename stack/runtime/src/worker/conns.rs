@@ -50,7 +50,7 @@ impl Opening {
         options: SocketOptions,
     ) {
         if let Some(conn) = self.0.take() {
-            worker.connect(conn, local, remote, options);
+            worker.connect(&conn, local, remote, options);
         }
     }
 }
@@ -87,16 +87,16 @@ impl Worker {
     }
 
     /// Opens a connection for `conn`. What comes of it the application learns from its state.
-    fn connect(&mut self, conn: Arc<Conn>, local: Option<SocketAddr>, remote: SocketAddr, options: SocketOptions) {
+    fn connect(&mut self, conn: &Arc<Conn>, local: Option<SocketAddr>, remote: SocketAddr, options: SocketOptions) {
         let now = self.clock.now();
         if !self.is_running() {
             return conn.end(Error::Aborted);
         }
         match self.shard.connect(now, local, remote, &options) {
             Ok(id) => {
-                self.adopt(id, Arc::clone(&conn));
+                self.adopt(id, Arc::clone(conn));
                 // It may have been let go of already, while it had no slot.
-                self.serve(now, &conn);
+                self.serve(now, conn);
             }
             Err(error) => conn.end(error),
         }

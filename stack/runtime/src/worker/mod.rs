@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anabranch_core::{ConnId, Event, ListenerId, Shard};
+use anabranch_core::{ConnId, Event, ListenerId, Mail, Shard};
 use anabranch_drivers::LinkMonitor;
 use anabranch_frame::{Instant, RxPacket};
 use slab::Slab;
@@ -77,8 +77,9 @@ pub(crate) struct Worker {
     /// Connections that their application let go of, and that may not have finished closing.
     released: Vec<ConnId>,
     life: Life,
-    /// Packets of this turn.
+    /// Packets of this turn, from a device and from other workers.
     batch: Vec<RxPacket>,
+    mail: Vec<Mail>,
     since_poll: u32,
 }
 
@@ -121,6 +122,7 @@ impl Worker {
             released: Vec::new(),
             life: Life::Running,
             batch: Vec::with_capacity(RX_BATCH),
+            mail: Vec::new(),
             since_poll: 0,
         })
     }
@@ -151,8 +153,9 @@ impl Worker {
         }
         let mut busy = self.receive(now);
         busy |= self.take_mail(now);
-        busy |= self.run_commands();
+        // What a thread did to a connection comes before what it asked afterwards.
         busy |= self.serve_ready(now);
+        busy |= self.run_commands();
         if self.shard.poll_timeout().is_some_and(|due| due <= now) {
             self.shard.handle_timeout(now);
             busy = true;
@@ -168,7 +171,10 @@ impl Worker {
         for at in 0..self.paths.len() {
             let mut batch = std::mem::take(&mut self.batch);
             self.paths[at].receive(&mut batch, RX_BATCH);
-            busy |= !batch.is_empty();
+            if !batch.is_empty() {
+                busy = true;
+                self.take_notes(now);
+            }
             for packet in batch.drain(..) {
                 match paths::answer_echo(&packet, &self.shard) {
                     Some(answer) => self.paths[at].send(now, answer, &self.handle.stats),
@@ -180,13 +186,27 @@ impl Worker {
         busy
     }
 
-    fn take_mail(&mut self, now: Instant) -> bool {
+    /// Takes in what other workers say of tuples. After packets were taken from a queue and before they are
+    /// handled: whatever note was on its way before a packet has arrived by then, so that the entry that forwards the
+    /// packet is there.
+    fn take_notes(&mut self, now: Instant) -> bool {
         let mut busy = false;
-        // Notes first: a packet may need the forwarding entry that one of them makes.
-        for _ in 0..SERVICE_BATCH {
-            let Some(mail) = self.handle.notes.pop().or_else(|| self.handle.packets.pop()) else { break };
-            self.shard.handle_mail(now, mail);
+        while let Some(note) = self.handle.notes.pop() {
+            self.shard.handle_mail(now, note);
             busy = true;
+        }
+        busy
+    }
+
+    fn take_mail(&mut self, now: Instant) -> bool {
+        while self.mail.len() < SERVICE_BATCH
+            && let Some(mail) = self.handle.packets.pop()
+        {
+            self.mail.push(mail);
+        }
+        let busy = self.take_notes(now) || !self.mail.is_empty();
+        for mail in self.mail.drain(..) {
+            self.shard.handle_mail(now, mail);
         }
         busy
     }
@@ -266,7 +286,7 @@ impl Worker {
     fn handle_event(&mut self, now: Instant, event: Event) {
         match event {
             Event::Acceptable(listener) => self.fill_accepting(now, listener),
-            Event::Connected(id) => self.with_slot(id, |worker, slot| worker.connected(slot)),
+            Event::Connected(id) => self.with_slot(id, Self::connected),
             Event::Readable(id) => self.with_slot(id, |worker, slot| worker.pump_rx(now, slot)),
             Event::Writable(id) => self.with_slot(id, |worker, slot| worker.pump_tx(now, slot)),
             Event::Closed(id, error) => self.with_slot(id, |worker, slot| worker.closed(now, slot, error)),

@@ -66,7 +66,7 @@ impl PathQueue {
 
     /// Registers the device.
     pub(crate) fn register(&self, poll: &Poll, token: Token) -> std::io::Result<()> {
-        self.device.as_ref().and_then(|device| device.poll_fd()).map_or(Ok(()), |fd| poll.add(fd, token))
+        self.device.as_ref().and_then(Device::poll_fd).map_or(Ok(()), |fd| poll.add(fd, token))
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -74,7 +74,7 @@ impl PathQueue {
     }
 
     pub(super) fn counters(&self) -> Counters {
-        self.device.as_ref().map_or(self.last_counters, |device| device.counters())
+        self.device.as_ref().map_or(self.last_counters, Device::counters)
     }
 
     pub(super) fn mtu(&self) -> Option<u16> {
@@ -82,7 +82,7 @@ impl PathQueue {
     }
 
     pub(super) fn interface_index(&self) -> Option<u32> {
-        self.device.as_ref().and_then(|device| device.interface_index())
+        self.device.as_ref().and_then(Device::interface_index)
     }
 
     /// Whether packets must not be polled for now: so many of this path wait already.
@@ -190,7 +190,7 @@ impl PathQueue {
             return;
         }
         self.watches_out = out;
-        if let Some(fd) = self.device.as_ref().and_then(|device| device.poll_fd())
+        if let Some(fd) = self.device.as_ref().and_then(Device::poll_fd)
             && let Err(error) = poll.want_out(fd, token, out)
         {
             tracing::warn!(path = self.name, %error, "cannot watch the device");

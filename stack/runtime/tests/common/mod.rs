@@ -9,15 +9,15 @@ use anabranch_drivers::memory::{MemoryConfig, pair};
 use sha2::{Digest, Sha256};
 
 /// Where the second stack of a pair is on path 0.
-pub const SERVER: &str = "10.0.0.2";
+pub(crate) const SERVER: &str = "10.0.0.2";
 
 /// What a pair of stacks shall be.
-pub struct Pair {
-    pub workers: usize,
-    pub paths: u16,
-    pub config: MemoryConfig,
+pub(crate) struct Pair {
+    pub(crate) workers: usize,
+    pub(crate) paths: u16,
+    pub(crate) config: MemoryConfig,
     /// Called for the client's and the server's builder.
-    pub tune: fn(Builder) -> Builder,
+    pub(crate) tune: fn(Builder) -> Builder,
 }
 
 impl Default for Pair {
@@ -29,7 +29,7 @@ impl Default for Pair {
 impl Pair {
     /// The client with 10.0.p.1 and the server with 10.0.p.2 on each path p. The client may open subflows from the
     /// second path on, the server announces its addresses.
-    pub fn build(&self) -> (Stack, Stack) {
+    pub(crate) fn build(&self) -> (Stack, Stack) {
         let seed = std::env::var("ANABRANCH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7u64);
         println!("ANABRANCH_SEED={seed}");
         let builder =
@@ -53,7 +53,7 @@ impl Pair {
 }
 
 /// Both ends of one connection.
-pub fn connected(client: &Stack, server: &Stack) -> (TcpStream, TcpStream) {
+pub(crate) fn connected(client: &Stack, server: &Stack) -> (TcpStream, TcpStream) {
     let listener = server.listen((SERVER, 0)).unwrap();
     let ours = client.connect(listener.local_addr().unwrap()).unwrap();
     let (theirs, peer) = listener.accept().unwrap();
@@ -62,7 +62,7 @@ pub fn connected(client: &Stack, server: &Stack) -> (TcpStream, TcpStream) {
 }
 
 /// A listener that answers every connection with what it says.
-pub fn serve_echo(listener: TcpListener) -> std::thread::JoinHandle<()> {
+pub(crate) fn serve_echo(listener: TcpListener) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(stream) = stream else { break };
@@ -74,7 +74,7 @@ pub fn serve_echo(listener: TcpListener) -> std::thread::JoinHandle<()> {
 }
 
 /// `len` bytes that do not repeat in step with any packet size.
-pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
+pub(crate) fn bytes(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
@@ -88,7 +88,7 @@ pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
 }
 
 /// Sends `total` bytes and the end of the stream; their hash.
-pub fn send_all(mut stream: &TcpStream, seed: u64, total: usize) -> [u8; 32] {
+pub(crate) fn send_all(mut stream: &TcpStream, seed: u64, total: usize) -> [u8; 32] {
     let chunk = bytes(seed, 1 << 20);
     let mut hash = Sha256::new();
     let mut left = total;
@@ -103,7 +103,7 @@ pub fn send_all(mut stream: &TcpStream, seed: u64, total: usize) -> [u8; 32] {
 }
 
 /// Reads to the end; how many bytes there were, and their hash.
-pub fn receive_all(mut stream: &TcpStream) -> (usize, [u8; 32]) {
+pub(crate) fn receive_all(mut stream: &TcpStream) -> (usize, [u8; 32]) {
     let mut buf = vec![0; 256 << 10];
     let mut hash = Sha256::new();
     let mut total = 0;
@@ -118,6 +118,6 @@ pub fn receive_all(mut stream: &TcpStream) -> (usize, [u8; 32]) {
 }
 
 /// The kind of an error that was due.
-pub fn kind<T: std::fmt::Debug>(result: std::io::Result<T>) -> std::io::ErrorKind {
+pub(crate) fn kind<T: std::fmt::Debug>(result: std::io::Result<T>) -> std::io::ErrorKind {
     result.expect_err("an error was due").kind()
 }

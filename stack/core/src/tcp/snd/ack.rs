@@ -63,7 +63,11 @@ impl News {
             self.ambiguous |= cumulative;
             return;
         }
-        self.late_original |= record.lost && record.stamp.tx <= rto_tx;
+        if record.lost {
+            // It may have arrived long ago, and all that told of it was lost: no measure of a round trip.
+            self.late_original |= record.stamp.tx <= rto_tx;
+            return;
+        }
         let times = if cumulative { &mut self.acked_rtt } else { &mut self.sacked_rtt };
         times.note(record.stamp.tx, now - record.stamp.sent_at);
     }

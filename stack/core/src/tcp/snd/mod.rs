@@ -294,6 +294,11 @@ impl Snd {
         self.rtt.max()
     }
 
+    /// Back-off goes no further than this.
+    pub(crate) fn set_longest_rto(&mut self, longest: Duration) {
+        self.rtt.set_longest(longest);
+    }
+
     /// Retransmission timeout, back-off included.
     pub(crate) fn rto(&self) -> Duration {
         self.rtt.rto()

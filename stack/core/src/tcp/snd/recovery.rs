@@ -83,7 +83,7 @@ impl Prr {
 pub(super) struct Undo {
     /// First position outstanding when the episode began.
     marker: u64,
-    /// The episode began with a timeout.
+    /// The episode began with a timeout, and there was no other since.
     timeout: bool,
     /// Positions sent again in this episode, and how many of those the peer says it got twice.
     retransmitted: u64,
@@ -155,6 +155,9 @@ impl Snd {
         if first {
             self.recovery.undo = Some(Undo::new(self.board.una(), true, 0));
             self.stats.on_loss();
+        } else if let Some(undo) = &mut self.recovery.undo {
+            // The path was away for so long that nothing is known of it.
+            undo.timeout = false;
         }
         self.recovery.phase = Phase::Loss;
         self.recovery.point = self.board.nxt();
@@ -164,6 +167,20 @@ impl Snd {
         self.tlp.reset();
         self.cc.on_rto(now, in_flight, first);
         reneged
+    }
+
+    /// The path came up again: after a timeout, tries at once what would have to wait for the next one.
+    pub(crate) fn on_path_up(&mut self, now: Instant) {
+        if self.recovery.phase != Phase::Loss || self.rtt.backoff() == 0 {
+            return;
+        }
+        self.board.mark_all_lost();
+        self.rack.forget();
+        self.timers.reo = None;
+        self.recovery.force = true;
+        self.recovery.rto_tx = self.rate.last_tx();
+        self.rtt.limit_backoff(1);
+        self.restart_rto(now);
     }
 
     /// Takes the last reduction back if it proves to have been a mistake: all that was sent again arrived twice

@@ -29,6 +29,7 @@ pub(super) struct Rtt {
     min: Option<Windowed>,
     max: Option<Windowed>,
     backoff: u32,
+    longest: Duration,
 }
 
 impl Rtt {
@@ -42,6 +43,7 @@ impl Rtt {
             min: None,
             max: None,
             backoff: 0,
+            longest: RTO_MAX,
         }
     }
 
@@ -104,7 +106,12 @@ impl Rtt {
     /// The timeout with its back-off.
     pub(super) fn rto(&self) -> Duration {
         let base = self.srtt.map_or(RTO_INITIAL, |srtt| srtt + (self.spread * 4).max(RTO_MIN));
-        base.saturating_mul(1 << self.backoff.min(10)).min(RTO_MAX)
+        base.saturating_mul(1 << self.backoff.min(10)).min(self.longest)
+    }
+
+    /// Timeouts grow no longer than this; at most [`RTO_MAX`].
+    pub(super) fn set_longest(&mut self, longest: Duration) {
+        self.longest = longest.min(RTO_MAX);
     }
 
     pub(super) fn backoff(&self) -> u32 {
@@ -114,6 +121,10 @@ impl Rtt {
     /// The timer fired once more without progress (RFC 6298 §5.5).
     pub(super) fn back_off(&mut self) {
         self.backoff = self.backoff.saturating_add(1);
+    }
+
+    pub(super) fn limit_backoff(&mut self, most: u32) {
+        self.backoff = self.backoff.min(most);
     }
 
     pub(super) fn clear_backoff(&mut self) {

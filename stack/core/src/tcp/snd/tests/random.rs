@@ -145,6 +145,7 @@ fn step(random: &mut Random, t: &mut Trace) {
             }
             assert!(t.snd.deadline().is_none_or(|at| at > t.now) || t.snd.on_timer(t.now).is_some());
         }
+        _ if random.one_in(10) => t.snd.on_path_up(t.now),
         _ if random.one_in(100) => t.snd.set_mss(200 + random.below(1_200) as u16),
         _ => t.snd.set_app_limited(random.one_in(2)),
     }

@@ -192,3 +192,42 @@ fn absurd_timestamps_are_no_measurement() {
     t.ts_rtt = Some(Duration::MAX);
     assert_eq!(t.after(100).ack(1, &[]).rtt, None);
 }
+
+/// Three segments sent, and the acknowledgement of them lost with the path: three timeouts later.
+fn cut_off() -> Trace {
+    let mut t = Trace::new(8);
+    t.send(3);
+    while t.snd.rtt.backoff() < 3 {
+        t.fire();
+        t.resend();
+    }
+    t
+}
+
+#[test]
+fn what_arrived_before_an_outage_measures_nothing_after_it() {
+    let mut t = cut_off();
+    let before = (t.snd.srtt(), t.snd.cwnd());
+    t.told();
+    let out = t.ack(0, &[(1, 3)]);
+    assert_eq!((out.rtt, out.spurious, t.told()), (None, false, Vec::new()), "nor does it show a needless timeout");
+    assert_eq!((t.snd.srtt(), t.snd.max_rtt()), (before.0, ms(100)));
+}
+
+#[test]
+fn a_path_that_comes_up_is_tried_at_once() {
+    let mut t = cut_off();
+    t.told();
+    t.after(1);
+    assert_eq!(t.resend(), []);
+    t.snd.on_path_up(t.now);
+    random::check(&t.snd);
+    assert_eq!(t.resend(), [0]);
+    assert_eq!((t.snd.deadline(), t.told()), (Some(t.now + ms(600)), Vec::new()), "no new reduction");
+    assert_eq!(t.fire(), rto(2), "patience begins anew");
+
+    let mut t = Trace::new(8);
+    t.send(3);
+    t.snd.on_path_up(t.now);
+    assert_eq!(t.in_flight(), 3, "nothing happens where no timer fired");
+}

@@ -1,0 +1,66 @@
+//! Conversations with anything in between, at random: see [`middle`].
+//!
+//! `ANABRANCH_SEED` sets the seed of the first run, `ANABRANCH_RUNS` their number. What fails here
+//! becomes a test of its own.
+
+mod middle;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use anabranch_sim::{Random, seed_from_env};
+use middle::Outcome;
+
+fn runs(default: u64) -> u64 {
+    std::env::var("ANABRANCH_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// A program of random bytes that begins with `setup`.
+fn run(seed: u64, honest: bool) -> Outcome {
+    let mut random = Random::new(seed, u64::from(honest));
+    let mut program = vec![0; 3 + random.below(1500) as usize];
+    random.fill(&mut program);
+    program[0] = program[0] & !1 | u8::from(honest);
+    catch_unwind(AssertUnwindSafe(|| middle::run(&program))).unwrap_or_else(|panic| {
+        eprintln!("ANABRANCH_SEED={seed} ANABRANCH_RUNS=1 replays this, honest: {honest}");
+        resume_unwind(panic)
+    })
+}
+
+#[test]
+fn a_bad_network_harms_no_byte() {
+    let first = seed_from_env(1);
+    let count = runs(150);
+    let total: Outcome = (first..first + count).map(|seed| run(seed, true)).sum();
+    println!("{count} runs: {total:?}");
+    // The runs mean something: most come to an end in good order, and most of them speak MPTCP.
+    if count >= 100 {
+        assert!(total.whole as u64 > count / 2 && total.mptcp > count / 2 && total.bytes > 100_000, "{total:?}");
+    }
+}
+
+#[test]
+fn a_forger_breaks_connections_but_not_the_stack() {
+    let first = seed_from_env(1);
+    let count = runs(150);
+    let total: Outcome = (first..first + count).map(|seed| run(seed, false)).sum();
+    println!("{count} runs: {total:?}");
+    if count >= 100 {
+        assert!(total.mptcp > count / 2, "{total:?}");
+    }
+}
+
+/// Runs that found something, with what it was.
+#[test]
+fn what_was_stuck_once_comes_to_an_end() {
+    let runs = [
+        (111, true, "no keepalive probes in FIN-WAIT-2"),
+        (24_122, true, "keepalive, switched on late, sent all its probes at once and gave up"),
+        (32, false, "a subflow in FIN-WAIT-2 for ever, the streams being over and the peer gone"),
+        (1908, false, "a join refused by a SYN/ACK without MP_JOIN left a connection without a subflow or a timer"),
+        (14_163, false, "DATA_FIN was sent again for ever when the peer took no ACK"),
+    ];
+    for (seed, honest, what) in runs {
+        println!("{what}");
+        run(seed, honest);
+    }
+}
