@@ -76,10 +76,12 @@ impl Output {
             false if DEAF.load(Ordering::Relaxed) => Ok(()),
             false => write_now(text),
         };
-        if let Err(error) = result {
-            if !self.to_stderr && !DEAF.swap(true, Ordering::Relaxed) && error.kind() != io::ErrorKind::BrokenPipe {
-                tracing::warn!("standard output: {error}; the rest is not printed");
-            }
+        if let Err(error) = result
+            && !self.to_stderr
+            && !DEAF.swap(true, Ordering::Relaxed)
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            tracing::warn!("standard output: {error}; the rest is not printed");
         }
     }
 }

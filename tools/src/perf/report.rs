@@ -207,7 +207,7 @@ impl Report {
         for (number, (stream, info)) in streams.enumerate() {
             let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
             let mptcp = info.map(|info| info.mptcp);
-            let fallback = info.and_then(|info| info.fallback).map(|reason| reason.as_str());
+            let fallback = info.and_then(|info| info.fallback).map(anabranch::FallbackReason::as_str);
             let how = info.map(describe).unwrap_or_default();
             self.output.line(format_args!("stream {number}: {local} to {peer}{how}"));
             self.output.event(&Event::Connected { stream: number, local, peer, mptcp, fallback });
@@ -321,7 +321,7 @@ fn stream_of(outcome: &Outcome) -> Stream<'_> {
         seconds: time.as_secs_f64(),
         bytes_received_by_peer: *received_by_peer,
         mptcp: info.as_ref().map(|info| info.mptcp),
-        fallback: info.as_ref().and_then(|info| info.fallback).map(|reason| reason.as_str()),
+        fallback: info.as_ref().and_then(|info| info.fallback).map(anabranch::FallbackReason::as_str),
         bytes_retrans: info.as_ref().map(|info| info.bytes_retrans),
         total,
     }

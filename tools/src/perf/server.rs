@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anabranch::TcpStream;
@@ -20,6 +21,10 @@ use crate::stack::{Session, path_names, port_of};
 
 /// Connections at once: some tests of the largest kind.
 const CONNECTIONS: usize = 4 * STREAMS_MAX as usize;
+
+/// Between the result and the end of the stream, so that the client can look at its subflows before
+/// they are closed. Not part of what is measured.
+const LAST_LOOK: Duration = Duration::from_millis(20);
 
 pub(super) fn run(args: ServerArgs, output: &mut Output) -> anyhow::Result<()> {
     let session = Session::start(args.stack, output, Output::new)?;
@@ -91,6 +96,7 @@ fn answer(mut stream: &TcpStream, reply: Reply) -> io::Result<()> {
 fn give_verdict(mut stream: &TcpStream, bytes: u64, time: Duration) -> io::Result<()> {
     let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     stream.write_all(&Verdict { bytes, nanos }.to_bytes())?;
+    thread::sleep(LAST_LOOK);
     stream.shutdown(Shutdown::Write)
 }
 

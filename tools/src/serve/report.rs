@@ -139,7 +139,7 @@ pub(super) fn closed(output: Output, connection: Connection, stream: &TcpStream,
         bytes_received: served.received,
         bytes_sent: served.sent,
         mptcp: info.as_ref().map(|info| info.mptcp),
-        fallback: info.and_then(|info| info.fallback).map(|reason| reason.as_str()),
+        fallback: info.and_then(|info| info.fallback).map(anabranch::FallbackReason::as_str),
         subflows,
         error,
     })));
