@@ -156,10 +156,10 @@ impl HostCtx<'_> {
         &mut self,
         local: Option<SocketAddr>,
         remote: SocketAddr,
-        options: SocketOptions,
+        options: &SocketOptions,
     ) -> Result<ConnId, Error> {
         let now = self.now;
-        let conn = self.shard().connect(now, local, remote, &options)?;
+        let conn = self.shard().connect(now, local, remote, options)?;
         self.owners.conns.insert((self.worker, conn), self.app);
         Ok(conn)
     }

@@ -1,7 +1,7 @@
 //! Conversations with anything in between, at random: see [`middle`].
 //!
-//! `ANABRANCH_SEED` sets the seed of the first run, `ANABRANCH_RUNS` their number. What fails here
-//! becomes a test of its own.
+//! `ANABRANCH_SEED` sets the seed of the first run, `ANABRANCH_RUNS` their number, `ANABRANCH_TRACE`
+//! prints every packet. What fails here becomes a test of its own.
 
 mod middle;
 
@@ -62,5 +62,20 @@ fn what_was_stuck_once_comes_to_an_end() {
     for (seed, honest, what) in runs {
         println!("{what}");
         run(seed, honest);
+    }
+}
+
+/// Programs that a fuzzer found, in hexadecimal, with what they found. `ANABRANCH_PROGRAM` adds one.
+#[test]
+fn what_a_fuzzer_found_stays_mended() {
+    let found = [(
+        "4a5b5be7f60126105aaaaaaa5be7",
+        "DATA_FIN overtook the third ACK: the server fell back, the client did not see it and waited for DATA_ACK",
+    )];
+    let given = std::env::var("ANABRANCH_PROGRAM").ok();
+    for (program, what) in found.into_iter().chain(given.as_deref().map(|program| (program, "ANABRANCH_PROGRAM"))) {
+        println!("{what}");
+        let byte = |at| u8::from_str_radix(&program[at..at + 2], 16).expect("hexadecimal digits");
+        middle::run(&(0..program.len() / 2).map(|at| byte(at * 2)).collect::<Vec<_>>());
     }
 }
