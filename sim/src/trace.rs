@@ -206,17 +206,7 @@ mod tests {
     fn a_packet_is_one_line_with_all_that_matters() {
         let mut options = OptionWriter::new();
         options.syn(1460, Some(7), true, Some(Timestamps { value: 9, echo: 0 }));
-        let capable = MpCapable {
-            version: 1,
-            checksum_required: false,
-            extensibility: false,
-            deny_join_initial: false,
-            hmac_sha256: true,
-            sender_key: None,
-            receiver_key: None,
-            data_len: None,
-            checksum: None,
-        };
+        let capable = MpCapable::offer(None, None, None);
         assert!(options.mptcp(&MptcpOption::Capable(capable)));
         let tuple = Tuple { local: "10.0.0.1:4000".parse().unwrap(), remote: "10.0.0.2:80".parse().unwrap() };
         let (header, offset) = SegmentOut {

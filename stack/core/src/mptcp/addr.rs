@@ -71,10 +71,8 @@ impl Conn {
             }
             PmCommand::Withdraw(id) => self.withdraw(cx, id),
             PmCommand::Open { endpoint, remote, backup } => {
-                if self.extra_subflows() >= self.limits.subflows {
-                    return;
-                }
                 if let Some(endpoint) = find(endpoint)
+                    && self.may_have_another()
                     && endpoint.addr.is_ipv4() == remote.addr.is_ipv4()
                 {
                     let local_id = self.local_id_of(&endpoint);
@@ -312,7 +310,7 @@ fn routable(addr: IpAddr) -> bool {
     }
 }
 
-fn established_entry(subflow: &Subflow) -> SubflowEntry {
+pub(super) fn established_entry(subflow: &Subflow) -> SubflowEntry {
     SubflowEntry {
         id: subflow.id,
         local: subflow.tuple.local,

@@ -5,7 +5,7 @@ use core::time::Duration;
 use smallvec::SmallVec;
 
 use crate::info::TcpState;
-use crate::pm::{PmEvent, SubflowEntry};
+use crate::pm::PmEvent;
 use crate::sched::{SchedEvent, SubflowId};
 use crate::shard::{Event, Shutdown, Slot, TimeWait};
 use crate::tcp::{Out, Subflow};
@@ -13,6 +13,7 @@ use crate::wire::{Flags, MptcpOption};
 use crate::{Error, ResetReason};
 
 use super::Mode;
+use super::addr::established_entry;
 use super::conn::{Conn, Cx, Stage};
 
 /// How long a connection that the application let go of waits for the peer's end of the stream
@@ -140,15 +141,7 @@ impl Conn {
     fn after_loss_of(&mut self, cx: &mut Cx<'_>, subflow: &Subflow) {
         self.scheduler.on_event(&SchedEvent::Down(subflow.id));
         self.tell(cx, Event::SubflowDown(self.id, subflow.id));
-        let entry = SubflowEntry {
-            id: subflow.id,
-            local: subflow.tuple.local,
-            remote: subflow.tuple.remote,
-            local_id: subflow.local_id,
-            remote_id: subflow.remote_id,
-            established: true,
-        };
-        self.manage_paths(cx, &PmEvent::SubflowDown(entry));
+        self.manage_paths(cx, &PmEvent::SubflowDown(established_entry(subflow)));
         self.note_no_subflow(cx);
     }
 

@@ -11,7 +11,7 @@ use crate::tcp::{
 };
 use crate::wire::{Flags, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple};
 use crate::{Error, FallbackReason, ResetReason};
-use anabranch_frame::{Instant, Slices, Transmit};
+use anabranch_frame::{Instant, Transmit};
 
 use super::conn::{Conn, Cx, Stage};
 use super::{Key, Mode, Mp, join_ack, join_synack, same};
@@ -104,17 +104,7 @@ impl Conn {
             }
             Want::Capable if answers.is_none() => {
                 cx.counters.mp_capable_syn_tx += u64::from(opening.transmissions() == 0);
-                Some(MptcpOption::Capable(MpCapable {
-                    version: 1,
-                    checksum_required: false,
-                    extensibility: false,
-                    deny_join_initial: false,
-                    hmac_sha256: true,
-                    sender_key: None,
-                    receiver_key: None,
-                    data_len: None,
-                    checksum: None,
-                }))
+                Some(MptcpOption::Capable(MpCapable::offer(None, None, None)))
             }
             Want::Join { token, nonce } => {
                 Some(MptcpOption::Join(MpJoin::Syn { backup: opening.backup, addr_id: opening.local_id, token, nonce }))
@@ -272,8 +262,13 @@ impl Conn {
     pub(crate) fn admits_join(&self) -> bool {
         self.stage == Stage::Open
             && self.mp().is_some_and(|mp| mp.fully_established)
-            && self.extra_subflows() < self.limits.subflows
+            && self.may_have_another()
             && !(self.tx.fin_acked() && self.rx.at_fin())
+    }
+
+    /// The limit, and identifiers that are never used twice, leave room for one more subflow.
+    pub(super) fn may_have_another(&self) -> bool {
+        self.extra_subflows() < self.limits.subflows && self.next_subflow < SubflowId::MAX
     }
 
     /// Subflows beyond the first, those in their handshake included.
@@ -283,23 +278,27 @@ impl Conn {
         (up + opening).min(usize::from(u8::MAX)) as u8
     }
 
-    /// A join that the peer opened is proven: it is a subflow from now on.
-    pub(crate) fn accept_join(&mut self, cx: &mut Cx<'_>, joined: &Joined, segment: &Segment) {
-        let id = self.take_subflow_id();
-        let start = SubflowStart {
-            id,
+    fn passive_start(&mut self, joined: &Joined) -> SubflowStart {
+        SubflowStart {
+            id: self.take_subflow_id(),
             tuple: joined.tuple,
             link: joined.link,
             negotiated: joined.negotiated,
             ts_offset: joined.ts_offset,
             cc: self.new_congestion(&joined.negotiated),
-            mptcp: true,
+            mptcp: self.mp().is_some(),
             local_id: joined.local_id,
             remote_id: joined.remote_id,
             backup: joined.backup,
             joining: Joining::Done,
             passive: true,
-        };
+        }
+    }
+
+    /// A join that the peer opened is proven: it is a subflow from now on.
+    pub(crate) fn accept_join(&mut self, cx: &mut Cx<'_>, joined: &Joined, segment: &Segment) {
+        let start = self.passive_start(joined);
+        let id = start.id;
         let mut subflow = Subflow::new(cx.now, start);
         // The fourth message: the joiner sends no data before it.
         subflow.rcv.ack_now();
@@ -315,21 +314,8 @@ impl Conn {
 
     /// The first subflow of a passive open: the third ACK was good.
     pub(crate) fn accept_first(&mut self, cx: &mut Cx<'_>, joined: &Joined, segment: &Segment) {
-        let id = self.take_subflow_id();
-        let start = SubflowStart {
-            id,
-            tuple: joined.tuple,
-            link: joined.link,
-            negotiated: joined.negotiated,
-            ts_offset: joined.ts_offset,
-            cc: self.new_congestion(&joined.negotiated),
-            mptcp: self.mp().is_some(),
-            local_id: 0,
-            remote_id: 0,
-            backup: false,
-            joining: Joining::Done,
-            passive: true,
-        };
+        let start = self.passive_start(joined);
+        let id = start.id;
         let subflow = Subflow::new(cx.now, start);
         self.peer_edge = joined.negotiated.window;
         self.peer_window = self.peer_edge;
@@ -384,7 +370,7 @@ fn syn_segment(
     option: Option<&MptcpOption>,
 ) -> Transmit {
     let options = syn_options(now, opening.local, answers, opening.ts_offset, option);
-    let (header, transport_offset) = SegmentOut {
+    SegmentOut {
         tuple: opening.tuple,
         seq: opening.iss,
         ack: answers.map_or(crate::wire::SeqNum(0), |negotiated| negotiated.irs.add(1)),
@@ -394,15 +380,7 @@ fn syn_segment(
         options: &options,
         payload_len: 0,
     }
-    .emit();
-    Transmit {
-        path: opening.link.path,
-        header,
-        transport_offset,
-        checksum_offset: 16,
-        payload: Slices::new(),
-        segment_size: None,
-    }
+    .bare(opening.link.path)
 }
 
 /// Keys of a passive open once the third ACK brought the peer's.

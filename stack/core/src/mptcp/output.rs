@@ -509,15 +509,5 @@ impl Conn {
 }
 
 fn capable(local: u64, remote: u64, data_len: Option<u16>) -> MpCapable {
-    MpCapable {
-        version: 1,
-        checksum_required: false,
-        extensibility: false,
-        deny_join_initial: false,
-        hmac_sha256: true,
-        sender_key: Some(local),
-        receiver_key: Some(remote),
-        data_len,
-        checksum: None,
-    }
+    MpCapable::offer(Some(local), Some(remote), data_len)
 }

@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use anabranch_frame::{Instant, Slices, Transmit};
+use anabranch_frame::{Instant, Transmit};
 use slab::Slab;
 
 use crate::Error;
@@ -123,25 +123,15 @@ impl SynEntry {
     /// The SYN/ACK, counted as sent.
     pub(crate) fn synack(&mut self, now: Instant) -> Transmit {
         let option = match self.kind {
-            SynKind::New { key, .. } => key.map(|key| {
-                MptcpOption::Capable(MpCapable {
-                    version: 1,
-                    checksum_required: false,
-                    extensibility: false,
-                    deny_join_initial: false,
-                    hmac_sha256: true,
-                    sender_key: Some(key.key),
-                    receiver_key: None,
-                    data_len: None,
-                    checksum: None,
-                })
-            }),
+            SynKind::New { key, .. } => {
+                key.map(|key| MptcpOption::Capable(MpCapable::offer(Some(key.key), None, None)))
+            }
             SynKind::Join { hmac, nonce, local_id, .. } => {
                 Some(MptcpOption::Join(MpJoin::SynAck { backup: false, addr_id: local_id, hmac, nonce }))
             }
         };
         let options = syn_options(now, self.local, Some(&self.negotiated), self.ts_offset, option.as_ref());
-        let (header, transport_offset) = SegmentOut {
+        let transmit = SegmentOut {
             tuple: self.tuple,
             seq: self.negotiated.iss,
             ack: self.negotiated.irs.add(1),
@@ -151,18 +141,12 @@ impl SynEntry {
             options: &options,
             payload_len: 0,
         }
-        .emit();
+        .bare(self.link.path);
+
         self.sent_at = now;
         self.deadline = now + SYN_TIMEOUT * (1 << self.transmissions.min(SYN_RETRIES));
         self.transmissions = self.transmissions.saturating_add(1);
-        Transmit {
-            path: self.link.path,
-            header,
-            transport_offset,
-            checksum_offset: 16,
-            payload: Slices::new(),
-            segment_size: None,
-        }
+        transmit
     }
 
     pub(crate) fn deadline(&self) -> Instant {

@@ -2,7 +2,7 @@
 
 use alloc::collections::VecDeque;
 
-use anabranch_frame::{Instant, Slices, Transmit};
+use anabranch_frame::{Instant, Transmit};
 use slab::Slab;
 
 use crate::tcp::{Link, Subflow};
@@ -68,7 +68,7 @@ impl TimeWait {
             let value = (now.as_millis() as u32).wrapping_add(offset);
             options.timestamps(Timestamps { value, echo: recent });
         }
-        let (header, transport_offset) = SegmentOut {
+        SegmentOut {
             tuple: self.tuple,
             seq: self.snd_nxt,
             ack: self.rcv_nxt,
@@ -78,15 +78,7 @@ impl TimeWait {
             options: &options,
             payload_len: 0,
         }
-        .emit();
-        Transmit {
-            path: self.link.path,
-            header,
-            transport_offset,
-            checksum_offset: 16,
-            payload: Slices::new(),
-            segment_size: None,
-        }
+        .bare(self.link.path)
     }
 }
 

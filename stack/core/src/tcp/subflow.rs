@@ -323,7 +323,7 @@ impl Subflow {
             // For IPv6 it is the flow label, which stays.
             self.ip_id = self.ip_id.wrapping_add(payload_len.div_ceil(u32::from(segment_size)).max(1) as u16);
         }
-        let (header, transport_offset) = SegmentOut {
+        let segment = SegmentOut {
             tuple: self.tuple,
             seq: self.seq(out.pos),
             ack: self.rcv.seq(self.rcv.nxt()),
@@ -332,16 +332,9 @@ impl Subflow {
             ip_id: self.ip_id,
             options: &options,
             payload_len,
-        }
-        .emit();
-        Transmit {
-            path: self.link.path,
-            header,
-            transport_offset,
-            checksum_offset: 16,
-            payload: out.payload,
-            segment_size: (payload_len > u32::from(segment_size)).then_some(segment_size),
-        }
+        };
+        let segment_size = (payload_len > u32::from(segment_size)).then_some(segment_size);
+        segment.transmit(self.link.path, out.payload, segment_size)
     }
 
     /// Waiting time before the next zero-window probe.
@@ -492,15 +485,7 @@ pub(crate) fn reset_for(segment: &Segment, reason: Option<&MptcpOption>) -> Opti
     } else {
         (SeqNum(0), segment.seq.add(segment.seq_len()), Flags::RST.with(Flags::ACK))
     };
-    let (header, transport_offset) =
-        SegmentOut { tuple: segment.tuple, seq, ack, flags, window: 0, ip_id: 0, options: &options, payload_len: 0 }
-            .emit();
-    Some(Transmit {
-        path: segment.path,
-        header,
-        transport_offset,
-        checksum_offset: 16,
-        payload: Slices::new(),
-        segment_size: None,
-    })
+    let out =
+        SegmentOut { tuple: segment.tuple, seq, ack, flags, window: 0, ip_id: 0, options: &options, payload_len: 0 };
+    Some(out.bare(segment.path))
 }

@@ -279,6 +279,23 @@ fn bit(set: bool, bit: u8) -> u8 {
 }
 
 impl MpCapable {
+    /// What we say: version 1, HMAC-SHA256, no checksums. A SYN has no key, a SYN/ACK the sender's, the
+    /// third ACK both, the first data its length, too.
+    #[must_use]
+    pub fn offer(sender_key: Option<u64>, receiver_key: Option<u64>, data_len: Option<u16>) -> Self {
+        Self {
+            version: VERSION,
+            checksum_required: false,
+            extensibility: false,
+            deny_join_initial: false,
+            hmac_sha256: true,
+            sender_key,
+            receiver_key,
+            data_len,
+            checksum: None,
+        }
+    }
+
     /// Lengths 4 (SYN), 12 (SYN/ACK), 20 (ACK), 22 and 24 (first data) for our version. Another
     /// version is reported whatever its length, because the answer to its SYN depends on it.
     fn parse(option: &[u8]) -> Result<Self, Malformed> {

@@ -2,12 +2,14 @@ use core::fmt;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use anabranch_frame::checksum::{self, Sum};
-use anabranch_frame::{Header, PathId, Payload, RxChecksum, RxPacket};
+use anabranch_frame::{Header, PathId, Payload, RxChecksum, RxPacket, Slices, Transmit};
 
 use super::bytes::{be16, be32};
 use super::ip::{self, Ip};
 use super::{OptionWriter, SeqNum, TcpOptions};
 
+/// Where the checksum stands in the TCP header.
+const CHECKSUM_AT: u8 = 16;
 /// Length of the TCP header without options, in bytes.
 const TCP_HEADER: usize = 20;
 
@@ -200,6 +202,19 @@ impl Segment {
 }
 
 impl SegmentOut<'_> {
+    /// The packet that leaves by `path`. `payload` has `payload_len` bytes; with `segment_size` it is a super-segment.
+    #[must_use]
+    pub fn transmit(&self, path: PathId, payload: Slices, segment_size: Option<u16>) -> Transmit {
+        let (header, transport_offset) = self.emit();
+        Transmit { path, header, transport_offset, checksum_offset: CHECKSUM_AT, payload, segment_size }
+    }
+
+    /// The packet of a segment without payload.
+    #[must_use]
+    pub fn bare(&self, path: PathId) -> Transmit {
+        self.transmit(path, Slices::new(), None)
+    }
+
     /// IP and TCP header with the folded pseudo-header sum in the checksum field (see
     /// [`anabranch_frame::Transmit`]), and the offset of the TCP header.
     ///
