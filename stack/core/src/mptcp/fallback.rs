@@ -1,6 +1,7 @@
 //! Falling back to TCP (RFC 8684 §3.7), as the kernel does it: possible while no second subflow was
 //! ever tried; after that a subflow that breaks the rules is reset.
 
+use crate::info::TcpState;
 use crate::shard::Slot;
 use crate::{FallbackReason, ResetReason};
 
@@ -21,6 +22,11 @@ impl Conn {
         for subflow in &mut self.subflows {
             subflow.signals.clear();
             subflow.tell_data_fin = false;
+            // Plain TCP sends its FIN after the last byte, and the peer's FIN is the end of its stream.
+            subflow.wants_fin = false;
+            if matches!(subflow.state, TcpState::CloseWait | TcpState::LastAck) {
+                self.rx.note_fin(subflow.rcv.nxt() - 2);
+            }
         }
         for opening in self.openings.extract_if(.., |opening| opening.id != 0) {
             cx.table.remove(&opening.tuple, Slot::Conn(self.id.index(), opening.id));

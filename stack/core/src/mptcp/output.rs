@@ -222,6 +222,7 @@ impl Conn {
     fn send_reinjection(&mut self, cx: &mut Cx<'_>) -> Option<Transmit> {
         let range = self.tx.next_reinject()?;
         let now = cx.now;
+        let base = self.mp().map_or(0, |mp| mp.dsn(0));
         let at = (0..self.subflows.len())
             .filter(|&at| {
                 let subflow = &self.subflows[at];
@@ -229,7 +230,9 @@ impl Conn {
             })
             .min_by_key(|&at| {
                 let subflow = &self.subflows[at];
-                (subflow.stale, subflow.backup, subflow.snd.srtt(), subflow.id)
+                // Not where it is under way already: that is what did not work.
+                let carries = subflow.outstanding(base).any(|sent| sent.contains(&range.start));
+                (subflow.stale, subflow.backup, carries, subflow.snd.srtt(), subflow.id)
             })?;
         let transmit = self.send_range(cx, at, range.clone(), true)?;
         self.stats.retransmits += 1;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anabranch_core::{Error, SocketOptions};
 use anabranch_frame::PathId;
-use anabranch_sim::{LinkConfig, Pair};
+use anabranch_sim::{Action, Chatter, LinkConfig, Note, Pair};
 
 use crate::support::*;
 
@@ -216,4 +216,32 @@ fn a_second_path_that_never_worked_costs_nothing() {
     let mut net = Pair::seeded(914).path(wifi()).path(dead).build();
     let took = transfer(&mut net, 20 * MEGABYTE, 20 * MEGABYTE, &SocketOptions::default(), secs(30));
     assert!(took < ms(4200), "{took:?}");
+}
+
+#[test]
+fn a_conversation_of_little_messages_moves_over_quickly() {
+    for dead in 0..2 {
+        // Given a message of 200 bytes every 100 ms, as a game or a shell sends them, when its path goes silent,
+        let mut net = Pair::seeded(916 + dead)
+            .path(if dead == 0 { dying(wifi(), secs(3)) } else { wifi() })
+            .path(if dead == 1 { dying(lte(), secs(3)) } else { lte() })
+            .build();
+        let server = net.spawn(Pair::SERVER, Chatter::listen(Pair::server_addr(0)));
+        let options = SocketOptions { nodelay: true, ..SocketOptions::default() };
+        let mut talk = Chatter::connect(Pair::server_addr(0)).options(options);
+        for n in 0..80 {
+            talk = talk.at(ms(500 + 100 * n), Action::Write(vec![n as u8; 200]));
+        }
+        net.spawn(Pair::CLIENT, talk);
+        net.run_to(secs(12));
+        let heard = net.app(server).heard();
+        assert!(heard.iter().enumerate().all(|(at, &byte)| usize::from(byte) == at / 200), "in order and intact");
+        assert_eq!(heard.len(), 80 * 200, "path {dead}");
+        // then it is a retransmission timeout late, once, and goes on over the other one.
+        let times: Vec<_> =
+            net.app(server).log().iter().filter(|(_, note)| matches!(note, Note::Data(_))).map(|&(at, _)| at).collect();
+        let gap = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        assert!(gap < ms(if dead == 0 { 500 } else { 150 }), "path {dead}: nothing for {gap:?}");
+        assert_eq!(net.counters(Pair::SERVER).mp_join_ack_rx, 1);
+    }
 }
