@@ -29,7 +29,7 @@ fn run(seed: u64, honest: bool) -> Outcome {
 #[test]
 fn a_bad_network_harms_no_byte() {
     let first = seed_from_env(1);
-    let count = runs(150);
+    let count = runs(500);
     let total: Outcome = (first..first + count).map(|seed| run(seed, true)).sum();
     println!("{count} runs: {total:?}");
     // The runs mean something: most come to an end in good order, and most of them speak MPTCP.
@@ -41,7 +41,7 @@ fn a_bad_network_harms_no_byte() {
 #[test]
 fn a_forger_breaks_connections_but_not_the_stack() {
     let first = seed_from_env(1);
-    let count = runs(150);
+    let count = runs(500);
     let total: Outcome = (first..first + count).map(|seed| run(seed, false)).sum();
     println!("{count} runs: {total:?}");
     if count >= 100 {
