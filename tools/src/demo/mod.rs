@@ -31,7 +31,7 @@ links are simulated. The same seed gives the same run.";
 /// Show a transfer over two simulated links that survives the loss of one: no privileges, no network.
 ///
 /// Wi-Fi (50 Mbit/s, 10 ms one way) is cut for three seconds while a file comes in over it and LTE (20
-/// Mbit/s, 40 ms). Nobody tells the stacks: they have to notice. Takes about twelve seconds.
+/// Mbit/s, 40 ms). Nobody tells the stacks: they have to notice. Takes about ten seconds.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

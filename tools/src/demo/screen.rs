@@ -1,5 +1,6 @@
 //! The live part on the screen: bars on a terminal, plain lines elsewhere, events for programs.
 
+use std::fmt;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
@@ -125,9 +126,9 @@ impl Bars {
             all.add(bar)
         };
         // All rates on one scale, so that the bars can be compared.
-        let rate = |name, color| bar(name, sum * 1000, &format!("  {{prefix:6}} {{bar:50.{color}}} {{msg}}"));
+        let rate = |name, color| bar(name, sum * 1000, &format!("  {{prefix:6}} {{wide_bar:.{color}}} {{msg}}"));
         let rates = [rate(LINKS[0].name, "green"), rate(LINKS[1].name, "blue"), rate("sum", "white")];
-        let file = bar("file", BYTES, "  {prefix:6} {bar:50.dim} {msg}");
+        let file = bar("file", BYTES, "  {prefix:6} {wide_bar:.dim} {msg}");
         Self { all, rates, file }
     }
 
@@ -135,14 +136,18 @@ impl Bars {
         let rates = [sample.rates[0], sample.rates[1], sample.sum()];
         for (number, (bar, rate)) in self.rates.iter().zip(rates).enumerate() {
             bar.set_position((rate / 1000.0) as u64);
-            bar.set_message(match number {
-                0 if !wifi_up => format!("{:>12}  CUT", Rate(rate)),
-                _ => format!("{:>12}", Rate(rate)),
-            });
+            let note = if number == 0 && !wifi_up { "CUT" } else { "" };
+            bar.set_message(message(Rate(rate), note));
         }
         self.file.set_position(sample.received);
-        self.file.set_message(format!("{:>12}  {:.1} s", Bytes(sample.received).to_string(), sample.at.as_secs_f64()));
+        let time = format!("{:.1} s", sample.at.as_secs_f64());
+        self.file.set_message(message(Bytes(sample.received), &time));
     }
+}
+
+/// All of one width, so that the bars are of one length.
+fn message(number: impl fmt::Display, note: &str) -> String {
+    format!("{number:>12}  {note:<6}")
 }
 
 #[cfg(test)]
