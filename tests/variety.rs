@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anabranch::Builder;
 use anabranch_tests::transfer::{Transfer, greet};
-use anabranch_tests::{Anabranch, Connection, Counters, Family, Join, LabBuilder, Layout, Role, permitted};
+use anabranch_tests::{Anabranch, Connection, Counters, Family, Join, Lab, LabBuilder, Layout, Role, permitted};
 use anyhow::{Context, Result, ensure};
 
 const TWO_SUBFLOWS: LabBuilder =
@@ -16,7 +16,8 @@ fn carry(
     plan: LabBuilder,
     bytes: u64,
     options: impl Fn(Builder) -> Builder + Send + Sync,
-    before_start: impl Fn(&anabranch_tests::Lab) -> Result<()>,
+    before_start: impl Fn(&Lab) -> Result<()>,
+    at_the_end: impl Fn(&Lab) -> Result<()>,
 ) -> Result<[(u64, u64); 2]> {
     let start = |wires: &_, family, paths: &[_]| Anabranch::start_with(wires, family, paths, &options);
     let lab = plan.build(&start)?;
@@ -36,6 +37,7 @@ fn carry(
     }
     drop((client, server, listener));
     lab.wait_closed(&before)?;
+    at_the_end(&lab)?;
     lab.subject.end(Duration::from_secs(5))?;
     Ok(now)
 }
@@ -44,7 +46,7 @@ fn scheduler(name: &str) -> [u64; 2] {
     if !permitted(name) {
         return [0; 2];
     }
-    let carried = carry(TWO_SUBFLOWS, 20_000_000, |builder| builder.scheduler(name), |_| Ok(()));
+    let carried = carry(TWO_SUBFLOWS, 20_000_000, |builder| builder.scheduler(name), |_| Ok(()), |_| Ok(()));
     let carried = carried.unwrap_or_else(|error| panic!("{name}: {error:#}"));
     carried.map(|(from_subject, _)| from_subject)
 }
@@ -89,7 +91,7 @@ fn two_workers() {
         for join in [Join::ClientSubflow, Join::ServerSignal] {
             if permitted("two workers") {
                 let plan = LabBuilder { role, join, ..TWO_SUBFLOWS };
-                carry(plan, 20_000_000, |builder| builder.workers(2), |_| Ok(()))
+                carry(plan, 20_000_000, |builder| builder.workers(2), |_| Ok(()), |_| Ok(()))
                     .unwrap_or_else(|error| panic!("{role:?} {join:?}: {error:#}"));
             }
         }
@@ -101,13 +103,18 @@ fn lossy(role: Role, family: Family, join: Join) {
     if !permitted("lossy paths") {
         return;
     }
-    let lose = |lab: &anabranch_tests::Lab| -> Result<()> {
+    let lose = |lab: &Lab| -> Result<()> {
         lab.wires.command("nft", "add table inet lossy")?;
         lab.wires.command("nft", "add chain inet lossy forward { type filter hook forward priority 0 ; }")?;
-        lab.wires.command("nft", "add rule inet lossy forward numgen random mod 100 < 1 drop")?;
+        lab.wires.command("nft", "add rule inet lossy forward numgen random mod 100 < 1 counter drop")?;
         Ok(())
     };
-    carry(LabBuilder { role, family, join, ..TWO_SUBFLOWS }, 5_000_000, |builder| builder, lose)
+    let lost = |lab: &Lab| -> Result<()> {
+        let rules = lab.wires.command("nft", "list table inet lossy")?;
+        ensure!(!rules.contains("counter packets 0 "), "nothing was lost: {rules}");
+        Ok(())
+    };
+    carry(LabBuilder { role, family, join, ..TWO_SUBFLOWS }, 5_000_000, |builder| builder, lose, lost)
         .unwrap_or_else(|error| panic!("{role:?} {family:?} {join:?}: {error:#}"));
 }
 

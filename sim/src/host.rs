@@ -8,9 +8,11 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use anabranch_core::{ConnId, Error, Event, ListenerId, PathConfig, Shard, ShardConfig, SocketOptions, WorkerId};
-use anabranch_frame::{Instant, PathId};
+use anabranch_frame::{Instant, PathId, Payload, RxPacket};
 
+use crate::Random;
 use crate::capture::Capture;
+use crate::gro::Gro;
 
 /// Which host of a world; in the order in which they were added.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -37,6 +39,9 @@ pub struct HostConfig {
     pub workers: WorkerId,
     /// How packets are spread over the workers.
     pub steering: Steering,
+    /// Merges segments that arrive in a row, as the kernel's receive offload does, and holds one back
+    /// for this long to wait for the next; `None` hands every packet up by itself.
+    pub gro: Option<Duration>,
     /// Settings of the stack. Worker numbers and what depends on the seed are filled in by the world.
     pub shard: ShardConfig,
 }
@@ -46,7 +51,7 @@ impl HostConfig {
     #[must_use]
     pub fn new(name: &str) -> Self {
         let shard = ShardConfig::single(0);
-        Self { name: name.into(), paths: Vec::new(), workers: 1, steering: Steering::First, shard }
+        Self { name: name.into(), paths: Vec::new(), workers: 1, steering: Steering::First, gro: None, shard }
     }
 
     /// Adds a path.
@@ -156,10 +161,10 @@ impl HostCtx<'_> {
         &mut self,
         local: Option<SocketAddr>,
         remote: SocketAddr,
-        options: SocketOptions,
+        options: &SocketOptions,
     ) -> Result<ConnId, Error> {
         let now = self.now;
-        let conn = self.shard().connect(now, local, remote, &options)?;
+        let conn = self.shard().connect(now, local, remote, options)?;
         self.owners.conns.insert((self.worker, conn), self.app);
         Ok(conn)
     }
@@ -240,7 +245,9 @@ impl Owners {
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) name: String,
-    pub(crate) steering: Steering,
+    steering: Steering,
+    random: Random,
+    gro: Vec<(PathId, Gro)>,
     pub(crate) shards: Vec<Shard>,
     /// The outgoing link of each path and whether the path is up.
     pub(crate) paths: BTreeMap<PathId, Attachment>,
@@ -264,14 +271,14 @@ impl Host {
     ///
     /// # Panics
     /// If two paths have the same identifier.
-    pub(crate) fn new(config: HostConfig, now: Instant, mut seed: impl FnMut() -> u64) -> Self {
-        let stack = ShardConfig::single(seed());
+    pub(crate) fn new(config: HostConfig, now: Instant, mut random: Random) -> Self {
+        let stack = ShardConfig::single(random.bits());
         let mut shards = Vec::new();
         for worker in 0..config.workers.max(1) {
             let shard = ShardConfig {
                 worker,
                 workers: config.workers.max(1),
-                seed: ShardConfig::single(seed()).seed,
+                seed: ShardConfig::single(random.bits()).seed,
                 hash_key: stack.hash_key,
                 isn_key: stack.isn_key,
                 ..config.shard.clone()
@@ -288,6 +295,12 @@ impl Host {
         Self {
             name: config.name,
             steering: config.steering,
+            random,
+            gro: config
+                .gro
+                .into_iter()
+                .flat_map(|hold| config.paths.iter().map(move |path| (path.id, Gro::new(path.id, hold))))
+                .collect(),
             shards,
             paths,
             apps: Vec::new(),
@@ -348,8 +361,33 @@ impl Host {
         any
     }
 
+    /// A packet arrived on a path.
+    pub(crate) fn receive(&mut self, now: Instant, path: PathId, packet: Payload) {
+        match self.gro.iter_mut().find(|(id, _)| *id == path) {
+            Some((_, gro)) => {
+                for packet in gro.push(now, packet) {
+                    self.hand_up(now, packet);
+                }
+            }
+            None => self.hand_up(now, RxPacket::new(path, packet)),
+        }
+    }
+
+    fn hand_up(&mut self, now: Instant, packet: RxPacket) {
+        let worker = match self.steering {
+            Steering::First => 0,
+            Steering::Random => self.random.below(self.shards.len() as u64) as usize,
+        };
+        self.shards[worker].handle_packet(now, packet);
+    }
+
     /// Timers of the stack and of the applications that are due.
     pub(crate) fn handle_timeouts(&mut self, now: Instant) {
+        for at in 0..self.gro.len() {
+            for packet in self.gro[at].1.expire(now) {
+                self.hand_up(now, packet);
+            }
+        }
         for shard in &mut self.shards {
             if shard.poll_timeout().is_some_and(|at| at <= now) {
                 shard.handle_timeout(now);
@@ -367,6 +405,7 @@ impl Host {
     /// When to call [`handle_timeouts`](Self::handle_timeouts) next.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let stack = self.shards.iter().filter_map(Shard::poll_timeout);
-        stack.chain(self.owners.wakes.peek().map(|Reverse(wake)| wake.at)).min()
+        let gro = self.gro.iter().filter_map(|(_, gro)| gro.next());
+        stack.chain(gro).chain(self.owners.wakes.peek().map(|Reverse(wake)| wake.at)).min()
     }
 }

@@ -23,6 +23,7 @@
 mod agenda;
 mod app;
 mod capture;
+mod gro;
 mod host;
 mod link;
 mod pace;

@@ -7,7 +7,7 @@ use std::io;
 
 use anabranch_core::{Counters, Error, Shard, WorkerId};
 use anabranch_frame::pcapng::Direction;
-use anabranch_frame::{Instant, PathId, Payload, RxPacket, Transmit, gso};
+use anabranch_frame::{Instant, PathId, Payload, Transmit, gso};
 
 use crate::agenda::{Agenda, Source};
 use crate::capture::Capture;
@@ -48,7 +48,6 @@ struct Wire {
 pub struct World {
     now: Instant,
     seed: u64,
-    random: Random,
     hosts: Vec<Host>,
     wires: Vec<Wire>,
     scripts: Vec<Option<Script>>,
@@ -65,7 +64,6 @@ impl World {
         Self {
             now: Instant::ZERO,
             seed,
-            random: Random::new(seed, 0),
             hosts: Vec::new(),
             wires: Vec::new(),
             scripts: Vec::new(),
@@ -83,8 +81,7 @@ impl World {
     /// If two of its paths have the same identifier.
     pub fn add_host(&mut self, config: HostConfig) -> HostId {
         let id = HostId(self.hosts.len());
-        let mut random = Random::new(self.seed, stream(id, u16::MAX));
-        self.hosts.push(Host::new(config, self.now, || random.bits()));
+        self.hosts.push(Host::new(config, self.now, Random::new(self.seed, stream(id, u16::MAX))));
         id
     }
 
@@ -351,12 +348,7 @@ impl World {
             return;
         }
         self.record(host.0, path, Direction::Inbound, &packet);
-        let it = &mut self.hosts[host.0];
-        let worker = match it.steering {
-            crate::Steering::First => 0,
-            crate::Steering::Random => self.random.below(it.shards.len() as u64) as usize,
-        };
-        it.shards[worker].handle_packet(self.now, RxPacket::new(path, packet));
+        self.hosts[host.0].receive(self.now, path, packet);
         self.drive(host.0);
     }
 

@@ -12,17 +12,21 @@ use crate::usage::Usage;
 #[cfg(test)]
 mod tests;
 
+const PATH_HELP: &str = "\
+A path of the stack; repeat it for more than one.
+
+DRIVER:IFNAME,addr=CIDR[,host=IP][,gw=IP][,mtu=N][,id=N][,signal][,subflow][,backup][,fullmesh][,cost=N]
+
+DRIVER is `tun`, which creates the interface IFNAME, or adopts it if it exists; `addr` is our address on it \
+and `host` the kernel's. `addr`, `host` and `gw` may be given once for IPv4 and once for IPv6. The flags are those of \
+`ip mptcp endpoint`. Paths given here replace those of the file.";
+
 /// Options of the stack. Each has a key of the same name in the file of `--config`.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 #[command(next_help_heading = "Stack options")]
 pub(crate) struct StackArgs {
-    /// A path of the stack; repeat it for more than one.
-    ///
-    /// DRIVER:IFNAME,addr=CIDR[,host=IP][,gw=IP][,mtu=N][,id=N][,signal][,subflow][,backup][,fullmesh][,cost=N].
-    /// DRIVER is `tun`, which creates the interface IFNAME, or adopts it if it exists; `addr` is our
-    /// address on it and `host` the kernel's. `addr`, `host` and `gw` may be given once for IPv4 and once for IPv6. The
-    /// flags are those of `ip mptcp endpoint`. Paths given here replace those of the file.
-    #[arg(long = "path", value_name = "SPEC")]
+    /// A path of the stack; repeat it for more than one
+    #[arg(long = "path", value_name = "SPEC", long_help = PATH_HELP)]
     pub(crate) paths: Vec<PathSpec>,
     /// Packet scheduler [default: minrtt].
     #[arg(long, value_name = "NAME")]

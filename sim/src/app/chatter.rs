@@ -233,7 +233,7 @@ impl Chatter {
 impl Application for Chatter {
     fn on_start(&mut self, ctx: &mut HostCtx<'_>) {
         match (self.local, self.remote) {
-            (local, Some(remote)) => match ctx.connect(local, remote, self.options.clone()) {
+            (local, Some(remote)) => match ctx.connect(local, remote, &self.options) {
                 Ok(conn) => self.open(ctx, conn),
                 Err(error) => self.note(ctx, Note::Refused(error)),
             },

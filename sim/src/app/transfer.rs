@@ -405,7 +405,7 @@ impl Transfer {
 impl Application for Transfer {
     fn on_start(&mut self, ctx: &mut HostCtx<'_>) {
         match self.role {
-            Role::Connect { local, remote } => match ctx.connect(local, remote, self.options.clone()) {
+            Role::Connect { local, remote } => match ctx.connect(local, remote, &self.options) {
                 Ok(conn) => {
                     self.open(ctx, conn);
                 }

@@ -1,7 +1,7 @@
 //! Conversations with anything in between, at random: see [`middle`].
 //!
-//! `ANABRANCH_SEED` sets the seed of the first run, `ANABRANCH_RUNS` their number. What fails here
-//! becomes a test of its own.
+//! `ANABRANCH_SEED` sets the seed of the first run, `ANABRANCH_RUNS` their number, `ANABRANCH_TRACE`
+//! prints every packet. What fails here becomes a test of its own.
 
 mod middle;
 
@@ -29,7 +29,7 @@ fn run(seed: u64, honest: bool) -> Outcome {
 #[test]
 fn a_bad_network_harms_no_byte() {
     let first = seed_from_env(1);
-    let count = runs(150);
+    let count = runs(500);
     let total: Outcome = (first..first + count).map(|seed| run(seed, true)).sum();
     println!("{count} runs: {total:?}");
     // The runs mean something: most come to an end in good order, and most of them speak MPTCP.
@@ -41,7 +41,7 @@ fn a_bad_network_harms_no_byte() {
 #[test]
 fn a_forger_breaks_connections_but_not_the_stack() {
     let first = seed_from_env(1);
-    let count = runs(150);
+    let count = runs(500);
     let total: Outcome = (first..first + count).map(|seed| run(seed, false)).sum();
     println!("{count} runs: {total:?}");
     if count >= 100 {
@@ -62,5 +62,20 @@ fn what_was_stuck_once_comes_to_an_end() {
     for (seed, honest, what) in runs {
         println!("{what}");
         run(seed, honest);
+    }
+}
+
+/// Programs that a fuzzer found, in hexadecimal, with what they found. `ANABRANCH_PROGRAM` adds one.
+#[test]
+fn what_a_fuzzer_found_stays_mended() {
+    let found = [(
+        "4a5b5be7f60126105aaaaaaa5be7",
+        "DATA_FIN overtook the third ACK: the server fell back, the client did not see it and waited for DATA_ACK",
+    )];
+    let given = std::env::var("ANABRANCH_PROGRAM").ok();
+    for (program, what) in found.into_iter().chain(given.as_deref().map(|program| (program, "ANABRANCH_PROGRAM"))) {
+        println!("{what}");
+        let byte = |at| u8::from_str_radix(&program[at..at + 2], 16).expect("hexadecimal digits");
+        middle::run(&(0..program.len() / 2).map(|at| byte(at * 2)).collect::<Vec<_>>());
     }
 }

@@ -54,7 +54,7 @@ fn draw(outcome: &Outcome, text: &mut String) -> Result<(), Box<dyn std::error::
     line("sum", SUM, 1, &Sample::sum)?;
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(SeriesLabelPosition::MiddleMiddle)
         .background_style(WHITE.mix(0.85))
         .border_style(OUTAGE)
         .draw()?;

@@ -215,6 +215,8 @@ impl Conn {
         }
         if self.stage == Stage::Open {
             self.after_loss_of(cx, &subflow);
+        } else if self.subflows.is_empty() {
+            self.give_up = None;
         }
     }
 

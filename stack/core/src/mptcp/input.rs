@@ -71,6 +71,11 @@ impl Conn {
                 return;
             }
         }
+        if pos == 1 && !told.any && self.mp().is_some_and(|mp| !mp.fully_established && !mp.joined) {
+            // The first word after the handshake says nothing of MPTCP: as the kernel, we go on without.
+            cx.counters.mp_capable_data_fallback += 1;
+            self.fall_back(cx, FallbackReason::FirstDataNoMapping);
+        }
         if matches!(self.mode, Mode::Plain(_)) {
             self.take_subflow_ack(cx, at, segment);
         }

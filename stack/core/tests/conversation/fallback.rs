@@ -124,6 +124,21 @@ fn the_third_ack_and_the_data_lose_theirs() {
 }
 
 #[test]
+fn a_server_that_fell_back_hears_the_end_of_a_stream_without_bytes() {
+    // Given a firewall that strips all but the SYNs of the client, and nothing but their ends to say,
+    for (up, down) in [(0, 0), (1000, 0), (0, 1000)] {
+        let mut net = Pair::seeded(1009).path(wifi()).build();
+        strip(&mut net, Way::Up, |segment| !segment.flags.has(Flags::SYN));
+        let server = net.spawn(Pair::SERVER, Transfer::listen(Pair::server_addr(0)).sends(down));
+        let client = Transfer::connect(Pair::server_addr(0)).sends(up).closes_when_sent(true);
+        let client = net.spawn(Pair::CLIENT, client);
+        // then the client finds out, and ends it as TCP does.
+        finish(&mut net, (client, server), secs(20));
+        close(&mut net, (client, server));
+    }
+}
+
+#[test]
 fn syns_with_mptcp_are_swallowed() {
     // Given a firewall that drops what it does not know, the third SYN goes without MP_CAPABLE.
     let mut net = Pair::seeded(1006).path(wifi()).build();

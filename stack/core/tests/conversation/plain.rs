@@ -1,5 +1,7 @@
 //! Plain TCP on good links.
 
+use std::time::Duration;
+
 use anabranch_core::PathConfig;
 use anabranch_sim::{LinkConfig, Pair, Transfer};
 
@@ -86,6 +88,22 @@ fn segments_fit_every_mtu() {
         });
         transfer(&mut net, MEGABYTE, MEGABYTE, &plain(), secs(5));
     }
+}
+
+#[test]
+fn receive_offload_on_both_sides_is_as_fast() {
+    // Given hosts that merge what arrives within half a millisecond, two segments or three at this rate,
+    let mut net = Pair::seeded(110)
+        .path(wifi())
+        .client(|host| host.gro = Some(Duration::from_micros(500)))
+        .server(|host| host.gro = Some(Duration::from_micros(500)))
+        .build();
+    let took = transfer(&mut net, 10 * MEGABYTE, 10 * MEGABYTE, &plain(), secs(5));
+    assert!(took < ms(2500), "took {took:?}");
+    // then most segments came as parts of bigger ones.
+    let received = net.counters(Pair::SERVER).ip_in_receives;
+    let sent = net.up_stats(0).delivered_packets;
+    assert!(received * 10 < sent * 9, "{received} packets came up of {sent}");
 }
 
 #[test]

@@ -6,8 +6,8 @@ use anabranch_core::SocketOptions;
 use anabranch_core::shard::Shutdown;
 use anabranch_frame::PathId;
 use anabranch_sim::{
-    Action, Chatter, Jitter, LinkChange, LinkConfig, Pair, PairBuilder, Pattern, Random, Steering, Transfer, World,
-    seed_from_env,
+    Action, Chatter, HostConfig, Jitter, LinkChange, LinkConfig, Pair, PairBuilder, Pattern, Random, Steering,
+    Transfer, World, seed_from_env,
 };
 
 use crate::support::*;
@@ -82,7 +82,7 @@ fn random_net(seed: u64, random: &mut Random) -> Pair {
     if random.chance(0.3) {
         builder = builder.announced();
     }
-    builder = random_workers(builder, random);
+    builder = random_hosts(builder, random);
     let mut net = builder.build();
     if paths > 1 && random.chance(0.4) {
         flap(&mut net, random, paths);
@@ -90,12 +90,14 @@ fn random_net(seed: u64, random: &mut Random) -> Pair {
     net
 }
 
-fn random_workers(builder: PairBuilder, random: &mut Random) -> PairBuilder {
-    let mut workers = || if random.chance(0.2) { 2 + random.below(3) as u16 } else { 1 };
-    let (client, server) = (workers(), workers());
-    builder
-        .client(|host| (host.workers, host.steering) = (client, Steering::Random))
-        .server(|host| (host.workers, host.steering) = (server, Steering::Random))
+/// One or several workers, with and without receive offload.
+fn random_hosts(builder: PairBuilder, random: &mut Random) -> PairBuilder {
+    let mut change = |host: &mut HostConfig| {
+        host.steering = Steering::Random;
+        host.workers = if random.chance(0.2) { 2 + random.below(3) as u16 } else { 1 };
+        host.gro = random.chance(0.4).then(|| random.duration(ms(1)));
+    };
+    builder.client(&mut change).server(&mut change)
 }
 
 /// Both streams arrive whole.

@@ -131,6 +131,7 @@ impl Middle {
             for transmit in self.sides[from].poll(self.now) {
                 self.send(from, &transmit);
             }
+            self.sides[from].check_memory();
         }
     }
 

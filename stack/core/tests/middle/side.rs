@@ -221,6 +221,19 @@ impl Side {
         self.shard.release(now, app.id);
     }
 
+    /// What waits to be read or for a hole to be filled stays within the buffer that was allowed, and a
+    /// segment that was let in because its first byte fitted.
+    pub(crate) fn check_memory(&self) {
+        for info in self.apps.iter().filter_map(|app| self.shard.info(app.id)) {
+            let held = info.recv_queued + info.recv_out_of_order;
+            assert!(
+                held <= u64::from(self.options.recv_buffer_max),
+                "side {} holds {held} bytes: {info:?}",
+                self.index
+            );
+        }
+    }
+
     /// Everything that helps to find out what went wrong.
     pub(crate) fn describe(&self) -> String {
         let mut text = format!("side {}: {} connections\n", self.index, self.shard.connections());
