@@ -116,7 +116,7 @@ pub struct WorkerStats {
     pub wakeups: u64,
     /// Packets from other workers that were dropped because its mailbox was full.
     pub mail_dropped: u64,
-    /// Packets to send that were dropped because a device stayed full.
+    /// Packets to send that were dropped because a device stayed full, was down or gone.
     pub transmit_dropped: u64,
 }
 

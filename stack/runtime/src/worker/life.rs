@@ -59,7 +59,12 @@ impl Worker {
         for id in std::mem::take(&mut self.released) {
             self.shard.abort(now, id);
         }
-        self.speak(now);
+        // The farewells of all of them, as far as the devices take them.
+        for _ in 0..=open {
+            if !self.speak(now) || self.paths.iter().any(super::PathQueue::is_blocked) {
+                break;
+            }
+        }
         Some(open)
     }
 
@@ -168,6 +173,9 @@ impl Worker {
 /// Whatever ends a worker, nobody waits for it in vain.
 impl Drop for Worker {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(worker = self.handle.id, "worker panicked: its connections are lost");
+        }
         self.handle.closed.store(true, Ordering::Relaxed);
         // Either a command that comes now is seen below, or its sender sees `closed`.
         fence(Ordering::SeqCst);

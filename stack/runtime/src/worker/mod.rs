@@ -12,8 +12,6 @@ mod life;
 mod listeners;
 mod paths;
 mod poll;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::io;

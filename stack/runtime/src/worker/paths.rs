@@ -10,6 +10,9 @@ use anabranch_frame::{Instant, PathId, RxPacket, Transmit};
 use super::poll::{Poll, Ready, Token};
 use super::{Stats, Worker};
 
+#[cfg(test)]
+mod tests;
+
 /// Packets that a full device refused and that wait for it. At that many the shard is asked for no more.
 const STASH_MAX: usize = 64;
 /// A device that stays full for this long holds up the other paths no more: what comes for it is dropped.
@@ -117,16 +120,19 @@ impl PathQueue {
         if !self.stash.is_empty() || self.waits_for_room {
             return self.keep(now, packet, stats);
         }
-        if let Some(packet) = self.offer(packet) {
+        if let Some(packet) = self.offer(packet, stats) {
             self.keep(now, packet, stats);
         }
     }
 
     /// Hands a packet to the device; returns it if the device is full.
-    fn offer(&mut self, packet: Transmit) -> Option<Transmit> {
+    fn offer(&mut self, packet: Transmit, stats: &Stats) -> Option<Transmit> {
         // A path that is down or gone loses its packets, as a cable that is pulled does. The stack sends
         // them again, elsewhere.
-        let device = self.device.as_mut().filter(|_| self.device_up)?;
+        let Some(device) = self.device.as_mut().filter(|_| self.device_up) else {
+            Stats::count(&stats.transmit_dropped);
+            return None;
+        };
         match device.transmit(&packet) {
             Ok(()) => self.unflushed = true,
             Err(TransmitError::Full) => {
@@ -135,6 +141,7 @@ impl PathQueue {
             }
             Err(error) => {
                 tracing::debug!(path = self.name, %error, "sending failed");
+                Stats::count(&stats.transmit_dropped);
                 self.device_up = false;
                 self.look_due = Some(Instant::ZERO);
             }
@@ -157,7 +164,7 @@ impl PathQueue {
     pub(super) fn flush(&mut self, now: Instant, stats: &Stats) {
         while !self.waits_for_room {
             let Some(packet) = self.stash.pop_front() else { break };
-            if let Some(packet) = self.offer(packet) {
+            if let Some(packet) = self.offer(packet, stats) {
                 self.stash.push_front(packet);
             }
         }
@@ -209,7 +216,7 @@ impl PathQueue {
     }
 
     /// Looks what has become of the device, if it is time to.
-    fn look(&mut self, now: Instant, poll: &Poll) {
+    fn look(&mut self, now: Instant, poll: &Poll, stats: &Stats) {
         if self.look_due.is_none_or(|due| now < due) {
             return;
         }
@@ -228,12 +235,13 @@ impl PathQueue {
                 self.last_counters = device.counters();
                 self.device = None;
                 self.readable = false;
-                self.stash.clear();
-                self.waits_for_room = false;
             }
         }
         if state != State::Up {
-            self.stash.clear();
+            self.waits_for_room = false;
+            for _ in self.stash.drain(..) {
+                Stats::count(&stats.transmit_dropped);
+            }
         }
     }
 
@@ -251,7 +259,7 @@ impl Worker {
     /// Looks after devices that went, came or stay full, and tells the shard which paths there are.
     pub(super) fn check_paths(&mut self, now: Instant) {
         for path in &mut self.paths {
-            path.look(now, &self.poll);
+            path.look(now, &self.poll, &self.handle.stats);
             let up = path.is_up();
             if up == path.shard_up {
                 continue;

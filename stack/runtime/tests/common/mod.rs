@@ -27,7 +27,7 @@ impl Default for Pair {
 }
 
 impl Pair {
-    /// The client with 10.0.p.1 and the server with 10.0.p.2 on each path p. The client may open subflows from the
+    /// The client with 10.0.p.1 and fd00:p::1, the server with 10.0.p.2 and fd00:p::2 on each path p. The client may open subflows from the
     /// second path on, the server announces its addresses.
     pub(crate) fn build(&self) -> (Stack, Stack) {
         let seed = std::env::var("ANABRANCH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7u64);
@@ -41,7 +41,8 @@ impl Pair {
             let (ours, theirs): (Vec<_>, Vec<_>) =
                 pairs.map(|(a, b)| (Box::new(a) as Box<dyn Device>, Box::new(b) as Box<dyn Device>)).unzip();
             let config = |host, flags| {
-                let addrs = vec![format!("10.0.{path}.{host}/24").parse().unwrap()];
+                let addrs = [format!("10.0.{path}.{host}/24"), format!("fd00:{path}::{host}/64")];
+                let addrs = addrs.iter().map(|addr| addr.parse().unwrap()).collect();
                 PathConfig { flags, name: format!("m{path}"), ..PathConfig::new(id, addrs) }
             };
             let extra = path > 0;
