@@ -36,22 +36,36 @@ impl Conn {
         }
     }
 
-    /// Data in subflow order has no mapping. True if it may be read as plain TCP now.
-    pub(super) fn on_missing_dss(&mut self, cx: &mut Cx<'_>, at: usize) -> bool {
-        let Some(mp) = self.mp() else { return false };
-        if mp.joined || self.rx.nxt() != self.subflows[at].rcv.nxt() - 1 {
+    /// Whether offsets of the stream and positions on the only subflow agree, so that it can go on as plain
+    /// TCP: nothing was ever sent or received elsewhere, or twice (Linux: `allow_infinite_fallback`).
+    fn may_fall_back(&self, at: usize) -> bool {
+        let joined = self.mp().is_some_and(|mp| mp.joined);
+        !joined && self.stats.retransmits == 0 && self.rx.nxt() == self.subflows[at].rcv.nxt() - 1
+    }
+
+    /// Falls back if it still can, or resets the subflow. True if the subflow lives on, as plain TCP.
+    pub(super) fn fall_back_or_reset(&mut self, cx: &mut Cx<'_>, at: usize, reason: FallbackReason) -> bool {
+        let can = self.may_fall_back(at);
+        if can {
+            self.fall_back(cx, reason);
+        } else {
             cx.counters.fallback_failed += 1;
             self.reset_subflow(cx, at, ResetReason::Middlebox);
+        }
+        can
+    }
+
+    /// Data in subflow order has no mapping. True if it may be read as plain TCP now.
+    pub(super) fn on_missing_dss(&mut self, cx: &mut Cx<'_>, at: usize) -> bool {
+        if self.mp().is_none() {
             return false;
         }
-        if self.subflows[at].rcv.nxt() == 1 {
-            cx.counters.mp_capable_data_fallback += 1;
-            self.fall_back(cx, FallbackReason::FirstDataNoMapping);
-        } else {
-            cx.counters.dss_fallback += 1;
-            self.fall_back(cx, FallbackReason::NoDss);
-        }
-        true
+        let first = self.subflows[at].rcv.nxt() == 1;
+        let reason = if first { FallbackReason::FirstDataNoMapping } else { FallbackReason::NoDss };
+        let lives = self.fall_back_or_reset(cx, at, reason);
+        cx.counters.mp_capable_data_fallback += u64::from(lives && first);
+        cx.counters.dss_fallback += u64::from(lives && !first);
+        lives
     }
 
     /// Data of ours was acknowledged by a segment without DATA_ACK.
@@ -66,15 +80,16 @@ impl Conn {
             // Another subflow may carry the DATA_ACK; the data-level timer judges.
             return;
         }
-        cx.counters.dss_fallback += 1;
-        let _ = at;
-        self.fall_back(cx, FallbackReason::NoDss);
+        let lives = self.fall_back_or_reset(cx, at, FallbackReason::NoDss);
+        cx.counters.dss_fallback += u64::from(lives);
     }
 
     /// A mapping contradicts another. False if the subflow is gone.
     pub(super) fn on_bad_dss(&mut self, cx: &mut Cx<'_>, at: usize) -> bool {
-        let Some(mp) = self.mp() else { return true };
-        if mp.joined || self.rx.nxt() != self.subflows[at].rcv.nxt() - 1 {
+        if self.mp().is_none() {
+            return true;
+        }
+        if !self.may_fall_back(at) {
             cx.counters.dss_corruption_reset += 1;
             self.reset_subflow(cx, at, ResetReason::MptcpError);
             return false;

@@ -74,7 +74,9 @@ impl Conn {
         if pos == 1 && !told.any && self.mp().is_some_and(|mp| !mp.fully_established && !mp.joined) {
             // The first word after the handshake says nothing of MPTCP: as the kernel, we go on without.
             cx.counters.mp_capable_data_fallback += 1;
-            self.fall_back(cx, FallbackReason::FirstDataNoMapping);
+            if !self.fall_back_or_reset(cx, at, FallbackReason::FirstDataNoMapping) {
+                return;
+            }
         }
         if matches!(self.mode, Mode::Plain(_)) {
             self.take_subflow_ack(cx, at, segment);
@@ -161,7 +163,7 @@ impl Conn {
         mp.long_ack = mapping.dsn_long;
         if mapping.len == 0 {
             cx.counters.infinite_map_rx += 1;
-            self.fall_back(cx, FallbackReason::InfiniteMap);
+            self.fall_back_or_reset(cx, at, FallbackReason::InfiniteMap);
             return;
         }
         let dsn = if mapping.dsn_long { DataAck::Long(mapping.dsn) } else { DataAck::Short(mapping.dsn as u32) };

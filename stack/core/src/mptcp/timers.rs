@@ -21,8 +21,6 @@ const STALE_PROBE: Duration = Duration::from_secs(1);
 const JOIN_ACK_TRIES: u8 = 6;
 /// At data level this much is sent again at once when its timer fires.
 const DATA_RETRANSMIT: u64 = 64 * 1024;
-/// DATA_FINs without an answer before a peer that never showed that it understood MP_CAPABLE is probed.
-const UNPROVEN_DATA_FINS: u32 = 3;
 /// Longest data-level timeout.
 const DATA_TIMEOUT_MAX: Duration = Duration::from_secs(120);
 
@@ -207,11 +205,12 @@ impl Conn {
         if una < self.tx.assigned_end() {
             self.tx.reinject(una..una + DATA_RETRANSMIT);
         } else if self.data_fin_sent && !self.tx.fin_acked() {
+            // A peer that never showed that it speaks MPTCP may have fallen back, and has no reason to answer
+            // an ACK without data. A probe it must answer, and the answer tells.
             let unproven = self.mp().is_some_and(|mp| !mp.fully_established && !mp.joined);
             for subflow in &mut self.subflows {
                 subflow.tell_data_fin |= subflow.usable();
-                // A peer that fell back does not answer DATA_FIN. What it answers to a probe shows what it speaks.
-                subflow.ping |= unproven && self.data_backoff >= UNPROVEN_DATA_FINS;
+                subflow.ping |= unproven && subflow.usable();
             }
         }
         self.data_backoff += 1;
