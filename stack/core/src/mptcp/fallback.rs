@@ -29,7 +29,7 @@ impl Conn {
             }
         }
         for opening in self.openings.extract_if(.., |opening| opening.id != 0) {
-            cx.table.remove(&opening.tuple, Slot::Conn(self.id.index(), opening.id));
+            cx.release_tuple(&opening.tuple, Slot::Conn(self.id.index(), opening.id));
         }
         if let Some(first) = self.subflows.first() {
             self.peer_edge = self.peer_edge.max(first.snd.right_edge() - 1);
