@@ -102,6 +102,33 @@ fn a_device_that_is_gone_takes_its_path_down_and_no_core() {
     drop(ours);
 }
 
+#[test]
+fn every_packet_is_in_the_capture_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let (client, server) = Pair { capture: Some(file.path().into()), ..Pair::default() }.build();
+    let (ours, theirs) = connected(&client, &server);
+    let reader = thread::spawn(move || receive_all(&theirs));
+    send_all(&ours, 5, 1 << 20);
+    reader.join().unwrap();
+    drop(ours);
+    let counters = client.paths()[0].counters;
+    client.shutdown(Duration::from_secs(5));
+
+    let capture = std::fs::read(file.path()).unwrap();
+    // Blocks of pcapng: a type, a length in bytes, a body, the length again. Type 6 is a packet.
+    let word = |at: usize| u32::from_le_bytes(capture[at..at + 4].try_into().unwrap());
+    let (mut at, mut packets) = (0, 0);
+    while at < capture.len() {
+        packets += u64::from(word(at) == 6);
+        at += word(at + 4) as usize;
+    }
+    assert_eq!(at, capture.len());
+    assert!(
+        packets >= counters.rx_packets + counters.tx_packets && counters.tx_packets > 0,
+        "{packets} of {counters:?}"
+    );
+}
+
 fn complaint(builder: Builder) -> String {
     builder.build().expect_err("it is wrong").to_string()
 }

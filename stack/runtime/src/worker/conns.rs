@@ -50,7 +50,7 @@ impl Opening {
         options: SocketOptions,
     ) {
         if let Some(conn) = self.0.take() {
-            worker.connect(&conn, local, remote, options);
+            worker.connect(&conn, local, remote, &options);
         }
     }
 }
@@ -87,7 +87,7 @@ impl Worker {
     }
 
     /// Opens a connection for `conn`. What comes of it the application learns from its state.
-    fn connect(&mut self, conn: &Arc<Conn>, local: Option<SocketAddr>, remote: SocketAddr, options: SocketOptions) {
+    fn connect(&mut self, conn: &Arc<Conn>, local: Option<SocketAddr>, remote: SocketAddr, options: &SocketOptions) {
         let now = self.clock.now();
         if !self.is_running() {
             return conn.end(Error::Aborted);

@@ -16,13 +16,15 @@ pub(crate) struct Pair {
     pub(crate) workers: usize,
     pub(crate) paths: u16,
     pub(crate) config: MemoryConfig,
+    /// Where the client's packets are recorded.
+    pub(crate) capture: Option<std::path::PathBuf>,
     /// Called for the client's and the server's builder.
     pub(crate) tune: fn(Builder) -> Builder,
 }
 
 impl Default for Pair {
     fn default() -> Self {
-        Self { workers: 1, paths: 1, config: MemoryConfig::default(), tune: |builder| builder }
+        Self { workers: 1, paths: 1, config: MemoryConfig::default(), capture: None, tune: |builder| builder }
     }
 }
 
@@ -35,6 +37,9 @@ impl Pair {
         let builder =
             |seed| (self.tune)(Stack::builder().workers(self.workers).seed(seed).time_wait(Duration::from_secs(1)));
         let (mut client, mut server) = (builder(seed), builder(seed + 1));
+        if let Some(file) = &self.capture {
+            client = client.pcap(file);
+        }
         for path in 0..self.paths {
             let id = PathId(path);
             let pairs = (0..self.workers).map(|_| pair([id, id], self.config).unwrap());
