@@ -198,14 +198,21 @@ impl Conn {
     }
 
     /// What lost its subflow, or was not acknowledged at data level in time, goes before new data.
+    ///
+    /// Never on a subflow that still has it under way: that one retransmits by itself, and a peer that
+    /// fell back unheard would take the same bytes at a new position for new ones.
     fn send_reinjection(&mut self, cx: &mut Cx<'_>) -> Option<Transmit> {
         let range = self.tx.next_reinject()?;
+        let base = self.mp()?.dsn(0);
         let now = cx.now;
         let base = self.mp().map_or(0, |mp| mp.dsn(0));
         let at = (0..self.subflows.len())
             .filter(|&at| {
                 let subflow = &self.subflows[at];
-                subflow.usable() && subflow.snd.room(now) > 0 && !subflow.snd.in_rto()
+                subflow.usable()
+                    && subflow.snd.room(now) > 0
+                    && !subflow.snd.in_rto()
+                    && !subflow.outstanding(base).any(|piece| piece.contains(&range.start))
             })
             .min_by_key(|&at| {
                 let subflow = &self.subflows[at];
