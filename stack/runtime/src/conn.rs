@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::buffers::WriteBuffers;
 use crate::error::to_io;
-use crate::sync::Gate;
+use crate::sync::{Announcement, Gate, Request};
 use crate::worker::Handle;
 
 #[cfg(test)]
@@ -70,8 +70,8 @@ pub(crate) struct Conn {
     worker: Arc<Handle>,
     /// The worker's own note of where it keeps the connection.
     pub(crate) slot: AtomicU32,
-    /// The connection is in the worker's queue of those that want service.
-    pub(crate) queued: AtomicBool,
+    /// It stands in the worker's queue of connections that want service.
+    pub(crate) service: Request,
     /// Bits of [`state`], set by the worker.
     state: AtomicU32,
     /// Bits of [`order`], set by the application.
@@ -96,7 +96,7 @@ pub(crate) struct Conn {
     /// What the application has done with it.
     pub(crate) rx_done: CachePadded<ReadProgress>,
     /// The worker waits for room in `rx`.
-    pub(crate) rx_stalled: AtomicBool,
+    pub(crate) rx_stalled: Announcement,
     pub(crate) rx_gate: Gate,
     report_min: u64,
 
@@ -138,7 +138,7 @@ impl Conn {
         Arc::new(Self {
             worker,
             slot: AtomicU32::new(NO_SLOT),
-            queued: AtomicBool::new(false),
+            service: Request::new(),
             state: AtomicU32::new(0),
             orders: AtomicU32::new(0),
             error: OnceLock::new(),
@@ -153,7 +153,7 @@ impl Conn {
             rx: SegQueue::new(),
             rx_given: CachePadded::new(AtomicU64::new(0)),
             rx_done: CachePadded::new(ReadProgress::default()),
-            rx_stalled: AtomicBool::new(false),
+            rx_stalled: Announcement::new(),
             rx_gate: Gate::new(),
             report_min: REPORT_MIN.min(u64::from(options.recv_buffer_max) / 4),
             settings,
@@ -202,10 +202,9 @@ impl Conn {
         self.state.load(Ordering::Acquire) & state::CLOSED != 0
     }
 
-    /// Asks the worker to look at this connection. The swap and the worker's own, before it looks, are ordered: if
-    /// this one finds the flag set, the worker has yet to look and sees what was done before.
+    /// Asks the worker to look at this connection.
     fn call_worker(self: &Arc<Self>) {
-        if !self.queued.swap(true, Ordering::AcqRel) {
+        if self.service.ask() {
             self.worker.serve(Arc::clone(self));
         }
     }
@@ -323,10 +322,9 @@ impl Conn {
     fn report_read(self: &Arc<Self>, end: &mut ReadEnd) {
         self.rx_done.bytes.store(end.bytes, Ordering::Release);
         self.rx_done.cost.store(end.cost, Ordering::Release);
-        // Either the worker, after setting `rx_stalled`, sees our progress, or we see the flag.
-        fence(Ordering::SeqCst);
+        let stalled = self.rx_stalled.stands();
         let waiting = self.rx_given.load(Ordering::Relaxed).saturating_sub(end.cost);
-        let stalled = self.rx_stalled.load(Ordering::Relaxed) && waiting <= RING_LIMIT / 2;
+        let stalled = stalled && waiting <= RING_LIMIT / 2;
         if stalled || end.bytes - end.reported >= self.report_min.max(waiting / 4) {
             end.reported = end.bytes;
             self.call_worker();

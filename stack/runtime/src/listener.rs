@@ -1,14 +1,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anabranch_core::{ListenerId, SocketOptions};
 use crossbeam_queue::SegQueue;
 
 use crate::conn::{Conn, order};
 use crate::error::{stack_is_gone, to_io};
-use crate::sync::Gate;
+use crate::sync::{Announcement, Gate};
 use crate::worker::Handle;
 use crate::{Stack, TcpStream};
 
@@ -23,7 +23,7 @@ pub(crate) struct Accepting {
     options: Arc<SocketOptions>,
     pub(crate) queue: SegQueue<Arc<Conn>>,
     /// A worker has more and waits for room.
-    pub(crate) starved: AtomicBool,
+    pub(crate) starved: Announcement,
     pub(crate) gate: Gate,
     closed: AtomicBool,
 }
@@ -83,7 +83,7 @@ impl TcpListener {
             backlog,
             options,
             queue: SegQueue::new(),
-            starved: AtomicBool::new(false),
+            starved: Announcement::new(),
             gate: Gate::new(),
             closed: AtomicBool::new(false),
         });
@@ -127,12 +127,7 @@ impl TcpListener {
         // Before the queue is looked at: what came before the end is in the queue when the end is seen.
         let closed = accepting.closed.load(Ordering::Acquire);
         let Some(conn) = accepting.queue.pop() else { return closed.then(|| Err(stack_is_gone())) };
-        // Either the worker, after it set `starved`, sees the room, or we see the flag.
-        fence(Ordering::SeqCst);
-        if accepting.starved.load(Ordering::Relaxed)
-            && accepting.queue.len() <= ACCEPT_AHEAD / 2
-            && accepting.starved.swap(false, Ordering::AcqRel)
-        {
+        if accepting.starved.stands() && accepting.queue.len() <= ACCEPT_AHEAD / 2 && accepting.starved.take() {
             for (worker, id) in &self.inner.members {
                 let id = *id;
                 let _ = worker.command(move |worker| worker.refill_accepting(id));

@@ -116,7 +116,7 @@ fn the_worker_hears_of_reading_only_when_it_matters() {
     let calls = |handle: &Handle| {
         let mut calls = 0;
         while let Some(conn) = handle.ready.pop() {
-            conn.queued.store(false, Ordering::Relaxed);
+            conn.service.begin();
             calls += 1;
         }
         calls
@@ -133,7 +133,7 @@ fn the_worker_hears_of_reading_only_when_it_matters() {
     for _ in 0..16 {
         give(&conn, &mut given, &vec![7; 64 << 10]);
     }
-    conn.rx_stalled.store(true, Ordering::Relaxed);
+    conn.rx_stalled.announce();
     read(&conn, 32 << 10).unwrap();
     assert_eq!(calls(&handle), 0, "the ring is still more than half full");
     read(&conn, 512 << 10).unwrap();
@@ -185,7 +185,7 @@ fn loop_back(conn: &Conn, handle: &Handle, total: u64) {
             handle.bell.awake();
             continue;
         };
-        ready.queued.swap(false, Ordering::AcqRel);
+        ready.service.begin();
         while stash.len() < 32
             && let Some(payload) = conn.tx.pop()
         {
@@ -196,14 +196,13 @@ fn loop_back(conn: &Conn, handle: &Handle, total: u64) {
         conn.tx_gate.open();
         while let Some(payload) = stash.pop_front() {
             if given - conn.rx_done.cost.load(Ordering::Acquire) >= RING_LIMIT {
-                conn.rx_stalled.store(true, Ordering::Relaxed);
-                fence(Ordering::SeqCst);
+                conn.rx_stalled.announce();
                 if given - conn.rx_done.cost.load(Ordering::Acquire) >= RING_LIMIT {
                     stash.push_front(payload);
                     break;
                 }
             }
-            conn.rx_stalled.store(false, Ordering::Relaxed);
+            conn.rx_stalled.withdraw();
             given += cost(&payload);
             bytes += payload.len() as u64;
             conn.rx_given.store(given, Ordering::Relaxed);
@@ -211,7 +210,7 @@ fn loop_back(conn: &Conn, handle: &Handle, total: u64) {
         }
         conn.rx_gate.open();
         // Bytes that found no room in the stash are looked for in the next turn.
-        if !conn.tx.is_empty() && stash.is_empty() && !conn.queued.swap(true, Ordering::AcqRel) {
+        if !conn.tx.is_empty() && stash.is_empty() && conn.service.ask() {
             handle.ready.push(ready);
         }
     }

@@ -2,54 +2,48 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::Announcement;
+
 /// Wakes one worker, with a system call only when it sleeps.
 ///
-/// # Why no wake-up is lost
-///
-/// The caller publishes work (pushes to a queue), then [rings](Self::ring): fence, load `sleeping`. The
-/// worker announces its sleep: store `sleeping`, fence, and then looks at all its queues once more. Both
-/// fences are sequentially consistent, so one comes first. If it is the caller's, the worker's last look
-/// sees the work and it does not sleep. If it is the worker's, the caller sees `sleeping` and writes the event
-/// descriptor, which the worker's epoll set holds.
+/// Whoever has work for the worker puts it into one of its queues and [rings](Self::ring). The worker
+/// [announces](Self::prepare_sleep) that it sleeps, looks at all its queues once more, and waits in epoll, which holds an
+/// event descriptor that the ringer writes. [`Announcement`] says why no wake-up is lost.
 ///
 /// The descriptor is registered edge-triggered and never read: every write is an edge.
 #[derive(Debug)]
 pub(crate) struct Bell {
-    sleeping: AtomicBool,
+    sleeping: Announcement,
     event: OwnedFd,
 }
 
 impl Bell {
     pub(crate) fn new() -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { sleeping: AtomicBool::new(false), event })
+        Ok(Self { sleeping: Announcement::new(), event })
     }
 
     /// Called after work was published. Returns whether the worker had to be woken.
     pub(crate) fn ring(&self) -> bool {
-        fence(Ordering::SeqCst);
-        // The plain load first: a swap by every caller would bounce the cache line of a busy worker.
-        if !self.sleeping.load(Ordering::Relaxed) || !self.sleeping.swap(false, Ordering::Relaxed) {
-            return false;
+        let sleeps = self.sleeping.take();
+        if sleeps {
+            // The counter would have to reach 2^64 - 1 for this to fail.
+            let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
         }
-        // The counter would have to reach 2^64 - 1 for this to fail.
-        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
-        true
+        sleeps
     }
 
     /// The worker is about to sleep: it must look at its queues once more after this, and only then wait.
     pub(crate) fn prepare_sleep(&self) {
-        self.sleeping.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        self.sleeping.announce();
     }
 
     /// The worker is awake, or did not sleep after all.
     pub(crate) fn awake(&self) {
-        self.sleeping.store(false, Ordering::Relaxed);
+        self.sleeping.withdraw();
     }
 
     /// What to register in epoll, for `EPOLLIN | EPOLLET`.

@@ -1,12 +1,13 @@
 //! Where threads and tasks of the application wait for something that a worker does.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
-use rustix::thread::futex;
+
+use super::Sleepers;
 
 /// Names one future among those that wait at a gate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,10 +23,7 @@ pub(crate) struct TaskKey(u64);
 /// `open` never blocks: it takes the lock of the wakers only if it is free. If it is not, `missed` is set
 /// already, and whoever holds the lock looks at it after unlocking, again with fences in between on both sides.
 pub(crate) struct Gate {
-    /// Threads that sleep or are about to.
-    sleepers: AtomicU32,
-    /// The futex word: counts openings that had sleepers.
-    epoch: AtomicU32,
+    threads: Sleepers,
     /// Whether any waker is registered.
     registered: AtomicBool,
     /// The wakers are to be woken.
@@ -45,8 +43,7 @@ struct Tasks {
 impl Gate {
     pub(crate) fn new() -> Self {
         Self {
-            sleepers: AtomicU32::new(0),
-            epoch: AtomicU32::new(0),
+            threads: Sleepers::new(),
             registered: AtomicBool::new(false),
             missed: AtomicBool::new(false),
             tasks: Mutex::new(Tasks::default()),
@@ -56,10 +53,7 @@ impl Gate {
     /// Wakes everybody who waits, to look again.
     pub(crate) fn open(&self) {
         fence(Ordering::SeqCst);
-        if self.sleepers.load(Ordering::Relaxed) != 0 {
-            self.epoch.fetch_add(1, Ordering::Release);
-            let _ = futex::wake(&self.epoch, futex::Flags::PRIVATE, i32::MAX as u32);
-        }
+        self.threads.wake();
         if self.registered.load(Ordering::Relaxed) {
             self.missed.store(true, Ordering::Relaxed);
             self.wake_missed();
@@ -67,24 +61,8 @@ impl Gate {
     }
 
     /// Blocks the thread until `ready` gives something or the deadline passes (`None`).
-    pub(crate) fn wait<T>(&self, deadline: Option<Instant>, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
-        self.sleepers.fetch_add(1, Ordering::Relaxed);
-        let found = loop {
-            let epoch = self.epoch.load(Ordering::Acquire);
-            fence(Ordering::SeqCst);
-            if let Some(found) = ready() {
-                break Some(found);
-            }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                break None;
-            }
-            // Woken, interrupted, too late or for nothing: look again in every case.
-            let left = left.and_then(|left| rustix::thread::Timespec::try_from(left).ok());
-            let _ = futex::wait(&self.epoch, futex::Flags::PRIVATE, epoch, left.as_ref());
-        };
-        self.sleepers.fetch_sub(1, Ordering::Relaxed);
-        found
+    pub(crate) fn wait<T>(&self, deadline: Option<Instant>, ready: impl FnMut() -> Option<T>) -> Option<T> {
+        self.threads.wait(deadline, ready)
     }
 
     /// Registers the task that polled last, in place of the one before. The caller must look again whether what it waits for
@@ -145,16 +123,17 @@ impl Gate {
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gate").field("sleepers", &self.sleepers).field("registered", &self.registered).finish()
+        f.debug_struct("Gate").field("threads", &self.threads).field("registered", &self.registered).finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicU32, AtomicUsize};
     use std::task::Wake;
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
 

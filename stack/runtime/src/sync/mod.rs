@@ -1,11 +1,18 @@
 //! How application threads and workers wait for each other. A worker never blocks in here.
 
+mod announce;
 mod bell;
+mod futex;
 mod gate;
 mod reply;
+mod sleepers;
 
+pub(crate) use announce::{Announcement, Request};
 pub(crate) use bell::Bell;
 pub(crate) use gate::Gate;
 #[cfg(feature = "tokio")]
 pub(crate) use gate::TaskKey;
 pub(crate) use reply::reply;
+use sleepers::Sleepers;
+
+use std::sync::atomic;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use anabranch_core::shard::{Read, Shutdown};
 use anabranch_core::{ConnId, Error, SocketOptions};
@@ -172,16 +172,12 @@ impl Worker {
         let before = slot.rx_given;
         while !slot.rx_ended {
             if slot.rx_given - done.cost.load(Ordering::Acquire) >= RING_LIMIT {
-                slot.conn.rx_stalled.store(true, Ordering::Relaxed);
-                // Either the reader sees the flag, or we see its progress.
-                fence(Ordering::SeqCst);
+                slot.conn.rx_stalled.announce();
                 if slot.rx_given - done.cost.load(Ordering::Acquire) >= RING_LIMIT {
                     break;
                 }
             }
-            if slot.conn.rx_stalled.load(Ordering::Relaxed) {
-                slot.conn.rx_stalled.store(false, Ordering::Relaxed);
-            }
+            slot.conn.rx_stalled.withdraw();
             match self.shard.read(slot.id, RING_LIMIT as usize) {
                 Read::Data(payload) => {
                     slot.rx_given += cost(&payload);

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 
 use anabranch_core::{Error, ListenerId};
 use anabranch_frame::Instant;
@@ -44,9 +43,7 @@ impl Worker {
         let mut any = false;
         loop {
             if accepting.queue.len() >= ACCEPT_AHEAD {
-                accepting.starved.store(true, Ordering::Relaxed);
-                // Either the application, after taking one, sees the flag, or we see the room.
-                fence(Ordering::SeqCst);
+                accepting.starved.announce();
                 if accepting.queue.len() >= ACCEPT_AHEAD {
                     break;
                 }

@@ -16,7 +16,6 @@ mod poll;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anabranch_core::{ConnId, Event, ListenerId, Mail, Shard};
@@ -223,8 +222,7 @@ impl Worker {
         let mut busy = false;
         for _ in 0..SERVICE_BATCH {
             let Some(conn) = self.handle.ready.pop() else { break };
-            // Before anything of the connection is looked at, see `Conn::call_worker`.
-            conn.queued.swap(false, Ordering::AcqRel);
+            conn.service.begin();
             self.serve(now, &conn);
             busy = true;
         }
