@@ -27,6 +27,8 @@ pub struct LinkId(usize);
 pub enum Verdict {
     /// Lets it through, changed or not.
     Pass(Payload),
+    /// Sends these instead.
+    Replace(Vec<Payload>),
     /// Swallows it.
     Drop,
 }
@@ -406,8 +408,14 @@ impl World {
                 Some(middlebox) => middlebox(self.now, packet),
                 None => Verdict::Pass(packet),
             };
-            if let Verdict::Pass(packet) = verdict {
-                wire.link.enqueue(self.now, packet);
+            match verdict {
+                Verdict::Pass(packet) => wire.link.enqueue(self.now, packet),
+                Verdict::Replace(packets) => {
+                    for packet in packets {
+                        wire.link.enqueue(self.now, packet);
+                    }
+                }
+                Verdict::Drop => {}
             }
         }
         self.arm_link(wire);

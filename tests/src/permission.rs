@@ -7,12 +7,12 @@ use std::sync::OnceLock;
 use crate::Netns;
 
 /// Set to anything but `0`, this turns a skip into a failure.
-pub const REQUIRE: &str = "ANABRANCH_REQUIRE_NETNS";
+pub const REQUIRE: &str = "ANABRANCH_NO_SKIP";
 
 /// True if the tests can run. Otherwise says on standard error that `test` is skipped and why.
 ///
 /// # Panics
-/// If they cannot run and `ANABRANCH_REQUIRE_NETNS` asks for them.
+/// If they cannot run and `ANABRANCH_NO_SKIP` asks for them.
 #[must_use]
 pub fn permitted(test: &str) -> bool {
     static OBSTACLE: OnceLock<Option<String>> = OnceLock::new();

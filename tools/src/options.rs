@@ -68,7 +68,6 @@ pub(crate) struct TalkArgs {
 /// How much is logged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)] // the words of every logger
 pub(crate) enum LogLevel {
     Off,
     Error,

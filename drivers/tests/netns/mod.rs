@@ -10,12 +10,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// Runs `test` in a network namespace of its own. Without the permission for one it is skipped, unless
-/// `ANABRANCH_REQUIRE_NETNS=1` says that this is a failure.
+/// `ANABRANCH_NO_SKIP=1` says that this is a failure.
 pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(|| {
         // SAFETY: only this thread's network namespace changes; no file descriptor is affected.
         if let Err(error) = unsafe { unshare_unsafe(UnshareFlags::NEWNET) } {
-            let required = std::env::var_os("ANABRANCH_REQUIRE_NETNS").is_some_and(|value| value == "1");
+            let required = std::env::var_os("ANABRANCH_NO_SKIP").is_some_and(|value| value == "1");
             assert!(!required, "no permission for a network namespace: {error}; run the tests as root");
             // Not by a macro: the test harness would swallow it.
             let _ = writeln!(

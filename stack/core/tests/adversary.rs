@@ -51,13 +51,16 @@ fn a_forger_breaks_connections_but_not_the_stack() {
 
 /// Runs that found something, with what it was.
 #[test]
-fn what_was_stuck_once_comes_to_an_end() {
+fn what_was_found_once_stays_mended() {
     let runs = [
         (111, true, "no keepalive probes in FIN-WAIT-2"),
         (24_122, true, "keepalive, switched on late, sent all its probes at once and gave up"),
         (32, false, "a subflow in FIN-WAIT-2 for ever, the streams being over and the peer gone"),
         (1908, false, "a join refused by a SYN/ACK without MP_JOIN left a connection without a subflow or a timer"),
         (14_163, false, "DATA_FIN was sent again for ever when the peer took no ACK"),
+        (212_769, true, "three lost answers to DATA_FIN passed for a fallback, and cut the peer's stream off"),
+        (220_666, false, "a fallback after a retransmission at data level lost its place in the stream"),
+        (313_493, true, "bytes sent again on their own subflow were new ones to a peer that had fallen back unheard"),
     ];
     for (seed, honest, what) in runs {
         println!("{what}");

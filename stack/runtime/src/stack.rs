@@ -289,7 +289,7 @@ impl Stack {
         let options = connect.options.unwrap_or_else(|| self.socket_options());
         let conn = Conn::new(Arc::clone(worker), &options);
         let opening = Opening::new(Arc::clone(&conn));
-        worker.command(move |worker| opening.open(worker, connect.local, remote, options))?;
+        worker.command(move |worker| opening.open(worker, connect.local, remote, &options))?;
         Ok(TcpStream::new(conn, self.clone()))
     }
 

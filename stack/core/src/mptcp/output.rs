@@ -65,7 +65,6 @@ impl Conn {
     }
 
     fn send_join_ack(&mut self, cx: &mut Cx<'_>, at: usize) -> Option<Transmit> {
-        let window = self.window();
         let subflow = &mut self.subflows[at];
         let Joining::AwaitsAck { hmac, ref mut deadline, ref mut sent, ref mut due } = subflow.joining else {
             return None;
@@ -76,15 +75,7 @@ impl Conn {
         *due = false;
         *deadline = cx.now + subflow.snd.rto() * (1 << (*sent).min(6));
         *sent += 1;
-        let out = Out {
-            pos: subflow.snd.nxt(),
-            flags: Flags::ACK,
-            payload: Slices::new(),
-            mptcp: &[MptcpOption::Join(MpJoin::Ack { hmac })],
-            window,
-            with_sack: false,
-        };
-        Some(subflow.emit(cx.now, out))
+        Some(self.send_bare(cx, at, &[MptcpOption::Join(MpJoin::Ack { hmac })], false))
     }
 
     /// The connection's window, moved along with every segment.
@@ -130,24 +121,21 @@ impl Conn {
         }))
     }
 
-    fn send_ack(&mut self, cx: &mut Cx<'_>, at: usize) -> Transmit {
+    /// A segment without payload, with these options.
+    fn send_bare(&mut self, cx: &Cx<'_>, at: usize, mptcp: &[MptcpOption], with_sack: bool) -> Transmit {
         let window = self.window();
-        let option = self.ack_option(at);
         let subflow = &mut self.subflows[at];
-        let out = Out {
-            pos: subflow.snd.nxt(),
-            flags: Flags::ACK,
-            payload: Slices::new(),
-            mptcp: option.as_slice(),
-            window,
-            with_sack: true,
-        };
-        subflow.emit(cx.now, out)
+        let pos = subflow.snd.nxt();
+        subflow.emit(cx.now, Out { pos, flags: Flags::ACK, payload: Slices::new(), mptcp, window, with_sack })
+    }
+
+    fn send_ack(&mut self, cx: &mut Cx<'_>, at: usize) -> Transmit {
+        let option = self.ack_option(at);
+        self.send_bare(cx, at, option.as_slice(), true)
     }
 
     /// A pure ACK for one waiting option, with DATA_ACK if there is room for both.
     fn send_signal(&mut self, cx: &mut Cx<'_>, at: usize) -> Transmit {
-        let window = self.window();
         let signal = self.subflows[at].signals.remove(0);
         let mut options: SmallVec<[MptcpOption; 2]> = SmallVec::new();
         if let Some(ack) = self.ack_option(at)
@@ -156,17 +144,8 @@ impl Conn {
             options.push(ack);
         }
         options.push(signal);
-        let subflow = &mut self.subflows[at];
-        subflow.count_signal();
-        let out = Out {
-            pos: subflow.snd.nxt(),
-            flags: Flags::ACK,
-            payload: Slices::new(),
-            mptcp: &options,
-            window,
-            with_sack: false,
-        };
-        subflow.emit(cx.now, out)
+        self.subflows[at].count_signal();
+        self.send_bare(cx, at, &options, false)
     }
 
     fn send_retransmission(&mut self, cx: &mut Cx<'_>, at: usize) -> Option<Transmit> {
@@ -219,14 +198,21 @@ impl Conn {
     }
 
     /// What lost its subflow, or was not acknowledged at data level in time, goes before new data.
+    ///
+    /// Never on a subflow that still has it under way: that one retransmits by itself, and a peer that
+    /// fell back unheard would take the same bytes at a new position for new ones.
     fn send_reinjection(&mut self, cx: &mut Cx<'_>) -> Option<Transmit> {
         let range = self.tx.next_reinject()?;
+        let base = self.mp()?.dsn(0);
         let now = cx.now;
         let base = self.mp().map_or(0, |mp| mp.dsn(0));
         let at = (0..self.subflows.len())
             .filter(|&at| {
                 let subflow = &self.subflows[at];
-                subflow.usable() && subflow.snd.room(now) > 0 && !subflow.snd.in_rto()
+                subflow.usable()
+                    && subflow.snd.room(now) > 0
+                    && !subflow.snd.in_rto()
+                    && !subflow.outstanding(base).any(|piece| piece.contains(&range.start))
             })
             .min_by_key(|&at| {
                 let subflow = &self.subflows[at];
@@ -441,7 +427,6 @@ impl Conn {
     /// DATA_FIN by itself: subflow sequence number 0, length 1 (RFC 8684 §3.3.3).
     fn send_data_fin(&mut self, cx: &mut Cx<'_>, at: usize) -> Transmit {
         self.subflows[at].tell_data_fin = false;
-        let window = self.window();
         let end = self.tx.end();
         let ack = self.rx.ack();
         let option = self.mp_mut().map(|mp| {
@@ -451,16 +436,7 @@ impl Conn {
                 data_fin: true,
             })
         });
-        let subflow = &mut self.subflows[at];
-        let out = Out {
-            pos: subflow.snd.nxt(),
-            flags: Flags::ACK,
-            payload: Slices::new(),
-            mptcp: option.as_slice(),
-            window,
-            with_sack: false,
-        };
-        subflow.emit(cx.now, out)
+        self.send_bare(cx, at, option.as_slice(), false)
     }
 
     fn fin_is_due(&self, at: usize) -> bool {

@@ -2,37 +2,11 @@
 
 use anabranch_core::wire::{Flags, Segment};
 use anabranch_core::{FallbackReason, SocketOptions};
-use anabranch_frame::checksum::pseudo_header;
-use anabranch_frame::{PathId, Payload, RxPacket};
+use anabranch_frame::{PathId, RxPacket};
 use anabranch_sim::{Pair, Transfer, Verdict};
 
+use crate::edit::without_mptcp;
 use crate::support::*;
-
-/// Replaces the MPTCP options of an IPv4 packet by NOPs, as firewalls do.
-fn without_mptcp(packet: &Payload) -> Payload {
-    let mut bytes = packet.to_vec();
-    let tcp = usize::from(bytes[0] & 15) * 4;
-    let end = tcp + usize::from(bytes[tcp + 12] >> 4) * 4;
-    let mut at = tcp + 20;
-    while at < end {
-        match bytes[at] {
-            0 => break,
-            1 => at += 1,
-            kind => {
-                let len = usize::from(bytes[at + 1]).max(2);
-                if kind == 30 {
-                    bytes[at..at + len].fill(1);
-                }
-                at += len;
-            }
-        }
-    }
-    bytes[tcp + 16..tcp + 18].fill(0);
-    let (head, segment) = bytes.split_at(tcp);
-    let sum = pseudo_header(&head[12..16], &head[16..20], 6, segment.len() as u32).add(segment).finish();
-    bytes[tcp + 16..tcp + 18].copy_from_slice(&sum.to_be_bytes());
-    Payload::from(bytes)
-}
 
 /// Takes the MPTCP options off packets on path 0 that `which` picks.
 fn strip(net: &mut Pair, way: Way, which: impl Fn(&Segment) -> bool + Send + 'static) {

@@ -3,6 +3,7 @@
 //! Every test has a seed of its own that `ANABRANCH_SEED` overrules; a test that fails prints it and
 //! its latest packets. `ANABRANCH_TRACE=1` prints all of them.
 
+mod edit;
 mod support;
 
 mod close;
@@ -12,6 +13,7 @@ mod handshake;
 mod hostile;
 mod impaired;
 mod many;
+mod middlebox;
 mod multipath;
 mod plain;
 mod random;

@@ -47,10 +47,10 @@ impl Opening {
         worker: &mut Worker,
         local: Option<SocketAddr>,
         remote: SocketAddr,
-        options: SocketOptions,
+        options: &SocketOptions,
     ) {
         if let Some(conn) = self.0.take() {
-            worker.connect(&conn, local, remote, &options);
+            worker.connect(&conn, local, remote, options);
         }
     }
 }
@@ -92,7 +92,7 @@ impl Worker {
         if !self.is_running() {
             return conn.end(Error::Aborted);
         }
-        match self.shard.connect(now, local, remote, &options) {
+        match self.shard.connect(now, local, remote, options) {
             Ok(id) => {
                 self.adopt(id, Arc::clone(conn));
                 // It may have been let go of already, while it had no slot.
