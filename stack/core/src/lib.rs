@@ -1,6 +1,6 @@
 //! TCP and Multipath TCP as a pure state machine.
 //!
-//! The top object is [`Shard`](shard::Shard), one worker's part of a stack. It is driven by four
+//! The top object is [`Shard`], one worker's part of a stack. It is driven by four
 //! kinds of calls, and nothing calls back:
 //!
 //! * getters, `&self`;

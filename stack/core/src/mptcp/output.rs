@@ -205,7 +205,6 @@ impl Conn {
         let range = self.tx.next_reinject()?;
         let base = self.mp()?.dsn(0);
         let now = cx.now;
-        let base = self.mp().map_or(0, |mp| mp.dsn(0));
         let at = (0..self.subflows.len())
             .filter(|&at| {
                 let subflow = &self.subflows[at];
@@ -216,9 +215,7 @@ impl Conn {
             })
             .min_by_key(|&at| {
                 let subflow = &self.subflows[at];
-                // Not where it is under way already: that is what did not work.
-                let carries = subflow.outstanding(base).any(|sent| sent.contains(&range.start));
-                (subflow.stale, subflow.backup, carries, subflow.snd.srtt(), subflow.id)
+                (subflow.stale, subflow.backup, subflow.snd.srtt(), subflow.id)
             })?;
         let transmit = self.send_range(cx, at, range.clone(), true)?;
         self.stats.retransmits += 1;

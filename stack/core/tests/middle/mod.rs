@@ -442,8 +442,16 @@ impl Middle {
             }
         }
         self.settle();
+        // Forged bytes can leave two ends that disagree for ever, and answer each other's window probes
+        // (RFC 1122 §4.2.2.17 has them go on): that is for the application to end.
+        let late = now + PATIENCE / 2;
         self.heal("connections that stay", |middle| {
             let now = middle.now;
+            if middle.forged && now > late {
+                for side in &mut middle.sides {
+                    side.abort_probing(now);
+                }
+            }
             for side in &mut middle.sides {
                 // One that was accepted only now.
                 for index in 0..side.apps.len() {

@@ -215,18 +215,27 @@ impl Side {
         self.shard.abort(now, app.id);
     }
 
+    /// Aborts what waits for a window that does not open.
+    pub(crate) fn abort_probing(&mut self, now: Instant) {
+        for app in &self.apps {
+            if self.shard.info(app.id).is_some_and(|info| info.send_window == 0 && info.send_queued > 0) {
+                self.shard.abort(now, app.id);
+            }
+        }
+    }
+
     pub(crate) fn release(&mut self, now: Instant, index: usize) {
         let app = &mut self.apps[index];
         app.released = true;
         self.shard.release(now, app.id);
     }
 
-    /// What waits to be read or for a hole to be filled stays within the buffer that was allowed, and a
-    /// segment that was let in because its first byte fitted.
+    /// What waits to be read or for a hole to be filled stays within twice the buffer that was allowed (with
+    /// several subflows a peer may send beyond the edge), and a segment.
     pub(crate) fn check_memory(&self) {
         for info in self.apps.iter().filter_map(|app| self.shard.info(app.id)) {
             let held = info.recv_queued + info.recv_out_of_order;
-            let most = u64::from(self.options.recv_buffer_max) + self.mtu as u64;
+            let most = 2 * u64::from(self.options.recv_buffer_max) + self.mtu as u64;
             assert!(held <= most, "side {} holds {held} bytes: {info:?}", self.index);
         }
     }
