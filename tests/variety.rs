@@ -99,7 +99,7 @@ fn two_workers() {
     }
 }
 
-/// Every hundredth packet is lost, whichever way it goes; super-segments are lost whole.
+/// Three packets of a hundred are lost, whichever way it goes; super-segments are lost whole.
 fn lossy(role: Role, family: Family, join: Join) {
     if !permitted("lossy paths") {
         return;
@@ -107,7 +107,7 @@ fn lossy(role: Role, family: Family, join: Join) {
     let lose = |lab: &Lab| -> Result<()> {
         lab.wires.command("nft", "add table inet lossy")?;
         lab.wires.command("nft", "add chain inet lossy forward { type filter hook forward priority 0 ; }")?;
-        lab.wires.command("nft", "add rule inet lossy forward numgen random mod 100 < 1 counter drop")?;
+        lab.wires.command("nft", "add rule inet lossy forward numgen random mod 100 < 3 counter drop")?;
         Ok(())
     };
     let lost = |lab: &Lab| -> Result<()> {
@@ -115,7 +115,7 @@ fn lossy(role: Role, family: Family, join: Join) {
         ensure!(!rules.contains("counter packets 0 "), "nothing was lost: {rules}");
         Ok(())
     };
-    carry(LabBuilder { role, family, join, ..TWO_SUBFLOWS }, 5_000_000, |builder| builder, lose, lost)
+    carry(LabBuilder { role, family, join, ..TWO_SUBFLOWS }, 10_000_000, |builder| builder, lose, lost)
         .unwrap_or_else(|error| panic!("{role:?} {family:?} {join:?}: {error:#}"));
 }
 
