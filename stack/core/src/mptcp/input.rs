@@ -299,14 +299,13 @@ impl Conn {
             }
             end = end.min(pos.saturating_add(room));
             let payload = segment.payload.slice((pos - first) as usize..(end - first) as usize);
-            let hole = self.rx.out_of_order() > 0;
             let inserted = self.rx.insert(off, payload);
             cx.counters.ofo_queue += u64::from(inserted.advanced == 0 && inserted.new_bytes > 0);
             cx.counters.duplicate_data += u64::from(inserted.duplicate_bytes > 0);
             let subflow = &mut self.subflows[at];
             subflow.bytes_received += end - pos;
             subflow.rcv.record(pos..end);
-            if hole && inserted.advanced > 0 {
+            if inserted.advanced > end - pos {
                 // Filling a hole is told at once (RFC 5681 §4.2), at data level, too: a small piece here
                 // may stand before a megabyte from elsewhere, which fills the peer's send buffer.
                 subflow.rcv.ack_now();
