@@ -208,13 +208,17 @@ impl Conn {
     /// The application is done with `bytes` bytes.
     pub(crate) fn consumed(&mut self, now: Instant, bytes: u64) {
         let rtt = self.subflows.iter().map(Subflow::receiver_rtt).max().unwrap_or_default();
-        let segment = self.subflows.iter().map(|subflow| subflow.rcv.segment()).max().unwrap_or(536);
-        if self.rx.consume(now, bytes, rtt, segment) {
-            let window = self.rx.window();
+        if self.rx.consume(now, bytes, rtt, self.receive_segment()) {
+            let window = self.rx.next_window();
             for subflow in self.subflows.iter_mut().filter(|subflow| subflow.widens(window)) {
                 subflow.rcv.ack_now();
             }
         }
+    }
+
+    /// Size of the peer's segments, as far as it is known.
+    pub(super) fn receive_segment(&self) -> u64 {
+        self.subflows.iter().map(|subflow| subflow.rcv.segment()).max().unwrap_or(536)
     }
 
     pub(crate) fn set_nodelay(&mut self, nodelay: bool) {

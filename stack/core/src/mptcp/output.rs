@@ -80,7 +80,7 @@ impl Conn {
 
     /// The connection's window, moved along with every segment.
     fn window(&mut self) -> u64 {
-        self.rx.refresh_edge();
+        self.rx.refresh_edge(self.receive_segment());
         self.rx.window()
     }
 

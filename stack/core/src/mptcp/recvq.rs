@@ -19,6 +19,7 @@ pub(crate) struct RecvQueue {
     read: u64,
     /// Given back by the application.
     consumed: u64,
+    /// Right edge that the peer was told.
     edge: u64,
     buffer: u64,
     max: u64,
@@ -115,25 +116,30 @@ impl RecvQueue {
     }
 
     /// The application is done with bytes that it read. Returns whether the peer should hear of the
-    /// wider window: it more than doubled, and by at least two segments (RFC 9293 §3.8.6.2.2).
+    /// wider window: it at least doubles, and grows by two segments (RFC 9293 §3.8.6.2.2).
     pub(crate) fn consume(&mut self, now: Instant, bytes: u64, rtt: Duration, segment: u64) -> bool {
         self.consumed = (self.consumed + bytes).min(self.read);
         self.tune(now, rtt);
-        let before = self.window();
-        let edge = self.consumed + self.buffer;
-        let grown = edge.saturating_sub(self.edge);
-        if grown < (2 * segment).min(self.buffer / 2) {
-            return false;
-        }
-        self.edge = edge;
-        before < self.buffer / 2 && grown >= before
+        // What the peer does not know yet adds up over many small reads.
+        let grown = self.next_edge() - self.edge;
+        let left = self.window();
+        grown >= (2 * segment).min(self.buffer / 2) && left < self.buffer / 2 && grown >= left
     }
 
-    /// Moves the edge along with a segment that goes out anyway.
-    pub(crate) fn refresh_edge(&mut self) {
-        let edge = self.consumed + self.buffer;
-        if edge > self.edge {
-            self.edge = edge;
+    /// Where the edge may be moved to.
+    fn next_edge(&self) -> u64 {
+        (self.consumed + self.buffer).max(self.edge)
+    }
+
+    /// Window that the next segment may tell.
+    pub(crate) fn next_window(&self) -> u64 {
+        self.next_edge().saturating_sub(self.nxt())
+    }
+
+    /// A segment goes out: the edge that it tells moves along, by a segment at least.
+    pub(crate) fn refresh_edge(&mut self, segment: u64) {
+        if self.next_edge() - self.edge >= segment.min(self.buffer / 2) {
+            self.edge = self.next_edge();
         }
     }
 
@@ -157,5 +163,50 @@ impl RecvQueue {
         self.read += thrown;
         self.consumed += thrown;
         thrown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEGMENT: u64 = 1460;
+    const RTT: Duration = Duration::from_millis(100);
+
+    /// A queue into which the peer sent all that the window allows but `left` bytes, all read, nothing given back.
+    fn filled_but(left: u64) -> RecvQueue {
+        let mut queue = RecvQueue::new(Instant::ZERO, INITIAL);
+        let payload = Payload::from(alloc::vec![0; (INITIAL - left) as usize]);
+        queue.insert(0, payload);
+        while queue.read(usize::MAX).is_some() {}
+        assert_eq!(queue.window(), left);
+        queue
+    }
+
+    /// Bytes given back, `step` at a time, until the peer is to be told.
+    fn consumed_until_told(queue: &mut RecvQueue, step: u64) -> u64 {
+        (1..).map(|n| n * step).find(|_| queue.consume(Instant::ZERO, step, RTT, SEGMENT)).unwrap()
+    }
+
+    #[test]
+    fn many_small_reads_open_a_closed_window() {
+        assert_eq!(consumed_until_told(&mut filled_but(0), 100), 3000);
+    }
+
+    #[test]
+    fn many_small_reads_double_a_narrow_window() {
+        // The peer may be waiting for more than it sees: it must hear before it has used up what is left.
+        assert_eq!(consumed_until_told(&mut filled_but(100_000), 1000), 100_000);
+    }
+
+    #[test]
+    fn the_edge_moves_by_whole_segments() {
+        let mut queue = filled_but(0);
+        queue.consume(Instant::ZERO, 1000, RTT, SEGMENT);
+        queue.refresh_edge(SEGMENT);
+        assert_eq!(queue.window(), 0);
+        queue.consume(Instant::ZERO, 1000, RTT, SEGMENT);
+        queue.refresh_edge(SEGMENT);
+        assert_eq!(queue.window(), 2000);
     }
 }
