@@ -37,6 +37,7 @@ struct Tasks {
     polled: Option<Waker>,
     /// Futures that wait, each with a key of its own.
     futures: Vec<(TaskKey, Waker)>,
+    #[cfg(feature = "tokio")]
     next_key: u64,
 }
 
@@ -65,6 +66,27 @@ impl Gate {
         self.threads.wait(deadline, ready)
     }
 
+    /// Wakes the tasks if `missed` says so and nobody holds their lock.
+    fn wake_missed(&self) {
+        loop {
+            fence(Ordering::SeqCst);
+            if !self.missed.load(Ordering::Relaxed) {
+                return;
+            }
+            let Some(mut tasks) = self.tasks.try_lock() else { return };
+            self.missed.store(false, Ordering::Relaxed);
+            self.registered.store(false, Ordering::Relaxed);
+            let polled = tasks.polled.take();
+            let futures = std::mem::take(&mut tasks.futures);
+            drop(tasks);
+            polled.into_iter().chain(futures.into_iter().map(|(_, waker)| waker)).for_each(Waker::wake);
+        }
+    }
+}
+
+/// What only tasks need.
+#[cfg(feature = "tokio")]
+impl Gate {
     /// Registers the task that polled last, in place of the one before. The caller must look again whether what it waits for
     /// is there before it answers "pending".
     pub(crate) fn register_polled(&self, waker: &Waker) {
@@ -101,23 +123,6 @@ impl Gate {
         tasks.futures.retain(|(known, _)| *known != key);
         drop(tasks);
         self.wake_missed();
-    }
-
-    /// Wakes the tasks if `missed` says so and nobody holds their lock.
-    fn wake_missed(&self) {
-        loop {
-            fence(Ordering::SeqCst);
-            if !self.missed.load(Ordering::Relaxed) {
-                return;
-            }
-            let Some(mut tasks) = self.tasks.try_lock() else { return };
-            self.missed.store(false, Ordering::Relaxed);
-            self.registered.store(false, Ordering::Relaxed);
-            let polled = tasks.polled.take();
-            let futures = std::mem::take(&mut tasks.futures);
-            drop(tasks);
-            polled.into_iter().chain(futures.into_iter().map(|(_, waker)| waker)).for_each(Waker::wake);
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! How fast bytes pass between two stacks in one process: `cargo run --release --example bulk -- [GIB] [PATHS] [WORKERS] [both]`.
+//! How fast bytes pass between two stacks in one process: `cargo run --release --example memory -- [GIB] [PATHS] [WORKERS] [both]`.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
