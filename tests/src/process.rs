@@ -93,6 +93,14 @@ impl Process {
         Ok(kill_process(Pid::from_child(&self.child), Signal::INT)?)
     }
 
+    /// Asks for its counters (SIGUSR1).
+    ///
+    /// # Errors
+    /// When it is gone already.
+    pub fn ask_for_counters(&self) -> Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), Signal::USR1)?)
+    }
+
     /// Waits for its end.
     ///
     /// # Errors

@@ -1,11 +1,11 @@
-//! SIGINT (Ctrl-C), SIGTERM and SIGHUP.
+//! SIGINT (Ctrl-C), SIGTERM and SIGHUP end a command, SIGUSR1 makes it report.
 
 use std::fs;
 use std::process;
 use std::thread;
 
 use anyhow::Context as _;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 /// Calls `stop` with the signal's name when the first one comes; the second one ends the process.
@@ -25,6 +25,14 @@ pub(crate) fn on_stop(stop: impl FnOnce(&'static str) + Send + 'static) -> anyho
         }
     };
     thread::Builder::new().name("signals".into()).spawn(wait).context("cannot start a thread")?;
+    Ok(())
+}
+
+/// Calls `report` each time SIGUSR1 comes.
+pub(crate) fn on_report(report: impl Fn() + Send + 'static) -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGUSR1]).context("cannot handle signals")?;
+    let wait = move || signals.forever().for_each(|_| report());
+    thread::Builder::new().name("report".into()).spawn(wait).context("cannot start a thread")?;
     Ok(())
 }
 

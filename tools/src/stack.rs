@@ -1,5 +1,6 @@
 //! Bringing up a stack, and the complaints of people who could not.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use anabranch::{ConnectOptions, Error, Stack, TcpListener, TcpStream, cc, pm, sched};
 use anyhow::{Context as _, anyhow};
+use serde::Serialize;
 
 use crate::options::StackArgs;
 use crate::output::Output;
@@ -33,6 +35,8 @@ impl Session {
         *output = make(args.talk.json.unwrap_or(false));
         args.talk.start_log();
         let stack = build(args)?;
+        let (reported, talk) = (stack.clone(), *output);
+        signals::on_report(move || report_counters(&reported, talk))?;
         Ok(Self { stack, output: *output })
     }
 
@@ -71,6 +75,21 @@ impl Session {
         }
         Err(anyhow!("cannot connect to {host}: {tried}"))
     }
+}
+
+#[derive(Serialize)]
+struct CountersEvent {
+    event: &'static str,
+    counters: BTreeMap<&'static str, u64>,
+}
+
+/// Says what the stack has counted, under the kernel's names; for people without what is zero.
+fn report_counters(stack: &Stack, output: Output) {
+    let counters = stack.counters();
+    for (name, count) in counters.iter().filter(|(_, count)| *count > 0) {
+        output.line(format_args!("{name:<36} {count}"));
+    }
+    output.event(&CountersEvent { event: "counters", counters: counters.iter().collect() });
 }
 
 /// Whether a signal came, see [`Session::abort_on_signal`].

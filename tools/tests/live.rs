@@ -97,6 +97,32 @@ fn perf_server_survives_strangers() {
 }
 
 #[test]
+fn counters_are_shown_on_request() {
+    story("counters", |netns| {
+        // Given a server that somebody has talked to.
+        let mut server = start_server(netns, &["serve", "echo:5003"])?;
+        let mut client = connect(netns, 5003)?;
+        client.write_all(b"hello")?;
+        client.read_exact(&mut [0; 5])?;
+        // When it is asked, then it tells, and goes on.
+        server.ask_for_counters()?;
+        let event: Value = loop {
+            let event: Value = serde_json::from_str(&server.line(PATIENCE)?)?;
+            if event["event"] == "counters" {
+                break event;
+            }
+        };
+        ensure!(event["counters"]["TcpPassiveOpens"] == 1, "{event}");
+        ensure!(event["counters"]["TcpInErrs"] == 0, "{event}");
+        client.write_all(b"again")?;
+        client.read_exact(&mut [0; 5])?;
+        drop(client);
+        server.interrupt()?;
+        server.finish(PATIENCE)?.code(0)
+    });
+}
+
+#[test]
 fn perf_reports_every_connection_and_subflow() {
     story("streams", |netns| {
         let mut server = start_server(netns, &["perf", "server", "--port", "5201"])?;

@@ -24,17 +24,7 @@ fn same(bytes: &[&[u8]], option: &MptcpOption) {
 }
 
 fn capable(sender_key: Option<u64>, receiver_key: Option<u64>, data_len: Option<u16>) -> MpCapable {
-    MpCapable {
-        version: 1,
-        checksum_required: false,
-        extensibility: false,
-        deny_join_initial: false,
-        hmac_sha256: true,
-        sender_key,
-        receiver_key,
-        data_len,
-        checksum: None,
-    }
+    MpCapable::offer(sender_key, receiver_key, data_len)
 }
 
 #[test]
