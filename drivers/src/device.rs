@@ -9,9 +9,9 @@ use anabranch_frame::{PathId, RxPacket, Transmit};
 ///
 /// # What the owner does
 ///
-/// 1. Registers [`poll_fd`](Self::poll_fd) in its epoll set, level-triggered, for `EPOLLIN`.
-/// 2. When it is readable, calls [`receive`](Self::receive) until it answers `Ok(0)` or the owner has
-///    had enough for this turn; what is left makes the descriptor readable again.
+/// 1. Registers [`poll_fd`](Self::poll_fd) in its epoll set, edge-triggered, for `EPOLLIN`.
+/// 2. When it is readable, calls [`receive`](Self::receive) until it brings fewer packets than asked for: the device
+///    was empty then, and whatever comes later (packets, the device's end) is a new edge.
 /// 3. Calls [`transmit`](Self::transmit) for each packet and, after the last one of the turn, [`flush`](Self::flush).
 /// 4. On [`TransmitError::Full`] keeps the packet, stops polling the stack for more packets of this path,
 ///    and tries again when the descriptor shows [`Capabilities::full_until`]: for
@@ -53,7 +53,7 @@ pub trait Device: Send {
         self.state()
     }
 
-    /// Appends up to `max` packets that came in and returns how many; `Ok(0)` when there is none now.
+    /// Appends up to `max` packets that came in and returns how many; fewer than `max` when there are no more now.
     /// Does not block.
     ///
     /// # Errors

@@ -136,13 +136,11 @@ impl<D: Device> Device for Faults<D> {
     fn receive(&mut self, batch: &mut Vec<RxPacket>, max: usize) -> io::Result<usize> {
         let before = batch.len();
         let odds = self.config.rx;
-        while batch.len() == before && max > 0 {
-            let came = self.device.receive(&mut self.arrived, max)?;
-            if came == 0 {
-                break;
-            }
+        loop {
+            let wanted = max - (batch.len() - before);
+            let came = self.device.receive(&mut self.arrived, wanted)?;
             let mut held = None;
-            let mut room = max - came;
+            let mut room = wanted - came;
             for mut packet in self.arrived.drain(..) {
                 let fate = self.random.fate(odds);
                 if fate.dropped {
@@ -166,8 +164,12 @@ impl<D: Device> Device for Faults<D> {
             if let Some((packet, twice)) = held {
                 deliver(batch, packet, twice);
             }
+            // Fewer than asked for means that there are no more, here as below.
+            let count = batch.len() - before;
+            if came < wanted || count == max {
+                return Ok(count);
+            }
         }
-        Ok(batch.len() - before)
     }
 
     fn transmit(&mut self, packet: &Transmit) -> Result<(), TransmitError> {

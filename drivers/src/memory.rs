@@ -208,8 +208,12 @@ impl Device for MemoryDevice {
         if asleep && !self.ours.inbox.is_empty() {
             self.ours.wake();
         }
-        if count == 0 && max > 0 && self.state() == State::Gone && self.ours.inbox.is_empty() {
-            return Err(gone());
+        if count < max && self.state() == State::Gone && self.ours.inbox.is_empty() {
+            if count == 0 {
+                return Err(gone());
+            }
+            // To be told the next time.
+            self.ours.wake();
         }
         Ok(count)
     }

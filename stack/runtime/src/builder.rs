@@ -16,7 +16,7 @@ use rand_core::{Rng, SeedableRng};
 
 use crate::buffers::WriteBuffers;
 use crate::stack::{Path, Shared};
-use crate::worker::{Clock, Handle, PathQueue, Worker, WorkerParts};
+use crate::worker::{Clock, Handle, PathQueue, Worker, WorkerParts, thread as worker_thread};
 use crate::{Driver, Error, PathSpec, Stack};
 
 /// Most workers of a stack, and most paths.
@@ -282,8 +282,10 @@ impl Builder {
         });
         for (at, worker) in workers.into_iter().enumerate() {
             let thread = thread::Builder::new().name(format!("anabranch-w{at}"));
+            let handle = Arc::clone(&stack.handles()[at]);
+            *handle.seat.lock() = Some(Box::new(worker));
             // Should a later one fail, dropping the stack ends those that run.
-            stack.add_thread(thread.spawn(move || worker.run()).map_err(system("a worker thread"))?);
+            stack.add_thread(thread.spawn(move || worker_thread(&handle)).map_err(system("a worker thread"))?);
         }
         Ok(stack)
     }

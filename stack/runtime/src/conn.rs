@@ -29,6 +29,9 @@ const PIECE_COST: u64 = 128;
 /// is less: a window that opens by so little is not worth a packet.
 const REPORT_MIN: u64 = 16 << 10;
 
+/// Writes of up to this many bytes are sent by the thread that writes, if it can be.
+const SEND_HERE_MAX: usize = 16 << 10;
+
 /// No slot: the worker does not know the connection yet, or any more.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
 
@@ -202,10 +205,21 @@ impl Conn {
         self.state.load(Ordering::Acquire) & state::CLOSED != 0
     }
 
-    /// Asks the worker to look at this connection.
+    /// Has the worker look at this connection, on this thread if nobody does the worker's turns.
     fn call_worker(self: &Arc<Self>) {
+        self.queue_for_worker();
+        self.worker.call();
+    }
+
+    /// Wakes the worker to look at this connection.
+    fn wake_worker(self: &Arc<Self>) {
+        self.queue_for_worker();
+        self.worker.ring();
+    }
+
+    fn queue_for_worker(self: &Arc<Self>) {
         if self.service.ask() {
-            self.worker.serve(Arc::clone(self));
+            self.worker.ready.push(Arc::clone(self));
         }
     }
 
@@ -246,7 +260,7 @@ impl Conn {
     /// # Errors
     /// `WouldBlock` when there is none; `BrokenPipe`, or what the connection broke of.
     pub(crate) fn try_write(self: &Arc<Self>, mut bytes: &[u8], buffers: &WriteBuffers) -> io::Result<usize> {
-        let _end = self.write_end.lock();
+        let end = self.write_end.lock();
         if self.state.load(Ordering::Acquire) & state::TX_END != 0 {
             return Err(self.take_error().unwrap_or_else(|| to_io(Error::ShutDown)));
         }
@@ -254,6 +268,8 @@ impl Conn {
             return Err(to_io(Error::ShutDown));
         }
         let whole = bytes.len();
+        // The worker sends a large write on its own thread, while this one goes on copying.
+        let alone = whole <= SEND_HERE_MAX;
         let mut given = self.tx_given.load(Ordering::Relaxed);
         while !bytes.is_empty() && given - self.tx_taken.load(Ordering::Acquire) < RING_LIMIT {
             let payload = buffers.copy_prefix(bytes);
@@ -261,6 +277,12 @@ impl Conn {
             given += cost(&payload);
             self.tx_given.store(given, Ordering::Relaxed);
             self.tx.push(payload);
+            if !alone {
+                self.wake_worker();
+            }
+        }
+        drop(end);
+        if alone && whole > bytes.len() {
             self.call_worker();
         }
         match whole - bytes.len() {
@@ -344,7 +366,8 @@ impl Conn {
             return result;
         }
         let deadline = timeout.load().and_then(|timeout| Instant::now().checked_add(timeout));
-        gate.wait(deadline, || Some(attempt()).filter(|result| !would_block(result))).unwrap_or(result)
+        let ready = || Some(attempt()).filter(|result| !would_block(result));
+        self.worker.wait(gate, deadline, ready).unwrap_or(result)
     }
 }
 

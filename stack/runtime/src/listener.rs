@@ -117,8 +117,14 @@ impl TcpListener {
         if self.inner.nonblocking.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
+        let gate = &self.inner.accepting.gate;
+        let accepted = match self.inner.stack.handles() {
+            [worker] => worker.wait(gate, None, || self.try_accept()),
+            // Any of them may bring a connection.
+            _ => gate.wait(None, || self.try_accept()),
+        };
         // Without a deadline the wait ends with a connection or an error.
-        self.inner.accepting.gate.wait(None, || self.try_accept()).unwrap_or_else(|| Err(stack_is_gone()))
+        accepted.unwrap_or_else(|| Err(stack_is_gone()))
     }
 
     /// A connection if one waits, an error if none will ever come.

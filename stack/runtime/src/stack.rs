@@ -184,7 +184,7 @@ impl Stack {
         };
         let stream = self.start_connect(addr, connect)?;
         let conn = stream.conn();
-        match conn.tx_gate.wait(deadline, || conn.connect_result()) {
+        match conn.worker().wait(&conn.tx_gate, deadline, || conn.connect_result()) {
             Some(result) => result.map(|()| stream),
             None => Err(io::Error::new(io::ErrorKind::TimedOut, "connection timed out")),
         }

@@ -30,10 +30,20 @@ impl Bell {
     pub(crate) fn ring(&self) -> bool {
         let sleeps = self.sleeping.take();
         if sleeps {
-            // The counter would have to reach 2^64 - 1 for this to fail.
-            let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+            self.send_event();
         }
         sleeps
+    }
+
+    /// Whether nobody does the worker's turns now. Called after work was published.
+    pub(crate) fn worker_sleeps(&self) -> bool {
+        self.sleeping.stands()
+    }
+
+    /// Wakes one thread that waits in the worker's epoll set, or the next one that would.
+    pub(crate) fn send_event(&self) {
+        // The counter would have to reach 2^64 - 1 for this to fail.
+        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
     }
 
     /// The worker is about to sleep: it must look at its queues once more after this, and only then wait.

@@ -2,6 +2,7 @@
 
 mod announce;
 mod bell;
+mod driver;
 mod futex;
 mod gate;
 mod reply;
@@ -9,6 +10,7 @@ mod sleepers;
 
 pub(crate) use announce::{Announcement, Request};
 pub(crate) use bell::Bell;
+pub(crate) use driver::Driver;
 pub(crate) use gate::Gate;
 #[cfg(feature = "tokio")]
 pub(crate) use gate::TaskKey;

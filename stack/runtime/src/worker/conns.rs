@@ -9,6 +9,7 @@ use anabranch_core::{ConnId, Error, SocketOptions};
 use anabranch_frame::Instant;
 
 use super::Worker;
+use super::seat::{Wake, Woken};
 use crate::conn::{Conn, NO_SLOT, RING_LIMIT, cost, order, state};
 
 /// A connection that the application holds.
@@ -98,7 +99,10 @@ impl Worker {
                 // It may have been let go of already, while it had no slot.
                 self.serve(now, conn);
             }
-            Err(error) => conn.end(error),
+            Err(error) => {
+                conn.end(error);
+                self.handle.poke_driver();
+            }
         }
     }
 
@@ -227,6 +231,7 @@ impl Worker {
         while slot.conn.tx.pop().is_some() {}
         self.shard.abort(now, slot.id);
         slot.conn.end(Error::Aborted);
+        self.handle.poke_driver();
     }
 
     /// The application let go of the connection: what it wrote is still sent, and the rest is the shard's.
@@ -259,17 +264,24 @@ impl Worker {
         slot.wake_tx |= tx;
     }
 
-    /// Tells the threads and tasks that wait for what this turn brought, each at most once.
-    pub(super) fn wake_waiting(&mut self) {
+    /// Hands out whom to wake: the threads and tasks that wait for what was done since the last time, each at most once.
+    pub(super) fn hand_out_woken(&mut self, woken: &mut Woken) {
+        woken.append(&mut self.woken);
         while let Some(at) = self.touched.pop() {
             let Some(slot) = self.conns.get_mut(at as usize) else { continue };
             slot.touched = false;
-            if std::mem::take(&mut slot.wake_rx) {
-                slot.conn.rx_gate.open();
-            }
-            if std::mem::take(&mut slot.wake_tx) {
-                slot.conn.tx_gate.open();
-            }
+            let (rx, tx) = (std::mem::take(&mut slot.wake_rx), std::mem::take(&mut slot.wake_tx));
+            woken.push(Wake::Conn { conn: Arc::clone(&slot.conn), rx, tx });
+        }
+    }
+
+    /// Wakes them, while there is more to do.
+    pub(super) fn wake_waiting(&mut self) {
+        let mut woken = Woken::new();
+        self.hand_out_woken(&mut woken);
+        if !woken.is_empty() {
+            woken.into_iter().for_each(Wake::open);
+            self.handle.poke_driver();
         }
     }
 

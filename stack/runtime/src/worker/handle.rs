@@ -9,10 +9,12 @@ use anabranch_core::{Mail, WorkerId};
 use crossbeam_queue::{ArrayQueue, SegQueue};
 
 use super::Worker;
+use super::poll::{Poll, Ready, Token};
+use super::seat::{Rest, Seat};
 use crate::WorkerStats;
 use crate::conn::Conn;
 use crate::error::stack_is_gone;
-use crate::sync::{Bell, reply};
+use crate::sync::{Bell, Driver, reply};
 
 /// Packets that may wait for one worker in the hands of the others. Beyond that they are dropped: the network
 /// could fill any queue.
@@ -21,10 +23,16 @@ const MAILBOX: usize = 1024;
 /// Something for the worker to do between two packets.
 pub(crate) type Command = Box<dyn FnOnce(&mut Worker) + Send>;
 
-/// The mailboxes of one worker.
+/// A worker, its mailboxes, and how it sleeps and wakes.
 pub(crate) struct Handle {
     pub(crate) id: WorkerId,
+    pub(crate) seat: Seat,
     pub(crate) bell: Bell,
+    pub(super) poll: Poll,
+    pub(super) driver: Driver,
+    pub(super) rest: Rest,
+    /// News of descriptors from a thread that found the seat taken.
+    pub(super) events: SegQueue<Ready>,
     /// Connections that want service, each at most once.
     pub(crate) ready: SegQueue<Arc<Conn>>,
     /// Commands of the application.
@@ -67,9 +75,16 @@ impl Stats {
 
 impl Handle {
     pub(crate) fn new(id: WorkerId) -> io::Result<Self> {
+        let (bell, poll) = (Bell::new()?, Poll::new()?);
+        poll.add(bell.fd(), Token::Bell)?;
         Ok(Self {
             id,
-            bell: Bell::new()?,
+            seat: Seat::default(),
+            bell,
+            poll,
+            driver: Driver::new(),
+            rest: Rest::default(),
+            events: SegQueue::new(),
             ready: SegQueue::new(),
             commands: SegQueue::new(),
             packets: ArrayQueue::new(MAILBOX),
@@ -77,19 +92,6 @@ impl Handle {
             closed: AtomicBool::new(false),
             stats: Stats::default(),
         })
-    }
-
-    /// Wakes the worker if it sleeps.
-    pub(crate) fn ring(&self) {
-        if self.bell.ring() {
-            Stats::count(&self.stats.wakeups);
-        }
-    }
-
-    /// Asks the worker to look at a connection.
-    pub(crate) fn serve(&self, conn: Arc<Conn>) {
-        self.ready.push(conn);
-        self.ring();
     }
 
     /// Takes mail for the worker. The caller [rings](Self::ring) after the last one.
@@ -115,7 +117,7 @@ impl Handle {
         if self.closed.load(Ordering::Relaxed) {
             return Err(stack_is_gone());
         }
-        self.ring();
+        self.call();
         Ok(())
     }
 

@@ -8,8 +8,8 @@ use anabranch_core::{ConnId, ConnInfo, Counters, Error, SubflowInfo};
 use anabranch_drivers::{LinkEvent, LinkMonitor};
 use anabranch_frame::Instant;
 
-use super::poll::Token;
-use super::{Stats, Worker};
+use super::poll::{Events, Ready, Token};
+use super::{POLL_EVERY, Worker};
 
 /// How often a worker that drains looks whether it has finished.
 const DRAIN_CHECK: Duration = Duration::from_millis(5);
@@ -34,6 +34,9 @@ impl Worker {
     pub(crate) fn drain(&mut self, timeout: Duration) {
         let now = self.clock.now();
         self.life = Life::Draining(now + timeout);
+        // Its own thread has to see to it.
+        self.handle.bell.send_event();
+        self.handle.driver.hurry();
         for (id, accepting) in std::mem::take(&mut self.listeners) {
             self.shard.close_listener(now, id);
             accepting.close();
@@ -82,46 +85,96 @@ impl Worker {
         self.released.retain(|&id| shard.info(id).is_some());
     }
 
-    /// Waits for work: keeps looking for as long as the configuration says, then sleeps.
-    pub(super) fn rest(&mut self) {
-        let begin = self.clock.now();
-        while self.clock.now() < begin + self.busy_poll {
-            self.look(Some(Duration::ZERO));
-            if self.has_mail() || self.path_is_waiting() {
-                return;
+    /// Does what there is to do, on the worker's own thread, until there is nothing left. Then whoever brings
+    /// work rings. Returns how many connections had to be aborted, when this is the end.
+    pub(super) fn work(&mut self) -> Option<usize> {
+        self.handle.bell.awake();
+        let mut idle_since = None;
+        loop {
+            let now = self.clock.now();
+            self.since_poll += 1;
+            if self.since_poll >= POLL_EVERY {
+                self.look();
             }
-            std::hint::spin_loop();
+            let more = self.turn(now);
+            let aborted = self.finished(now);
+            if aborted.is_some() {
+                return aborted;
+            }
+            if more || self.path_is_waiting() || self.has_mail() {
+                idle_since = None;
+                self.wake_waiting();
+            } else if now < *idle_since.get_or_insert(now) + self.busy_poll {
+                self.wake_waiting();
+                self.paths.iter_mut().for_each(super::PathQueue::look_for_packets);
+                std::hint::spin_loop();
+            } else if self.settle() {
+                return None;
+            }
         }
+    }
+
+    /// Does what there is to do, on an application's thread, in at most `turns` turns. Returns whether there is nothing
+    /// left: then whoever brings work rings. Otherwise somebody has to go on.
+    pub(super) fn work_briefly(&mut self, turns: usize) -> bool {
+        self.handle.bell.awake();
+        (0..turns).any(|_| !self.turn(self.clock.now()) && self.settle()) && self.is_running()
+    }
+
+    /// Makes sure that whatever happens from now on wakes a thread; `false` if something has happened already.
+    fn settle(&mut self) -> bool {
+        self.watch_paths();
         self.handle.bell.prepare_sleep();
-        if self.has_mail() || self.path_is_waiting() {
-            self.handle.bell.awake();
-            return;
-        }
         let now = self.clock.now();
         let check = (!self.is_running()).then(|| now + DRAIN_CHECK);
         let looks = self.paths.iter().filter_map(super::PathQueue::next_look);
         let due = self.shard.poll_timeout().into_iter().chain(check).chain(looks).min();
-        Stats::count(&self.handle.stats.sleeps);
-        self.look(due.map(|due| due.saturating_since(now)));
-        self.handle.bell.awake();
+        if self.has_mail() || self.path_is_waiting() || due.is_some_and(|due| due <= now) {
+            self.handle.bell.awake();
+            return false;
+        }
+        // Deadlines mostly move away: a timer that goes off too early is set again then, and not each time.
+        if let Some(due) = due
+            && self.timer.is_none_or(|timer| due < timer)
+        {
+            self.timer = Some(due);
+            self.handle.poll.set_timer(due.saturating_since(now));
+        }
+        true
     }
 
-    /// Asks epoll what happened, waiting for at most `timeout`.
-    pub(super) fn look(&mut self, timeout: Option<Duration>) {
+    /// Asks epoll what happened, without waiting.
+    fn look(&mut self) {
         self.since_poll = 0;
         self.watch_paths();
-        let (paths, mut links) = (&mut self.paths, false);
-        self.poll.wait(timeout, |ready| match ready.token {
+        let events = self.handle.poll.wait(Some(Duration::ZERO));
+        self.take_events(events);
+        if self.handle.driver.is_poked() {
+            // One of them may have been the driver's.
+            self.handle.bell.send_event();
+        }
+    }
+
+    /// Takes in what epoll said, here or to others.
+    pub(super) fn take_events(&mut self, events: Events) {
+        for event in events {
+            self.take_event(event);
+        }
+        while let Some(event) = self.handle.events.pop() {
+            self.take_event(event);
+        }
+    }
+
+    fn take_event(&mut self, event: Ready) {
+        match event.token {
             Token::Bell => {}
-            Token::Links => links = true,
+            Token::Timer => self.timer = None,
+            Token::Links => self.hear_of_links(),
             Token::Path(at) => {
-                if let Some(path) = paths.get_mut(at) {
-                    path.ready(ready);
+                if let Some(path) = self.paths.get_mut(at) {
+                    path.ready(event);
                 }
             }
-        });
-        if links {
-            self.hear_of_links();
         }
     }
 
@@ -142,13 +195,17 @@ impl Worker {
 
     fn drop_links(&mut self) {
         if let Some(monitor) = self.links.take() {
-            let _ = self.poll.remove(LinkMonitor::poll_fd(&monitor));
+            let _ = self.handle.poll.remove(LinkMonitor::poll_fd(&monitor));
         }
     }
 
     fn has_mail(&self) -> bool {
         let handle = &self.handle;
-        !(handle.ready.is_empty() && handle.commands.is_empty() && handle.notes.is_empty() && handle.packets.is_empty())
+        !(handle.ready.is_empty()
+            && handle.commands.is_empty()
+            && handle.notes.is_empty()
+            && handle.packets.is_empty()
+            && handle.events.is_empty())
     }
 
     // --- what the application asks ---------------------------------------------------------------

@@ -7,6 +7,7 @@ use anabranch_core::{Error, ListenerId};
 use anabranch_frame::Instant;
 
 use super::Worker;
+use super::seat::Wake;
 use crate::conn::{Conn, state};
 use crate::listener::{ACCEPT_AHEAD, Accepting};
 
@@ -59,7 +60,7 @@ impl Worker {
             any = true;
         }
         if any {
-            accepting.gate.open();
+            self.woken.push(Wake::Accepting(accepting));
         }
     }
 }

@@ -12,6 +12,7 @@ mod life;
 mod listeners;
 mod paths;
 mod poll;
+mod seat;
 
 use std::collections::HashMap;
 use std::io;
@@ -26,11 +27,13 @@ use slab::Slab;
 pub(crate) use conns::Opening;
 pub(crate) use handle::{Handle, Stats};
 pub(crate) use paths::PathQueue;
+pub(crate) use seat::thread;
 
 use crate::listener::Accepting;
 use conns::Slot;
 use life::Life;
-use poll::{Poll, Token};
+use poll::Token;
+use seat::Woken;
 
 /// Packets taken from one device in one turn.
 const RX_BATCH: usize = 32;
@@ -63,7 +66,6 @@ pub(crate) struct Worker {
     peers: Arc<[Arc<Handle>]>,
     clock: Clock,
     busy_poll: Duration,
-    poll: Poll,
     links: Option<LinkMonitor>,
     paths: Vec<PathQueue>,
     conns: Slab<Slot>,
@@ -78,6 +80,10 @@ pub(crate) struct Worker {
     batch: Vec<RxPacket>,
     mail: Vec<Mail>,
     since_poll: u32,
+    /// When the timer goes off, if it was set.
+    timer: Option<Instant>,
+    /// Whom to wake, once there is nothing else to do.
+    woken: Woken,
 }
 
 /// What a worker is made of.
@@ -95,13 +101,12 @@ impl Worker {
     /// Registers everything that wakes the worker.
     pub(crate) fn new(parts: WorkerParts) -> io::Result<Self> {
         let WorkerParts { shard, handle, peers, clock, busy_poll, links, paths } = parts;
-        let poll = Poll::new()?;
-        poll.add_edge(handle.bell.fd(), Token::Bell)?;
+        let poll = &handle.poll;
         if let Some(monitor) = &links {
             poll.add(monitor.poll_fd(), Token::Links)?;
         }
         for (at, path) in paths.iter().enumerate() {
-            path.register(&poll, Token::Path(at))?;
+            path.register(poll, Token::Path(at))?;
         }
         Ok(Self {
             shard,
@@ -109,7 +114,6 @@ impl Worker {
             peers,
             clock,
             busy_poll,
-            poll,
             links,
             paths,
             conns: Slab::new(),
@@ -121,55 +125,31 @@ impl Worker {
             batch: Vec::with_capacity(RX_BATCH),
             mail: Vec::new(),
             since_poll: 0,
+            timer: None,
+            woken: Woken::new(),
         })
     }
 
-    /// Works until the stack is shut down. Returns how many connections had to be aborted for that.
-    pub(crate) fn run(mut self) -> usize {
-        tracing::debug!(worker = self.handle.id, paths = self.paths.len(), "worker started");
-        let aborted = loop {
-            let now = self.clock.now();
-            let busy = self.turn(now);
-            if let Some(aborted) = self.finished(now) {
-                break aborted;
-            }
-            if !busy {
-                self.rest();
-            }
-        };
-        tracing::debug!(worker = self.handle.id, aborted, "worker ends");
-        aborted
-    }
-
-    /// One turn; returns whether there was anything to do.
+    /// One turn; returns whether there is more to do already.
     fn turn(&mut self, now: Instant) -> bool {
         Stats::count(&self.handle.stats.turns);
-        self.since_poll += 1;
-        if self.since_poll >= POLL_EVERY {
-            self.look(Some(Duration::ZERO));
-        }
-        let mut busy = self.receive(now);
-        busy |= self.take_mail(now);
+        self.receive(now);
+        self.take_mail(now);
         // What a thread did to a connection comes before what it asked afterwards.
-        busy |= self.serve_ready(now);
-        busy |= self.run_commands();
+        self.serve_ready(now);
+        self.run_commands();
         if self.shard.poll_timeout().is_some_and(|due| due <= now) {
             self.shard.handle_timeout(now);
-            busy = true;
         }
         self.check_paths(now);
-        busy |= self.speak(now);
-        self.wake_waiting();
-        busy
+        self.speak(now)
     }
 
-    fn receive(&mut self, now: Instant) -> bool {
-        let mut busy = false;
+    fn receive(&mut self, now: Instant) {
         for at in 0..self.paths.len() {
             let mut batch = std::mem::take(&mut self.batch);
             self.paths[at].receive(&mut batch, RX_BATCH);
             if !batch.is_empty() {
-                busy = true;
                 self.take_notes(now);
             }
             for packet in batch.drain(..) {
@@ -180,58 +160,46 @@ impl Worker {
             }
             self.batch = batch;
         }
-        busy
     }
 
     /// Takes in what other workers say of tuples. After packets were taken from a queue and before they are
     /// handled: whatever note was on its way before a packet has arrived by then, so that the entry that forwards the
     /// packet is there.
-    fn take_notes(&mut self, now: Instant) -> bool {
-        let mut busy = false;
+    fn take_notes(&mut self, now: Instant) {
         while let Some(note) = self.handle.notes.pop() {
             self.shard.handle_mail(now, note);
-            busy = true;
         }
-        busy
     }
 
-    fn take_mail(&mut self, now: Instant) -> bool {
+    fn take_mail(&mut self, now: Instant) {
         while self.mail.len() < SERVICE_BATCH
             && let Some(mail) = self.handle.packets.pop()
         {
             self.mail.push(mail);
         }
-        let busy = self.take_notes(now) || !self.mail.is_empty();
+        self.take_notes(now);
         for mail in self.mail.drain(..) {
             self.shard.handle_mail(now, mail);
         }
-        busy
     }
 
-    fn run_commands(&mut self) -> bool {
-        let mut busy = false;
+    fn run_commands(&mut self) {
         for _ in 0..SERVICE_BATCH {
             let Some(command) = self.handle.commands.pop() else { break };
             command(self);
-            busy = true;
         }
-        busy
     }
 
-    fn serve_ready(&mut self, now: Instant) -> bool {
-        let mut busy = false;
+    fn serve_ready(&mut self, now: Instant) {
         for _ in 0..SERVICE_BATCH {
             let Some(conn) = self.handle.ready.pop() else { break };
             conn.service.begin();
             self.serve(now, &conn);
-            busy = true;
         }
-        busy
     }
 
-    /// Lets the shard speak until it is dry, or has said as much as a turn allows.
+    /// Lets the shard speak until it is dry, or has said as much as a turn allows; returns whether there is more.
     fn speak(&mut self, now: Instant) -> bool {
-        let mut busy = false;
         let mut sent = 0;
         loop {
             self.forward_mail();
@@ -246,7 +214,6 @@ impl Worker {
                 events = true;
                 self.handle_event(now, event);
             }
-            busy |= events;
             if !events || sent >= TX_BATCH {
                 break;
             }
@@ -254,7 +221,7 @@ impl Worker {
         for path in &mut self.paths {
             path.flush(now, &self.handle.stats);
         }
-        busy || sent >= TX_BATCH
+        sent >= TX_BATCH
     }
 
     fn forward_mail(&mut self) {

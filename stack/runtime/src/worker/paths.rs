@@ -106,7 +106,8 @@ impl PathQueue {
         }
         let Some(device) = self.device.as_mut() else { return };
         match device.receive(batch, max) {
-            Ok(count) => self.readable = count > 0,
+            // The descriptor tells of what comes from now on.
+            Ok(count) => self.readable = count == max,
             Err(error) => {
                 self.readable = false;
                 self.look_due = Some(Instant::ZERO);
@@ -245,6 +246,11 @@ impl PathQueue {
         }
     }
 
+    /// Takes in packets in the next turn, whatever epoll has said.
+    pub(super) fn look_for_packets(&mut self) {
+        self.readable = true;
+    }
+
     /// The link monitor, or somebody else, wants it looked at.
     pub(super) fn look_soon(&mut self) {
         self.look_due = Some(Instant::ZERO);
@@ -259,7 +265,7 @@ impl Worker {
     /// Looks after devices that went, came or stay full, and tells the shard which paths there are.
     pub(super) fn check_paths(&mut self, now: Instant) {
         for path in &mut self.paths {
-            path.look(now, &self.poll, &self.handle.stats);
+            path.look(now, &self.handle.poll, &self.handle.stats);
             let up = path.is_up();
             if up == path.shard_up {
                 continue;
@@ -287,7 +293,7 @@ impl Worker {
     /// Brings what epoll watches up to date.
     pub(super) fn watch_paths(&mut self) {
         for (at, path) in self.paths.iter_mut().enumerate() {
-            path.watch(&self.poll, Token::Path(at));
+            path.watch(&self.handle.poll, Token::Path(at));
         }
     }
 

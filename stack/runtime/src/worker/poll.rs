@@ -5,13 +5,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::time::Timespec;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+use smallvec::SmallVec;
 
 /// Who an event is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Token {
     /// The bell rang.
     Bell,
+    /// The timer went off.
+    Timer,
     /// The link monitor has news.
     Links,
     /// The device of the path with this index.
@@ -23,6 +28,7 @@ impl Token {
         EventData::new_u64(match self {
             Self::Bell => u64::MAX,
             Self::Links => u64::MAX - 1,
+            Self::Timer => u64::MAX - 2,
             Self::Path(at) => at as u64,
         })
     }
@@ -31,6 +37,7 @@ impl Token {
         match data.u64() {
             u64::MAX => Self::Bell,
             data if data == u64::MAX - 1 => Self::Links,
+            data if data == u64::MAX - 2 => Self::Timer,
             at => Self::Path(at as usize),
         }
     }
@@ -46,31 +53,36 @@ pub(crate) struct Ready {
     pub(crate) broken: bool,
 }
 
-/// An epoll set.
+/// What one wait brought.
+pub(crate) type Events = SmallVec<[Ready; EVENTS_MAX]>;
+const EVENTS_MAX: usize = 16;
+
+/// An epoll set with a timer, in which several threads may wait: an event goes to one of them. Everything is watched
+/// edge-triggered; with levels, the kernel would wake the others as well.
 #[derive(Debug)]
 pub(crate) struct Poll {
     epoll: OwnedFd,
+    timer: OwnedFd,
 }
 
 impl Poll {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? })
-    }
-
-    /// Watches for edges of `EPOLLIN`: each write of an event descriptor is one.
-    pub(crate) fn add_edge(&self, fd: BorrowedFd<'_>, token: Token) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, fd, token.to_data(), EventFlags::IN | EventFlags::ET)?)
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        let poll = Self { epoll, timer };
+        poll.add(poll.timer.as_fd(), Token::Timer)?;
+        Ok(poll)
     }
 
     /// Watches for `EPOLLIN`.
     pub(crate) fn add(&self, fd: BorrowedFd<'_>, token: Token) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, fd, token.to_data(), EventFlags::IN)?)
+        Ok(epoll::add(&self.epoll, fd, token.to_data(), EventFlags::IN | EventFlags::ET)?)
     }
 
     /// Watches for `EPOLLOUT` as well, or no longer.
     pub(crate) fn want_out(&self, fd: BorrowedFd<'_>, token: Token, out: bool) -> io::Result<()> {
         let flags = if out { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
-        Ok(epoll::modify(&self.epoll, fd, token.to_data(), flags)?)
+        Ok(epoll::modify(&self.epoll, fd, token.to_data(), flags | EventFlags::ET)?)
     }
 
     /// Watches no more.
@@ -78,20 +90,33 @@ impl Poll {
         Ok(epoll::delete(&self.epoll, fd)?)
     }
 
+    /// Lets the timer go off once, after `delay`, instead of when it would have.
+    pub(crate) fn set_timer(&self, delay: Duration) {
+        // Zero would stop it.
+        let it_value = Timespec::try_from(delay.max(Duration::from_nanos(1)));
+        let once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if let Ok(it_value) = it_value {
+            // It is never read: each time that it goes off is an edge.
+            let _ =
+                timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: once, it_value });
+        }
+    }
+
     /// Waits for something to happen, for at most `timeout`.
-    pub(crate) fn wait(&self, timeout: Option<Duration>, mut each: impl FnMut(Ready)) {
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> Events {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        let mut events = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 16];
+        let mut events = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS_MAX];
         // An interrupted wait is a short one; nothing else can go wrong with a descriptor of our own.
         let count = epoll::wait(self.epoll.as_fd(), &mut events, timeout.as_ref()).unwrap_or(0);
-        for event in &events[..count] {
+        let ready = |event: &epoll::Event| {
             let (flags, data) = (event.flags, event.data);
-            each(Ready {
+            Ready {
                 token: Token::from_data(data),
                 readable: flags.contains(EventFlags::IN),
                 writable: flags.contains(EventFlags::OUT),
                 broken: flags.intersects(EventFlags::ERR | EventFlags::HUP),
-            });
-        }
+            }
+        };
+        events[..count].iter().map(ready).collect()
     }
 }

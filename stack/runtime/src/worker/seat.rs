@@ -1,0 +1,222 @@
+//! Who does a worker's turns.
+//!
+//! A worker stands in a seat, behind a lock that whoever does its turns holds. Mostly that is the worker's own thread. But
+//! handing work from thread to thread costs more than the work when there is little of it, so an application's thread does it
+//! itself when nobody else is at it: after a small write or a command it does the turn that sends ([`Handle::call`]), and
+//! instead of sleeping until the worker wakes it, it waits in the worker's epoll set for the packet and takes it in
+//! ([`Handle::wait`]). A request and its answer then cost as many context switches as with sockets of the kernel.
+//!
+//! Nobody but the worker's thread ever blocks on the lock, and that for a few turns at most: an application's thread that
+//! finds it taken leaves its work in a queue, which the holder looks at before it lets go.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+
+use super::poll::Events;
+use super::{Handle, Stats, Worker};
+use crate::conn::Conn;
+use crate::listener::Accepting;
+use crate::sync::Gate;
+
+/// Turns that an application's thread does at most before it leaves the rest to the worker's thread.
+const TURNS_OF_OTHERS: usize = 4;
+
+/// Whether the worker's own thread rests, for other threads to see.
+#[derive(Debug, Default)]
+pub(crate) struct Rest(AtomicBool);
+
+impl Rest {
+    fn set(&self, rests: bool) {
+        self.0.store(rests, Ordering::Release);
+    }
+
+    /// Whether the worker's thread has nothing to do.
+    fn is_resting(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Somebody to wake when the worker has done its turns.
+pub(super) enum Wake {
+    Conn { conn: Arc<Conn>, rx: bool, tx: bool },
+    Accepting(Arc<Accepting>),
+}
+
+impl Wake {
+    pub(super) fn open(self) {
+        match self {
+            Self::Conn { conn, rx, tx } => {
+                if rx {
+                    conn.rx_gate.open();
+                }
+                if tx {
+                    conn.tx_gate.open();
+                }
+            }
+            Self::Accepting(accepting) => accepting.gate.open(),
+        }
+    }
+}
+
+/// All whom to wake.
+pub(super) type Woken = SmallVec<[Wake; 4]>;
+
+/// A worker, unless it has not begun or has ended.
+pub(crate) type Seat = Mutex<Option<Box<Worker>>>;
+
+/// What came of driving.
+enum Driven<T> {
+    Found(T),
+    TimedOut,
+    /// Somebody else does the turns now.
+    Relieved,
+}
+
+/// A worker in whose turn an application's thread panics is lost, as one that panics by itself.
+struct Turns<'a>(MutexGuard<'a, Option<Box<Worker>>>);
+
+impl Drop for Turns<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            *self.0 = None;
+        }
+    }
+}
+
+impl Handle {
+    /// The worker's own thread. Returns how many connections had to be aborted at the end, or `None` if an
+    /// application's thread panicked in a turn.
+    pub(crate) fn run(&self) -> Option<usize> {
+        tracing::debug!(worker = self.id, "worker started");
+        let mut events = Events::new();
+        let mut woken = Woken::new();
+        let aborted = loop {
+            let mut seat = self.seat.lock();
+            let Some(worker) = seat.as_mut() else { break None };
+            worker.take_events(std::mem::take(&mut events));
+            if let Some(aborted) = worker.work() {
+                *seat = None;
+                break Some(aborted);
+            }
+            worker.hand_out_woken(&mut woken);
+            drop(seat);
+            Stats::count(&self.stats.sleeps);
+            self.rest.set(true);
+            self.wake(&mut woken);
+            self.driver.give_way(|| self.bell.send_event());
+            events = self.poll.wait(None);
+            self.rest.set(false);
+        };
+        // What it waits for will not come any more, which is an answer.
+        self.poke_driver();
+        tracing::debug!(worker = self.id, aborted, "worker ends");
+        aborted
+    }
+
+    /// Has the worker look at its queues: on the calling thread if nobody does the worker's turns. For
+    /// the application's threads, after they put something there.
+    pub(crate) fn call(&self) {
+        if self.bell.worker_sleeps() {
+            self.do_turns(Events::new());
+        }
+    }
+
+    /// Wakes the worker if it sleeps.
+    pub(crate) fn ring(&self) {
+        if self.bell.ring() {
+            self.driver.hurry();
+            Stats::count(&self.stats.wakeups);
+        }
+    }
+
+    /// Lets the driver look again whether what it waits for has come.
+    pub(super) fn poke_driver(&self) {
+        if self.driver.poke() {
+            self.bell.send_event();
+        }
+    }
+
+    /// Wakes who waits for what was done, and not before everything was done: they may run at once, in place of
+    /// this thread.
+    fn wake(&self, woken: &mut Woken) {
+        if woken.is_empty() {
+            return;
+        }
+        woken.drain(..).for_each(Wake::open);
+        self.poke_driver();
+    }
+
+    /// Takes in `events` and does what there is to do, if nobody else does the worker's turns. If somebody does, the
+    /// events are left where they will be found.
+    fn do_turns(&self, events: Events) {
+        let Some(guard) = self.seat.try_lock() else {
+            events.into_iter().for_each(|event| self.events.push(event));
+            // Whoever it is may have looked there for the last time.
+            return self.ring();
+        };
+        let mut turns = Turns(guard);
+        let Some(worker) = turns.0.as_mut() else { return self.ring() };
+        worker.take_events(events);
+        let done = worker.work_briefly(TURNS_OF_OTHERS);
+        let mut woken = Woken::new();
+        worker.hand_out_woken(&mut woken);
+        drop(turns);
+        self.wake(&mut woken);
+        if !done {
+            // More than is an application's business.
+            self.bell.send_event();
+            self.driver.hurry();
+        }
+    }
+
+    /// Blocks the thread until `ready` gives something or the deadline passes (`None`). Whoever makes it true
+    /// opens the gate. Where possible the thread does the worker's turns meanwhile.
+    pub(crate) fn wait<T>(
+        &self,
+        gate: &Gate,
+        deadline: Option<Instant>,
+        mut ready: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        if self.rest.is_resting() && self.driver.take() {
+            let driven = self.drive(deadline, &mut ready);
+            self.driver.leave();
+            match driven {
+                Driven::Found(found) => return Some(found),
+                Driven::TimedOut => return None,
+                Driven::Relieved => {}
+            }
+        }
+        gate.wait(deadline, ready)
+    }
+
+    /// Waits in epoll for one event. If that brings somebody else something, others may have a better claim to the seat.
+    fn drive<T>(&self, deadline: Option<Instant>, ready: &mut impl FnMut() -> Option<T>) -> Driven<T> {
+        self.driver.prepare_wait();
+        if let Some(found) = ready() {
+            self.driver.awake();
+            return Driven::Found(found);
+        }
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let events = match left {
+            Some(Duration::ZERO) => Events::new(),
+            left => self.poll.wait(left),
+        };
+        self.driver.awake();
+        self.do_turns(events);
+        match ready() {
+            Some(found) => Driven::Found(found),
+            None if deadline.is_some_and(|deadline| Instant::now() >= deadline) => Driven::TimedOut,
+            None => Driven::Relieved,
+        }
+    }
+}
+
+/// A worker's thread, from its beginning to its end.
+pub(crate) fn thread(handle: &Arc<Handle>) -> usize {
+    // One that was lost in a panic took its connections with it.
+    handle.run().unwrap_or(1)
+}
