@@ -246,6 +246,8 @@ pub struct ShardConfig {
     pub time_wait: Duration,
     /// How long a connection without a subflow is kept (`net.mptcp.close_timeout`).
     pub close_timeout: Duration,
+    /// A connection is shrunk to what it has to remember when nothing happened for so long; [`Duration::MAX`]: never.
+    pub rest_after: Duration,
     /// Longest time between two transmissions of ADD_ADDR (`net.mptcp.add_addr_timeout`).
     pub add_addr_timeout: Duration,
     /// SYNs with MP_CAPABLE before a plain one (`net.mptcp.syn_retrans_before_tcp_fallback`).
@@ -274,6 +276,7 @@ impl ShardConfig {
             max_syn_queue: 4096,
             time_wait: Duration::from_secs(60),
             close_timeout: Duration::from_secs(60),
+            rest_after: Duration::from_secs(1),
             add_addr_timeout: Duration::from_secs(120),
             syn_retrans_before_tcp_fallback: 2,
             ephemeral_ports: (32768, 60999),

@@ -56,6 +56,8 @@ counters! {
     tcp_estab_resets => "TcpEstabResets",
     /// Subflows in ESTABLISHED or CLOSE-WAIT now.
     tcp_curr_estab => "TcpCurrEstab",
+    /// Connections that have nothing under way and were shrunk, now.
+    conns_at_rest => "AnabranchConnsAtRest",
     /// Segments retransmitted.
     tcp_retrans_segs => "TcpRetransSegs",
     /// Retransmission timeouts.

@@ -1,5 +1,6 @@
 //! CUBIC (RFC 9438), with HyStart++ (RFC 9406) in the first slow start.
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
 use anabranch_frame::Instant;
@@ -56,7 +57,9 @@ struct State {
 #[derive(Debug)]
 pub struct Cubic {
     state: State,
-    undo: Option<State>,
+    /// Most connections never lose anything: it is there from the first reduction on.
+    undo: Option<Box<State>>,
+    undo_due: bool,
     hystart: HyStart,
     /// Growth not yet made a whole byte.
     credit: f64,
@@ -71,6 +74,7 @@ impl Cubic {
         Self {
             state: State { window: Window::new(mss), w_max: 0, cwnd_prior: 0, epoch: None },
             undo: None,
+            undo_due: false,
             hystart: HyStart::default(),
             credit: 0.0,
             last_ack: Instant::ZERO,
@@ -120,7 +124,11 @@ impl Cubic {
 
     /// Sets the threshold and `W_max` for a loss at this window (RFC 9438 §4.6, §4.7).
     fn reduce(&mut self) {
-        self.undo = Some(self.state);
+        match &mut self.undo {
+            Some(undo) => **undo = self.state,
+            none => *none = Some(Box::new(self.state)),
+        }
+        self.undo_due = true;
         let State { window, w_max, cwnd_prior, epoch } = &mut self.state;
         let cwnd = window.cwnd;
         // Fast convergence: a flow that lost before it came back to its plateau makes room.
@@ -179,9 +187,11 @@ impl CongestionControl for Cubic {
     }
 
     fn on_spurious(&mut self, _: Instant) {
-        if let Some(before) = self.undo.take() {
+        if let Some(before) = &self.undo
+            && core::mem::take(&mut self.undo_due)
+        {
             let Window { cwnd, ssthresh, mss } = self.state.window;
-            self.state = before;
+            self.state = **before;
             let window = &mut self.state.window;
             window.cwnd = window.cwnd.max(cwnd);
             // An unset threshold after a timeout that was none: slow start goes on.

@@ -1,13 +1,14 @@
 //! HyStart++ (RFC 9406): leave slow start when round trips begin to take longer, before packets are lost.
 
+use core::num::NonZeroU64;
 use core::time::Duration;
 
 use super::AckSample;
 
-/// RFC 9406 §4.3.
-const MIN_RTT_THRESH: Duration = Duration::from_millis(4);
-const MAX_RTT_THRESH: Duration = Duration::from_millis(16);
-const MIN_RTT_DIVISOR: u32 = 8;
+/// RFC 9406 §4.3, times in nanoseconds.
+const MIN_RTT_THRESH: u64 = 4_000_000;
+const MAX_RTT_THRESH: u64 = 16_000_000;
+const MIN_RTT_DIVISOR: u64 = 8;
 const N_RTT_SAMPLE: u32 = 8;
 const CSS_GROWTH_DIVISOR: u64 = 4;
 const CSS_ROUNDS: u32 = 5;
@@ -15,8 +16,16 @@ const CSS_ROUNDS: u32 = 5;
 /// Conservative slow start: a time of slower growth that finds out whether the delay was real.
 #[derive(Clone, Copy, Debug)]
 struct Conservative {
-    baseline: Duration,
+    baseline: Nanos,
     rounds: u32,
+}
+
+/// A round-trip time in nanoseconds: a connection keeps three of them for ever.
+type Nanos = NonZeroU64;
+
+fn nanos(rtt: Duration) -> Nanos {
+    let nanos = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX);
+    Nanos::new(nanos).unwrap_or(Nanos::MIN)
 }
 
 /// What an acknowledgement in slow start means.
@@ -31,8 +40,8 @@ pub(super) enum Verdict {
 /// State of the first slow start of a connection; later ones have a threshold to stop at.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct HyStart {
-    last_round_min: Option<Duration>,
-    round_min: Option<Duration>,
+    last_round_min: Option<Nanos>,
+    round_min: Option<Nanos>,
     samples: u32,
     conservative: Option<Conservative>,
 }
@@ -50,7 +59,7 @@ impl HyStart {
                 }
             }
         }
-        if let Some(rtt) = sample.rtt {
+        if let Some(rtt) = sample.rtt.map(nanos) {
             self.round_min = Some(self.round_min.map_or(rtt, |min| min.min(rtt)));
             self.samples += 1;
         }
@@ -72,8 +81,8 @@ impl HyStart {
             }
             None => {
                 let Some(last) = self.last_round_min else { return };
-                let thresh = (last / MIN_RTT_DIVISOR).clamp(MIN_RTT_THRESH, MAX_RTT_THRESH);
-                if min >= last + thresh {
+                let thresh = (last.get() / MIN_RTT_DIVISOR).clamp(MIN_RTT_THRESH, MAX_RTT_THRESH);
+                if min.get() >= last.get().saturating_add(thresh) {
                     // The rest of this round is the first of the conservative ones.
                     self.conservative = Some(Conservative { baseline: min, rounds: 0 });
                 }

@@ -95,6 +95,9 @@ pub(crate) struct Conn {
     /// Last time that anything was acknowledged, for the user timeout.
     pub(super) last_progress: Instant,
     pub(super) turn: usize,
+    /// Last call of the application, and when it was last tried in vain to put the connection to rest.
+    pub(super) last_call: Instant,
+    pub(super) restless: Option<Instant>,
     pub(super) stats: Stats,
 }
 
@@ -155,6 +158,8 @@ impl Conn {
             give_up: None,
             last_progress: now,
             turn: 0,
+            last_call: now,
+            restless: None,
             stats: Stats::default(),
         })
     }

@@ -46,6 +46,11 @@ pub(crate) struct Mappings {
 }
 
 impl Mappings {
+    /// Whether none is remembered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// Remembers a mapping.
     pub(crate) fn note(&mut self, mapping: RxMapping) -> Noted {
         let at = self.list.partition_point(|known| known.pos < mapping.pos);

@@ -27,7 +27,43 @@ pub(crate) struct RecvQueue {
     round: (Instant, u64),
 }
 
+/// A [`RecvQueue`] of which the application has read everything.
+#[derive(Debug)]
+pub(crate) struct RestingRecvQueue {
+    nxt: u64,
+    edge: u64,
+    buffer: u64,
+    max: u64,
+    round: (Instant, u64),
+}
+
+impl RestingRecvQueue {
+    pub(crate) fn resume(self) -> RecvQueue {
+        let Self { nxt, edge, buffer, max, round } = self;
+        RecvQueue { reorder: Reorder::starting_at(nxt), fin: None, read: nxt, consumed: nxt, edge, buffer, max, round }
+    }
+
+    pub(crate) fn nxt(&self) -> u64 {
+        self.nxt
+    }
+
+    pub(crate) fn buffer(&self) -> u64 {
+        self.buffer
+    }
+}
+
 impl RecvQueue {
+    /// Whether everything that came was read and given back, and more may come.
+    pub(crate) fn may_rest(&self) -> bool {
+        self.consumed == self.nxt() && self.out_of_order() == 0 && self.fin.is_none()
+    }
+
+    /// Shrinks to what has to be remembered. Only if it [may](Self::may_rest).
+    pub(crate) fn rest(self) -> RestingRecvQueue {
+        let Self { edge, buffer, max, round, .. } = self;
+        RestingRecvQueue { nxt: self.reorder.nxt(), edge, buffer, max, round }
+    }
+
     pub(crate) fn new(now: Instant, max: u64) -> Self {
         let buffer = INITIAL.min(max);
         Self { reorder: Reorder::new(), fin: None, read: 0, consumed: 0, edge: buffer, buffer, max, round: (now, 0) }

@@ -48,6 +48,11 @@ impl Reorder {
         Self::default()
     }
 
+    /// An empty buffer that waits for offset `nxt`.
+    pub(crate) fn starting_at(nxt: u64) -> Self {
+        Self { nxt, ..Self::default() }
+    }
+
     /// The first offset that was not received in order: what DATA_ACK says.
     pub(crate) fn nxt(&self) -> u64 {
         self.nxt

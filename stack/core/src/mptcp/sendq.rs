@@ -52,6 +52,21 @@ impl SendQueue {
         }
     }
 
+    /// Whether everything that was written is acknowledged, and more may be written.
+    pub(crate) fn may_rest(&self) -> bool {
+        self.una == self.end && !self.fin
+    }
+
+    /// What has to be remembered of a queue at rest: its only offset, and its limit.
+    pub(crate) fn rest(&self) -> (u64, u64) {
+        (self.end, self.max)
+    }
+
+    /// The queue that rested.
+    pub(crate) fn resume((end, max): (u64, u64)) -> Self {
+        Self { start: end, una: end, nxt: end, end, hint: (0, end), ..Self::new(max) }
+    }
+
     /// First offset that is not acknowledged.
     pub(crate) fn una(&self) -> u64 {
         self.una

@@ -76,7 +76,8 @@ impl Shard {
         match self.table.find(&segment.tuple) {
             Some(Slot::Conn(index, subflow)) => {
                 if let Some(place) = self.conns.get_mut(index as usize) {
-                    place.conn.on_segment(&mut cx!(self, now), subflow, &segment);
+                    let conn = place.wake(&mut self.counters.conns_at_rest);
+                    conn.on_segment(&mut cx!(self, now), subflow, &segment);
                     self.touch(index);
                 }
             }
@@ -170,7 +171,8 @@ impl Shard {
             return;
         }
         let nonce = self.rng.u32();
-        let Some(conn) = self.conns.get(index as usize).map(|place| &place.conn) else { return };
+        let Some(place) = self.conns.get_mut(index as usize) else { return };
+        let conn = &*place.wake(&mut self.counters.conns_at_rest);
         let keys = conn.mp().and_then(|mp| Some((mp.local.key, mp.remote?.key)));
         let (true, Some((local, remote))) = (conn.admits_join(), keys) else {
             self.counters.mp_join_rejected += 1;
@@ -311,8 +313,7 @@ impl Shard {
         self.syn_wheel.cancel(key);
         self.syns.remove(key);
         let joined = Joined { local_id: 0, remote_id: 0, backup: false, ..joined_of(now, entry, segment) };
-        self.conns[conn.index as usize].conn.accept_first(&mut cx!(self, now), &joined, segment);
-        self.touch(conn.index);
+        self.with(now, conn, |conn, cx| conn.accept_first(cx, &joined, segment));
         if let Some(listener) = self.listeners.get_mut(id) {
             listener.accepted.push_back(conn);
             self.events.push_back(Event::Acceptable(id));
@@ -331,8 +332,8 @@ impl Shard {
             return;
         };
         self.counters.mp_join_ack_rx += 1;
-        let conn = self.conns.get(id.index as usize).map(|place| &place.conn).filter(|conn| conn.id == id);
-        let keys = conn.and_then(|conn| conn.mp()).and_then(|mp| Some((mp.local.key, mp.remote?.key)));
+        let keys_of = |conn: &mptcp::Conn| conn.mp().and_then(|mp| Some((mp.local.key, mp.remote?.key)));
+        let (keys, admitted) = self.conn_mut(id).map_or((None, false), |conn| (keys_of(conn), conn.admits_join()));
         let genuine =
             keys.is_some_and(|(local, remote)| mptcp::same(&mptcp::join_ack(remote, local, peer_nonce, nonce), &told));
         if !genuine {
@@ -340,7 +341,7 @@ impl Shard {
             self.remove_syn(now, key);
             return self.reset(segment, Some(ResetReason::MptcpError));
         }
-        if !conn.is_some_and(mptcp::Conn::admits_join) {
+        if !admitted {
             self.counters.mp_join_rejected += 1;
             self.remove_syn(now, key);
             return self.reset(segment, Some(ResetReason::Prohibited));
@@ -348,8 +349,7 @@ impl Shard {
         self.syn_wheel.cancel(key);
         self.syns.remove(key);
         let joined = Joined { local_id, remote_id, backup, ..joined_of(now, entry, segment) };
-        self.conns[id.index as usize].conn.accept_join(&mut cx!(self, now), &joined, segment);
-        self.touch(id.index);
+        self.with(now, id, |conn, cx| conn.accept_join(cx, &joined, segment));
     }
 
     fn on_time_wait(&mut self, now: Instant, index: u32, segment: &Segment) {

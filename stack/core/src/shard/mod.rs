@@ -4,6 +4,7 @@ mod context;
 mod input;
 mod listen;
 mod paths;
+mod place;
 mod table;
 mod timewait;
 mod wheel;
@@ -25,6 +26,7 @@ use crate::wire::Tuple;
 use crate::{Counters, Error, FallbackReason, cc, pm, sched};
 
 use listen::{Listener, Listeners, SynQueue};
+use place::Place;
 use wheel::Wheel;
 
 pub(crate) use paths::Paths;
@@ -115,14 +117,6 @@ pub enum Shutdown {
     Both,
 }
 
-/// A connection's place in the shard.
-#[derive(Debug)]
-struct Place {
-    conn: Conn,
-    /// It stands in the queue of connections that may have something to send.
-    queued: bool,
-}
-
 /// One worker's part of a stack.
 #[derive(Debug)]
 pub struct Shard {
@@ -207,8 +201,11 @@ impl Shard {
         self.conn_wheel.expire(now, &mut fired);
         for index in fired.drain(..) {
             if let Some(place) = self.conns.get_mut(index as usize) {
-                place.conn.on_timeout(&mut cx!(self, now));
-                self.touch(index);
+                let conn = place.wake(&mut self.counters.conns_at_rest);
+                conn.on_timeout(&mut cx!(self, now));
+                if !self.put_to_rest(now, index) {
+                    self.touch(index);
+                }
             }
         }
         self.syn_wheel.expire(now, &mut fired);
@@ -255,13 +252,13 @@ impl Shard {
 
     fn poll_ready(&mut self, now: Instant) -> Option<Transmit> {
         while let Some(index) = self.ready.pop_front() {
-            let Some(place) = self.conns.get_mut(index as usize) else { continue };
-            if let Some(transmit) = place.conn.poll_transmit(&mut cx!(self, now)) {
+            let Some(Place::Awake { conn, queued }) = self.conns.get_mut(index as usize) else { continue };
+            if let Some(transmit) = conn.poll_transmit(&mut cx!(self, now)) {
                 // One transmission a turn: connections share the device fairly.
                 self.ready.push_back(index);
                 return Some(transmit);
             }
-            place.queued = false;
+            *queued = false;
             self.rest(index);
         }
         None
@@ -269,16 +266,32 @@ impl Shard {
 
     /// A connection has nothing to send: its timer is set, or it goes for good.
     fn rest(&mut self, index: u32) {
-        let Some(place) = self.conns.get(index as usize) else { return };
-        if place.conn.is_finished() {
+        let Some(Place::Awake { conn, .. }) = self.conns.get(index as usize) else { return };
+        if conn.is_finished() {
             self.conns.remove(index as usize);
             self.conn_wheel.cancel(index);
             return;
         }
-        match place.conn.deadline() {
+        match [conn.deadline(), conn.rest_due(self.config.rest_after)].into_iter().flatten().min() {
             Some(deadline) => self.conn_wheel.arm(index, deadline),
             None => self.conn_wheel.cancel(index),
         }
+    }
+
+    /// Shrinks a connection on which nothing happened for a while. Returns whether it rests.
+    fn put_to_rest(&mut self, now: Instant, index: u32) -> bool {
+        let Some(place) = self.conns.get_mut(index as usize) else { return false };
+        let Place::Awake { conn, .. } = place else { return true };
+        if conn.rest_due(self.config.rest_after).is_none_or(|due| due > now) {
+            return false;
+        }
+        conn.stay_awake(self.config.rest_after);
+        let deadline = conn.deadline();
+        let rests = place.rest(&mut self.counters.conns_at_rest);
+        if rests && let Some(deadline) = deadline {
+            self.conn_wheel.arm(index, deadline);
+        }
+        rests
     }
 
     /// What happened since the last call.
@@ -321,7 +334,13 @@ impl Shard {
         let endpoints = self.paths.endpoints_of(path);
         let all: Vec<u32> = self.conns.iter().map(|(index, _)| index as u32).collect();
         for index in all {
-            self.conns[index as usize].conn.on_path(&mut cx!(self, now), path, &endpoints, up);
+            let place = &mut self.conns[index as usize];
+            if matches!(place, Place::Resting(Some(resting)) if !resting.is_mptcp()) {
+                // It has nowhere else to go, and nothing under way to be sent again.
+                continue;
+            }
+            let conn = place.wake(&mut self.counters.conns_at_rest);
+            conn.on_path(&mut cx!(self, now), path, &endpoints, up);
             self.touch(index);
         }
     }
@@ -349,11 +368,12 @@ impl Shard {
 
     /// The next established connection of a listener, with the peer's address.
     pub fn accept(&mut self, listener: ListenerId) -> Option<(ConnId, SocketAddr)> {
-        let listener = self.listeners.get_mut(listener)?;
-        while let Some(id) = listener.accepted.pop_front() {
+        while let Some(id) = self.listeners.get_mut(listener)?.accepted.pop_front() {
             // One that was reset meanwhile is still handed out if there is anything to read of it.
-            if let Some(place) = self.conns.get(id.index as usize).filter(|place| place.conn.id == id) {
-                return Some((id, place.conn.remote()));
+            match self.place(id) {
+                Some(Place::Awake { conn, .. }) => return Some((id, conn.remote())),
+                Some(Place::Resting(Some(resting))) => return Some((id, resting.remote())),
+                Some(Place::Resting(None)) | None => {}
             }
         }
         None
@@ -397,10 +417,9 @@ impl Shard {
             Mode::Plain(FallbackReason::Disabled)
         };
         let id = self.add_conn(now, (tuple.local, tuple.remote), mode, options, false)?;
-        let mut cx = cx!(self, now);
-        cx.claim_tuple(&tuple);
-        self.conns[id.index as usize].conn.open_first(&mut cx, tuple, link, u64::from(options.recv_buffer_max));
-        self.touch(id.index);
+        cx!(self, now).claim_tuple(&tuple);
+        let recv_max = u64::from(options.recv_buffer_max);
+        self.with(now, id, |conn, cx| conn.open_first(cx, tuple, link, recv_max));
         Ok(id)
     }
 
@@ -454,32 +473,36 @@ impl Shard {
             self.tokens.insert(mp.local.token, id.index);
         }
         let conn = Conn::new(now, id, tuple, mode, options, server_side)?;
-        entry.insert(Place { conn, queued: false });
+        entry.insert(Place::new(conn));
         Ok(id)
     }
 
     /// A connection may have something to send, or a timer to set.
     fn touch(&mut self, index: u32) {
-        if let Some(place) = self.conns.get_mut(index as usize)
-            && !place.queued
+        if let Some(Place::Awake { queued, .. }) = self.conns.get_mut(index as usize)
+            && !*queued
         {
-            place.queued = true;
+            *queued = true;
             self.ready.push_back(index);
         }
     }
 
-    fn conn(&self, id: ConnId) -> Option<&Conn> {
-        self.conns.get(id.index as usize).map(|place| &place.conn).filter(|conn| conn.id == id)
+    fn place(&self, id: ConnId) -> Option<&Place> {
+        self.conns.get(id.index as usize).filter(|place| place.id() == Some(id))
     }
 
+    /// A connection, awake.
     fn conn_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
-        self.conns.get_mut(id.index as usize).map(|place| &mut place.conn).filter(|conn| conn.id == id)
+        let place = self.conns.get_mut(id.index as usize).filter(|place| place.id() == Some(id))?;
+        Some(place.wake(&mut self.counters.conns_at_rest))
     }
 
     /// Runs a command of a connection that needs the shard, then looks after the connection.
     fn with<T>(&mut self, now: Instant, id: ConnId, command: impl FnOnce(&mut Conn, &mut Cx<'_>) -> T) -> Option<T> {
-        let place = self.conns.get_mut(id.index as usize).filter(|place| place.conn.id == id)?;
-        let result = command(&mut place.conn, &mut cx!(self, now));
+        let place = self.conns.get_mut(id.index as usize).filter(|place| place.id() == Some(id))?;
+        let conn = place.wake(&mut self.counters.conns_at_rest);
+        conn.note_call(now);
+        let result = command(conn, &mut cx!(self, now));
         self.touch(id.index);
         Some(result)
     }
@@ -487,7 +510,11 @@ impl Shard {
     /// Bytes that [`write`](Self::write) would take now.
     #[must_use]
     pub fn write_room(&self, conn: ConnId) -> usize {
-        self.conn(conn).map_or(0, |conn| conn.write_room() as usize)
+        match self.place(conn) {
+            Some(Place::Awake { conn, .. }) => conn.write_room() as usize,
+            Some(Place::Resting(Some(resting))) => resting.write_room() as usize,
+            Some(Place::Resting(None)) | None => 0,
+        }
     }
 
     /// Takes the whole payload to be sent, whatever [`write_room`](Self::write_room) says: the caller
@@ -502,6 +529,9 @@ impl Shard {
     /// Takes up to `max` bytes of what can be read, in one contiguous piece. The receive window opens
     /// again only when they are [`consumed`](Self::consumed).
     pub fn read(&mut self, conn: ConnId, max: usize) -> Read {
+        if matches!(self.place(conn), Some(Place::Resting(_))) {
+            return Read::Empty;
+        }
         self.conn_mut(conn).map_or(Read::Failed(Error::NotConnected), |conn| conn.read(max))
     }
 
@@ -567,13 +597,19 @@ impl Shard {
     /// What can be known of a connection.
     #[must_use]
     pub fn info(&self, conn: ConnId) -> Option<ConnInfo> {
-        self.conn(conn).map(Conn::info)
+        match self.place(conn)? {
+            Place::Awake { conn, .. } => Some(conn.info()),
+            Place::Resting(resting) => resting.as_ref().map(|resting| resting.info()),
+        }
     }
 
     /// What can be known of its subflows.
     #[must_use]
     pub fn subflows(&self, conn: ConnId) -> Option<SmallVec<[SubflowInfo; 4]>> {
-        self.conn(conn).map(Conn::subflow_info)
+        match self.place(conn)? {
+            Place::Awake { conn, .. } => Some(conn.subflow_info()),
+            Place::Resting(resting) => resting.as_ref().map(|resting| resting.subflow_info()),
+        }
     }
 
     /// Connections that exist, those in TIME-WAIT included.

@@ -1,9 +1,10 @@
 //! Who owns a tuple, and who owns a token.
 
-use core::hash::Hasher;
+use core::hash::{Hash, Hasher};
 use core::net::IpAddr;
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use siphasher::sip::SipHasher13;
 
 use crate::sched::SubflowId;
@@ -24,55 +25,107 @@ pub(crate) enum Slot {
     Forward(WorkerId),
 }
 
+/// A tuple of IPv4 addresses: what most entries are, in a fifth of the bytes of a [`Tuple`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Tuple4 {
+    local: u32,
+    remote: u32,
+    ports: u32,
+}
+
+/// Any other tuple.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Tuple6 {
+    local: u128,
+    remote: u128,
+    ports: u32,
+}
+
+enum Key {
+    V4(Tuple4),
+    V6(Tuple6),
+}
+
+impl Key {
+    fn of(tuple: &Tuple) -> Self {
+        let ports = u32::from(tuple.local.port()) << 16 | u32::from(tuple.remote.port());
+        match (tuple.local.ip(), tuple.remote.ip()) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                Self::V4(Tuple4 { local: local.to_bits(), remote: remote.to_bits(), ports })
+            }
+            (local, remote) => {
+                let bits = |ip: IpAddr| match ip {
+                    IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
+                    IpAddr::V6(ip) => ip.to_bits(),
+                };
+                Self::V6(Tuple6 { local: bits(local), remote: bits(remote), ports })
+            }
+        }
+    }
+}
+
 /// Tuples of this worker. The hash is keyed: a peer cannot choose collisions.
 #[derive(Debug)]
 pub(crate) struct Table {
-    entries: HashTable<(Tuple, Slot)>,
+    v4: HashTable<(Tuple4, Slot)>,
+    v6: HashTable<(Tuple6, Slot)>,
     key: [u8; 16],
 }
 
 impl Table {
     pub(crate) fn new(key: [u8; 16]) -> Self {
-        Self { entries: HashTable::new(), key }
-    }
-
-    fn hash(key: &[u8; 16], tuple: &Tuple) -> u64 {
-        let mut hasher = SipHasher13::new_with_key(key);
-        for addr in [tuple.local, tuple.remote] {
-            match addr.ip() {
-                IpAddr::V4(ip) => hasher.write_u32(ip.to_bits()),
-                IpAddr::V6(ip) => hasher.write_u128(ip.to_bits()),
-            }
-            hasher.write_u16(addr.port());
-        }
-        hasher.finish()
+        Self { v4: HashTable::new(), v6: HashTable::new(), key }
     }
 
     pub(crate) fn find(&self, tuple: &Tuple) -> Option<Slot> {
-        self.entries.find(Self::hash(&self.key, tuple), |(known, _)| known == tuple).map(|(_, slot)| *slot)
+        match Key::of(tuple) {
+            Key::V4(tuple) => find(&self.v4, &self.key, &tuple),
+            Key::V6(tuple) => find(&self.v6, &self.key, &tuple),
+        }
     }
 
     pub(crate) fn insert(&mut self, tuple: Tuple, slot: Slot) {
-        let key = self.key;
-        let hash = Self::hash(&key, &tuple);
-        match self.entries.find_mut(hash, |(known, _)| *known == tuple) {
-            Some(entry) => entry.1 = slot,
-            None => {
-                self.entries.insert_unique(hash, (tuple, slot), |(tuple, _)| Self::hash(&key, tuple));
-            }
+        match Key::of(&tuple) {
+            Key::V4(tuple) => insert(&mut self.v4, &self.key, tuple, slot),
+            Key::V6(tuple) => insert(&mut self.v6, &self.key, tuple, slot),
         }
     }
 
     /// Removes a tuple if it still stands for `slot`.
     pub(crate) fn remove(&mut self, tuple: &Tuple, slot: Slot) -> bool {
-        let hash = Self::hash(&self.key, tuple);
-        match self.entries.find_entry(hash, |(known, owner)| known == tuple && *owner == slot) {
-            Ok(entry) => {
-                entry.remove();
-                true
-            }
-            Err(_) => false,
+        match Key::of(tuple) {
+            Key::V4(tuple) => remove(&mut self.v4, &self.key, &tuple, slot),
+            Key::V6(tuple) => remove(&mut self.v6, &self.key, &tuple, slot),
         }
+    }
+}
+
+fn hash(key: &[u8; 16], tuple: &impl Hash) -> u64 {
+    let mut hasher = SipHasher13::new_with_key(key);
+    tuple.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn find<T: Hash + Eq>(entries: &HashTable<(T, Slot)>, key: &[u8; 16], tuple: &T) -> Option<Slot> {
+    entries.find(hash(key, tuple), |(known, _)| known == tuple).map(|(_, slot)| *slot)
+}
+
+fn insert<T: Hash + Eq>(entries: &mut HashTable<(T, Slot)>, key: &[u8; 16], tuple: T, slot: Slot) {
+    match entries.entry(hash(key, &tuple), |(known, _)| *known == tuple, |(tuple, _)| hash(key, tuple)) {
+        Entry::Occupied(mut entry) => entry.get_mut().1 = slot,
+        Entry::Vacant(entry) => {
+            entry.insert((tuple, slot));
+        }
+    }
+}
+
+fn remove<T: Hash + Eq>(entries: &mut HashTable<(T, Slot)>, key: &[u8; 16], tuple: &T, slot: Slot) -> bool {
+    match entries.find_entry(hash(key, tuple), |(known, owner)| known == tuple && *owner == slot) {
+        Ok(entry) => {
+            entry.remove();
+            true
+        }
+        Err(_) => false,
     }
 }
 

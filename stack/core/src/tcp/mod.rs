@@ -12,4 +12,4 @@ pub(crate) use handshake::{Disposition, Local, Negotiated, Opening, SYN_RETRIES,
 pub(crate) use isn::{home_hash, initial_seq, timestamp_offset};
 pub(crate) use rcv::{AckDue, Rcv};
 pub(crate) use snd::{AckOut, Fired, Retransmit, TxMapping};
-pub(crate) use subflow::{Joining, Link, Out, Subflow, SubflowStart, reset_for, syn_options};
+pub(crate) use subflow::{Joining, Link, Out, RestingSubflow, Subflow, SubflowStart, reset_for, syn_options};

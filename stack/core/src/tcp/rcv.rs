@@ -53,7 +53,39 @@ pub(crate) struct Rcv {
     last_data: Option<Instant>,
 }
 
+/// A [`Rcv`] in which everything came in order and is acknowledged.
+#[derive(Debug)]
+pub(crate) struct RestingRcv {
+    irs: SeqNum,
+    nxt: u64,
+    edge: u64,
+    ts_recent: Option<(u32, Instant)>,
+    quick: u8,
+    segment: u64,
+    last_data: Option<Instant>,
+}
+
+impl RestingRcv {
+    pub(crate) fn resume(self) -> Rcv {
+        let Self { irs, nxt, edge, ts_recent, quick, segment, last_data } = self;
+        let last_ack_sent = nxt;
+        Rcv { nxt, edge, ts_recent, quick, segment, last_data, last_ack_sent, ..Rcv::new(irs, None, Instant::ZERO) }
+    }
+}
+
 impl Rcv {
+    /// Whether everything came in order and is acknowledged, and more may come.
+    pub(crate) fn may_rest(&self) -> bool {
+        let acknowledged = self.due == AckDue::Idle && self.last_ack_sent == self.nxt;
+        acknowledged && self.beyond.is_empty() && self.dsack.is_none() && self.fin.is_none()
+    }
+
+    /// Shrinks to what has to be remembered. Only if it [may](Self::may_rest).
+    pub(crate) fn rest(self) -> RestingRcv {
+        let Self { irs, nxt, edge, ts_recent, quick, segment, last_data, .. } = self;
+        RestingRcv { irs, nxt, edge, ts_recent, quick, segment, last_data }
+    }
+
     pub(crate) fn new(irs: SeqNum, ts_recent: Option<u32>, now: Instant) -> Self {
         Self {
             irs,

@@ -1,5 +1,7 @@
 //! One subflow from the moment its handshake is done until nothing of it is left.
 
+mod rest;
+
 use alloc::boxed::Box;
 use core::ops::Range;
 use core::time::Duration;
@@ -16,6 +18,8 @@ use crate::wire::{Flags, MptcpOption, OptionWriter, SackBlock, Segment, SegmentO
 
 use super::snd::{Snd, SndConfig};
 use super::{AckDue, Local, Negotiated, Rcv};
+
+pub(crate) use rest::RestingSubflow;
 
 /// Bytes that timestamps take on every segment.
 const TIMESTAMPS_LEN: u16 = 12;

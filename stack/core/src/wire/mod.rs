@@ -7,11 +7,13 @@ mod bytes;
 mod ip;
 mod mptcp;
 mod options;
+mod packed;
 mod segment;
 mod seq;
 
 pub use mptcp::{AddAddr, DataAck, Dss, Mapping, MpCapable, MpJoin, MptcpOption, RemoveAddr};
 pub use options::{OPTIONS_MAX, OptionWriter, SackBlock, TcpOptions, Timestamps};
+pub(crate) use packed::PackedTuple;
 pub use segment::{Dropped, Flags, Segment, SegmentOut, Tuple, peek_tuple};
 pub use seq::SeqNum;
 

@@ -17,6 +17,7 @@ mod middlebox;
 mod multipath;
 mod plain;
 mod random;
+mod rest;
 mod selftest;
 mod timers;
 mod window;

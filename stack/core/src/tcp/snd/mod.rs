@@ -7,6 +7,7 @@ mod rack;
 mod rate;
 mod record;
 mod recovery;
+mod rest;
 mod rtt;
 mod scoreboard;
 mod send;
@@ -22,6 +23,7 @@ use core::time::Duration;
 use anabranch_frame::{Instant, Slices};
 
 pub(crate) use record::TxMapping;
+pub(crate) use rest::RestingSnd;
 
 use crate::cc::{CongestionControl, Sibling};
 use rack::Rack;

@@ -53,7 +53,28 @@ pub(super) struct Rack {
     log: VecDeque<Sent>,
 }
 
+/// What RACK knows of the path, which holds when nothing is outstanding, too.
+#[derive(Debug)]
+pub(super) struct RestingRack {
+    fack: u64,
+    reo_wnd_mult: u32,
+    reo_wnd_persist: u32,
+    reordering_seen: bool,
+}
+
+impl RestingRack {
+    pub(super) fn resume(&self) -> Rack {
+        let Self { fack, reo_wnd_mult, reo_wnd_persist, reordering_seen } = *self;
+        Rack { fack, reo_wnd_mult, reo_wnd_persist, reordering_seen, ..Rack::new() }
+    }
+}
+
 impl Rack {
+    pub(super) fn rest(&self) -> RestingRack {
+        let Self { fack, reo_wnd_mult, reo_wnd_persist, reordering_seen, .. } = *self;
+        RestingRack { fack, reo_wnd_mult, reo_wnd_persist, reordering_seen }
+    }
+
     pub(super) fn new() -> Self {
         Self {
             newest: None,

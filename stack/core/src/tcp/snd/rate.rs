@@ -39,7 +39,29 @@ pub(super) struct RateSampler {
     rate: u64,
 }
 
+/// What is kept while nothing is in flight: what is sent next begins the times anew.
+#[derive(Debug)]
+pub(super) struct RestingRate {
+    delivered: u64,
+    app_limited_until: u64,
+    next_round: u64,
+    last_tx: u64,
+    pub(super) rate: u64,
+}
+
+impl RestingRate {
+    pub(super) fn resume(&self, now: Instant) -> RateSampler {
+        let Self { delivered, app_limited_until, next_round, last_tx, rate } = *self;
+        RateSampler { delivered, app_limited_until, next_round, last_tx, rate, ..RateSampler::new(now) }
+    }
+}
+
 impl RateSampler {
+    pub(super) fn rest(&self) -> RestingRate {
+        let Self { delivered, app_limited_until, next_round, last_tx, rate, .. } = *self;
+        RestingRate { delivered, app_limited_until, next_round, last_tx, rate }
+    }
+
     pub(super) fn new(now: Instant) -> Self {
         Self {
             delivered: 0,

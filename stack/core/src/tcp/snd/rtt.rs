@@ -32,7 +32,67 @@ pub(super) struct Rtt {
     longest: Duration,
 }
 
+/// What is kept of the round-trip times of a subflow at rest, in nanoseconds. Runners-up of the extremes are not.
+#[derive(Debug)]
+pub(super) struct RestingRtt {
+    /// 0 before the first sample.
+    srtt: u64,
+    mdev: u64,
+    mdev_max: u64,
+    spread: u64,
+    round_end: u64,
+    min: Option<(Instant, u64)>,
+    max: Option<(Instant, u64)>,
+    longest: u64,
+}
+
+impl RestingRtt {
+    pub(super) fn srtt(&self) -> Duration {
+        Duration::from_nanos(self.srtt)
+    }
+
+    pub(super) fn rttvar(&self) -> Duration {
+        Duration::from_nanos(self.mdev)
+    }
+
+    pub(super) fn min(&self) -> Duration {
+        Duration::from_nanos(self.min.map_or(0, |(_, min)| min))
+    }
+
+    pub(super) fn resume(&self) -> Rtt {
+        let windowed = |(at, nanos)| Windowed { best: [(at, Duration::from_nanos(nanos)); 3] };
+        Rtt {
+            srtt: Some(self.srtt()).filter(|srtt| !srtt.is_zero()),
+            mdev: self.rttvar(),
+            mdev_max: Duration::from_nanos(self.mdev_max),
+            spread: Duration::from_nanos(self.spread),
+            round_end: self.round_end,
+            min: self.min.map(windowed),
+            max: self.max.map(windowed),
+            backoff: 0,
+            longest: Duration::from_nanos(self.longest),
+        }
+    }
+}
+
 impl Rtt {
+    /// What has to be kept while nothing is outstanding.
+    pub(super) fn rest(&self) -> RestingRtt {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let best =
+            |filter: &Option<Windowed>| filter.as_ref().map(|filter| (filter.best[0].0, nanos(filter.best[0].1)));
+        RestingRtt {
+            srtt: self.srtt.map_or(0, nanos),
+            mdev: nanos(self.mdev),
+            mdev_max: nanos(self.mdev_max),
+            spread: nanos(self.spread),
+            round_end: self.round_end,
+            min: best(&self.min),
+            max: best(&self.max),
+            longest: nanos(self.longest),
+        }
+    }
+
     pub(super) fn new() -> Self {
         Self {
             srtt: None,

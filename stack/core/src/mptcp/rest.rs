@@ -1,0 +1,219 @@
+//! A connection at rest: a fraction of its size, until something happens.
+//!
+//! Most connections of a large server have nothing under way. What such a one must remember are some numbers of each
+//! subflow; queues, scoreboards, timers and all that is known of bytes in flight are empty. After a while of silence
+//! the shard shrinks it to those numbers, and grows it again with the next packet or command. Nobody else
+//! notices: what it does then is what it would have done.
+
+use alloc::boxed::Box;
+use core::time::Duration;
+
+use anabranch_frame::Instant;
+use smallvec::SmallVec;
+
+use crate::config::{Keepalive, Limits};
+use crate::info::{ConnInfo, SubflowInfo};
+use crate::pm::PathManager;
+use crate::sched::{Scheduler, SubflowId};
+use crate::shard::ConnId;
+use crate::tcp::{RestingSubflow, Subflow};
+use crate::wire::{PackedTuple, Tuple};
+
+use super::Mode;
+use super::conn::{Conn, Stage, Stats};
+use super::recvq::RestingRecvQueue;
+use super::sendq::SendQueue;
+
+/// A [`Conn`] that is open and has nothing under way.
+#[derive(Debug)]
+pub(crate) struct RestingConn {
+    pub(crate) id: ConnId,
+    mode: Mode,
+    tuple: PackedTuple,
+    subflows: Box<[RestingSubflow]>,
+    tx: (u64, u64),
+    rx: RestingRecvQueue,
+    peer_edge: u64,
+    peer_window: u64,
+    scheduler: Box<dyn Scheduler>,
+    path_manager: Box<dyn PathManager>,
+    congestion: &'static str,
+    send_limit: u64,
+    last_progress: Instant,
+    last_call: Instant,
+    stats: Stats,
+    keepalive: Option<Box<Keepalive>>,
+    user_timeout: Option<Duration>,
+    turn: u32,
+    limits: Limits,
+    next_subflow: SubflowId,
+    nodelay: bool,
+    server_side: bool,
+}
+
+impl Conn {
+    /// When to see whether the connection can be put to rest, `after` nothing happened for so long; `None` if that was
+    /// tried and nothing happened since.
+    pub(crate) fn rest_due(&self, after: Duration) -> Option<Instant> {
+        let active = |last: Instant, subflow: &Subflow| last.max(subflow.last_rx).max(subflow.last_tx);
+        let due = self.subflows.iter().fold(self.last_call, active) + after;
+        (self.restless != Some(due)).then_some(due)
+    }
+
+    /// The application did something.
+    pub(crate) fn note_call(&mut self, now: Instant) {
+        self.last_call = now;
+    }
+
+    /// It was seen that the connection cannot rest: not again before something happens.
+    pub(crate) fn stay_awake(&mut self, after: Duration) {
+        self.restless = self.rest_due(after).or(self.restless);
+    }
+
+    /// Whether there is nothing under way, and nothing but keepalive to wait for.
+    pub(crate) fn may_rest(&self) -> bool {
+        let wanted = self.stage == Stage::Open && !self.released && !self.read_shut && !self.data_fin_sent;
+        let silent = self.openings.is_empty() && self.parting.is_empty() && self.scheduler_timer.is_none();
+        let settled = self.data_timer.is_none() && self.give_up.is_none() && self.announcement_deadline().is_none();
+        let told = self.mp().is_none_or(|mp| mp.withdrawn.is_empty());
+        let queues = self.tx.may_rest() && self.rx.may_rest() && !self.wants_room;
+        let whole = wanted && silent && settled && told && queues && !self.subflows.is_empty();
+        whole && self.subflows.iter().all(Subflow::may_rest)
+    }
+
+    /// Shrinks to what has to be remembered. Only if it [may](Self::may_rest).
+    pub(crate) fn rest(self) -> RestingConn {
+        let mut mode = self.mode;
+        if let Mode::Mptcp(mp) = &mut mode {
+            mp.remotes.shrink_to_fit();
+            mp.announcements.shrink_to_fit();
+            mp.withdrawn.shrink_to_fit();
+        }
+        RestingConn {
+            id: self.id,
+            mode,
+            tuple: PackedTuple::new(&Tuple { local: self.tuple.0, remote: self.tuple.1 }),
+            subflows: self.subflows.into_iter().map(Subflow::rest).collect(),
+            tx: self.tx.rest(),
+            rx: self.rx.rest(),
+            peer_edge: self.peer_edge,
+            peer_window: self.peer_window,
+            scheduler: self.scheduler,
+            path_manager: self.path_manager,
+            congestion: self.congestion,
+            send_limit: self.send_limit,
+            last_progress: self.last_progress,
+            last_call: self.last_call,
+            stats: self.stats,
+            keepalive: self.keepalive.map(Box::new),
+            user_timeout: self.user_timeout,
+            turn: self.turn as u32,
+            limits: self.limits,
+            next_subflow: self.next_subflow,
+            nodelay: self.nodelay,
+            server_side: self.server_side,
+        }
+    }
+}
+
+impl RestingConn {
+    /// The connection as it was.
+    pub(crate) fn resume(self) -> Conn {
+        let Tuple { local, remote } = self.tuple.unpack();
+        Conn {
+            id: self.id,
+            stage: Stage::Open,
+            mode: self.mode,
+            subflows: self.subflows.into_iter().map(RestingSubflow::resume).collect(),
+            openings: Default::default(),
+            next_subflow: self.next_subflow,
+            tx: SendQueue::resume(self.tx),
+            rx: RestingRecvQueue::resume(self.rx),
+            peer_edge: self.peer_edge,
+            peer_window: self.peer_window,
+            scheduler: self.scheduler,
+            congestion: self.congestion,
+            path_manager: self.path_manager,
+            limits: self.limits,
+            nodelay: self.nodelay,
+            keepalive: self.keepalive.map(|keepalive| *keepalive),
+            user_timeout: self.user_timeout,
+            server_side: self.server_side,
+            tuple: (local, remote),
+            released: false,
+            read_shut: false,
+            wants_room: false,
+            send_limit: self.send_limit,
+            parting: Default::default(),
+            data_fin_sent: false,
+            eof_told: false,
+            readable_told: false,
+            data_timer: None,
+            data_backoff: 0,
+            scheduler_timer: None,
+            give_up: None,
+            last_progress: self.last_progress,
+            turn: self.turn as usize,
+            last_call: self.last_call,
+            restless: None,
+            stats: self.stats,
+        }
+    }
+
+    /// Whether it speaks MPTCP.
+    pub(crate) fn is_mptcp(&self) -> bool {
+        matches!(self.mode, Mode::Mptcp(_))
+    }
+
+    /// The peer's address, as the application knows it.
+    pub(crate) fn remote(&self) -> core::net::SocketAddr {
+        self.tuple.unpack().remote
+    }
+
+    /// Bytes that may be written now.
+    pub(crate) fn write_room(&self) -> u64 {
+        self.send_limit
+    }
+
+    /// As [`Conn::subflow_info`].
+    pub(crate) fn subflow_info(&self) -> SmallVec<[SubflowInfo; 4]> {
+        self.subflows.iter().map(RestingSubflow::info).collect()
+    }
+
+    /// As [`Conn::info`].
+    pub(crate) fn info(&self) -> ConnInfo {
+        let Tuple { local, remote } = self.tuple.unpack();
+        let (mp, fallback) = match &self.mode {
+            Mode::Mptcp(mp) => (Some(mp), None),
+            Mode::Plain(reason) => (None, Some(*reason)),
+        };
+        ConnInfo {
+            local,
+            remote,
+            mptcp: mp.is_some(),
+            fallback,
+            token: mp.map_or(0, |mp| mp.local.token),
+            scheduler: self.scheduler.name(),
+            congestion: self.congestion,
+            path_manager: self.path_manager.name(),
+            subflows: self.subflows.iter().filter(|subflow| subflow.id() != 0).count() as u8,
+            subflows_total: self.subflows.len() as u8,
+            subflows_max: self.limits.subflows,
+            add_addr_signal: mp.map_or(0, |mp| mp.announcements.len() as u8),
+            add_addr_accepted: mp.map_or(0, |mp| mp.add_addr_accepted),
+            add_addr_accepted_max: self.limits.add_addr_accepted,
+            bytes_written: self.stats.bytes_written,
+            bytes_sent: self.stats.bytes_sent,
+            bytes_acked: self.tx.0,
+            bytes_received: self.rx.nxt(),
+            bytes_retrans: self.stats.bytes_retrans,
+            retransmits: self.stats.retransmits,
+            recv_queued: 0,
+            recv_out_of_order: 0,
+            recv_buffer: self.rx.buffer() as u32,
+            send_buffer: self.send_limit as u32,
+            send_queued: 0,
+            send_window: self.peer_edge.saturating_sub(self.tx.0),
+        }
+    }
+}

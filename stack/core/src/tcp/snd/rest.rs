@@ -1,0 +1,138 @@
+//! The sending half at rest: what it has to remember while nothing is outstanding.
+
+use alloc::boxed::Box;
+use core::time::Duration;
+
+use anabranch_frame::Instant;
+
+use super::rack::RestingRack;
+use super::rate::RestingRate;
+use super::recovery::{Phase, Recovery};
+use super::rtt::RestingRtt;
+use super::scoreboard::Scoreboard;
+use super::send::Usage;
+use super::stats::Stats;
+use super::timer::{Timers, Tlp};
+use super::{PeerWindow, Snd};
+use crate::cc::CongestionControl;
+
+/// A [`Snd`] without what is only of use while something is under way: a third of its size, and no tables.
+#[derive(Debug)]
+pub(crate) struct RestingSnd {
+    cc: Box<dyn CongestionControl>,
+    una: u64,
+    created: Instant,
+    rack: RestingRack,
+    rate: RestingRate,
+    rtt: RestingRtt,
+    recovery_point: u64,
+    rto_tx: u64,
+    peer: PeerWindow,
+    stats: Stats,
+    mss: u16,
+    sack: bool,
+    timestamps: bool,
+    /// The last thing acknowledged was a tail loss probe, and what comes next tells whether it repaired a loss.
+    probed: bool,
+}
+
+impl Snd {
+    /// Whether nothing is outstanding, and nothing that was has to be remembered.
+    pub(crate) fn may_rest(&self) -> bool {
+        self.board.is_empty() && self.recovery.phase == Phase::Open && !self.tlp.due && !self.fin_sent
+    }
+
+    /// Shrinks to what has to be remembered. Only if it [may](Self::may_rest).
+    pub(crate) fn rest(self) -> RestingSnd {
+        RestingSnd {
+            mss: self.mss(),
+            una: self.una(),
+            created: self.created,
+            rack: self.rack.rest(),
+            rate: self.rate.rest(),
+            rtt: self.rtt.rest(),
+            recovery_point: self.recovery.point,
+            rto_tx: self.recovery.rto_tx,
+            peer: self.peer,
+            stats: self.stats,
+            sack: self.sack,
+            timestamps: self.timestamps,
+            probed: self.tlp.end.is_some(),
+            cc: self.cc,
+        }
+    }
+}
+
+impl RestingSnd {
+    pub(crate) fn resume(self) -> Snd {
+        let recovery = Recovery { point: self.recovery_point, rto_tx: self.rto_tx, ..Recovery::new() };
+        Snd {
+            cc: self.cc,
+            mss: u64::from(self.mss),
+            sack: self.sack,
+            timestamps: self.timestamps,
+            created: self.created,
+            fin_sent: false,
+            board: Scoreboard::new(self.una),
+            rack: self.rack.resume(),
+            rate: self.rate.resume(self.created),
+            rtt: self.rtt.resume(),
+            recovery,
+            timers: Timers::default(),
+            tlp: Tlp { end: self.probed.then_some(self.una), retrans: self.probed, due: false },
+            usage: Usage::default(),
+            peer: self.peer,
+            stats: self.stats,
+        }
+    }
+
+    // --- what may be asked of it ------------------------------------------------------------------
+
+    pub(crate) fn mss(&self) -> u16 {
+        self.mss
+    }
+
+    pub(crate) fn cwnd(&self) -> u64 {
+        self.cc.cwnd()
+    }
+
+    pub(crate) fn ssthresh(&self) -> u64 {
+        self.cc.ssthresh()
+    }
+
+    pub(crate) fn srtt(&self) -> Duration {
+        self.rtt.srtt()
+    }
+
+    pub(crate) fn rttvar(&self) -> Duration {
+        self.rtt.rttvar()
+    }
+
+    pub(crate) fn min_rtt(&self) -> Duration {
+        self.rtt.min()
+    }
+
+    pub(crate) fn rto(&self) -> Duration {
+        self.rtt.resume().rto()
+    }
+
+    pub(crate) fn bytes_sent(&self) -> u64 {
+        self.stats.bytes_sent
+    }
+
+    pub(crate) fn bytes_acked(&self) -> u64 {
+        self.stats.bytes_acked
+    }
+
+    pub(crate) fn bytes_retrans(&self) -> u64 {
+        self.stats.bytes_retrans
+    }
+
+    pub(crate) fn total_retrans(&self) -> u32 {
+        self.stats.total_retrans
+    }
+
+    pub(crate) fn delivery_rate(&self) -> u64 {
+        self.rate.rate
+    }
+}

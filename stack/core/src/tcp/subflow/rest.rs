@@ -1,0 +1,165 @@
+//! A subflow on which nothing is under way.
+
+use core::time::Duration;
+
+use anabranch_frame::Instant;
+use arrayvec::ArrayVec;
+
+use super::{Joining, Link, Subflow};
+use crate::info::{SubflowInfo, TcpState};
+use crate::mptcp::Mappings;
+use crate::sched::SubflowId;
+use crate::tcp::rcv::RestingRcv;
+use crate::tcp::snd::RestingSnd;
+use crate::wire::{PackedTuple, SeqNum};
+
+/// A [`Subflow`] in ESTABLISHED without what is only of use while something is under way.
+#[derive(Debug)]
+pub(crate) struct RestingSubflow {
+    snd: RestingSnd,
+    rcv: RestingRcv,
+    tuple: PackedTuple,
+    link: Link,
+    walked: u64,
+    bytes_received: u64,
+    last_rx: Instant,
+    last_tx: Instant,
+    rcv_rtt: Duration,
+    iss: SeqNum,
+    ts_offset: Option<u32>,
+    wire_mss: u16,
+    ip_id: u16,
+    told_window: u16,
+    snd_scale: u8,
+    rcv_scale: u8,
+    id: SubflowId,
+    local_id: u8,
+    remote_id: u8,
+    signal_acks: u8,
+    backup: bool,
+    passive: bool,
+    sack: bool,
+}
+
+impl Subflow {
+    /// Whether nothing is under way here, in either direction, and nothing waits to be said.
+    pub(crate) fn may_rest(&self) -> bool {
+        let silent = self.signals.is_empty() && !self.tell_data_fin && !self.probe && !self.ping;
+        let sound = self.state == TcpState::Established && self.usable() && !self.stale && self.keepalive_probes == 0;
+        silent
+            && sound
+            && self.persist.is_none()
+            && self.mappings.is_empty()
+            && self.snd.may_rest()
+            && self.rcv.may_rest()
+    }
+
+    /// Shrinks to what has to be remembered. Only if it [may](Self::may_rest).
+    pub(crate) fn rest(self) -> RestingSubflow {
+        RestingSubflow {
+            snd: self.snd.rest(),
+            rcv: self.rcv.rest(),
+            tuple: PackedTuple::new(&self.tuple),
+            link: self.link,
+            walked: self.walked,
+            bytes_received: self.bytes_received,
+            last_rx: self.last_rx,
+            last_tx: self.last_tx,
+            rcv_rtt: self.rcv_rtt,
+            iss: self.iss,
+            ts_offset: self.ts_offset,
+            wire_mss: self.wire_mss,
+            ip_id: self.ip_id,
+            told_window: self.told_window,
+            snd_scale: self.snd_scale,
+            rcv_scale: self.rcv_scale,
+            id: self.id,
+            local_id: self.local_id,
+            remote_id: self.remote_id,
+            signal_acks: self.signal_acks,
+            backup: self.backup,
+            passive: self.passive,
+            sack: self.sack,
+        }
+    }
+}
+
+impl RestingSubflow {
+    pub(crate) fn id(&self) -> SubflowId {
+        self.id
+    }
+
+    pub(crate) fn resume(self) -> Subflow {
+        let last = self.last_rx.max(self.last_tx);
+        Subflow {
+            id: self.id,
+            tuple: self.tuple.unpack(),
+            link: self.link,
+            local_id: self.local_id,
+            remote_id: self.remote_id,
+            state: TcpState::Established,
+            snd: self.snd.resume(),
+            rcv: self.rcv.resume(),
+            mappings: Mappings::default(),
+            backup: self.backup,
+            stale: false,
+            joining: Joining::Done,
+            passive: self.passive,
+            signals: ArrayVec::new(),
+            tell_data_fin: false,
+            wants_fin: false,
+            probe: false,
+            walked: self.walked,
+            bytes_received: self.bytes_received,
+            persist: None,
+            persist_backoff: 0,
+            ping: false,
+            keepalive_probes: 0,
+            last_probe: self.last_rx,
+            last_rx: self.last_rx,
+            silent_since: last,
+            last_tx: self.last_tx,
+            challenges: (last, 0),
+            snd_scale: self.snd_scale,
+            rcv_rtt: self.rcv_rtt,
+            iss: self.iss,
+            rcv_scale: self.rcv_scale,
+            ts_offset: self.ts_offset,
+            sack: self.sack,
+            wire_mss: self.wire_mss,
+            ip_id: self.ip_id,
+            signal_acks: self.signal_acks,
+            told_window: self.told_window,
+        }
+    }
+
+    /// As [`Subflow::info`].
+    pub(crate) fn info(&self) -> SubflowInfo {
+        let tuple = self.tuple.unpack();
+        SubflowInfo {
+            id: self.id,
+            path: self.link.path,
+            local: tuple.local,
+            remote: tuple.remote,
+            local_id: self.local_id,
+            remote_id: self.remote_id,
+            state: TcpState::Established,
+            backup: self.backup,
+            stale: false,
+            srtt: self.snd.srtt(),
+            rttvar: self.snd.rttvar(),
+            min_rtt: self.snd.min_rtt(),
+            rto: self.snd.rto(),
+            cwnd: self.snd.cwnd(),
+            ssthresh: self.snd.ssthresh(),
+            in_flight: 0,
+            snd_mss: self.snd.mss(),
+            bytes_sent: self.snd.bytes_sent(),
+            bytes_acked: self.snd.bytes_acked(),
+            bytes_received: self.bytes_received,
+            bytes_retrans: self.snd.bytes_retrans(),
+            total_retrans: self.snd.total_retrans(),
+            delivery_rate: self.snd.delivery_rate(),
+        }
+    }
+}
