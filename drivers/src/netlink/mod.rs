@@ -11,7 +11,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -39,6 +39,8 @@ pub(crate) struct Link {
     pub(crate) tx_queue_len: u32,
     /// A TUN or TAP device.
     pub(crate) is_tun: bool,
+    /// Its address, if its frames are Ethernet's.
+    pub(crate) mac: Option<[u8; 6]>,
 }
 
 impl Link {
@@ -52,11 +54,14 @@ impl Link {
             mtu: 0,
             tx_queue_len: 0,
             is_tun: false,
+            mac: None,
         };
+        let is_ethernet = message.header.link_layer_type == LinkLayerType::Ether;
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Address(bytes) if is_ethernet => link.mac = bytes[..].try_into().ok(),
                 LinkAttribute::TxQueueLen(packets) => link.tx_queue_len = *packets,
                 LinkAttribute::LinkInfo(infos) => {
                     link.is_tun |= infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Tun)));
