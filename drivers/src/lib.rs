@@ -16,6 +16,7 @@
 mod buffers;
 mod device;
 pub mod echo;
+mod ether;
 pub mod faults;
 pub mod memory;
 mod netlink;

@@ -173,24 +173,14 @@ impl Netlink {
 
     /// The addresses of an interface, with their prefix lengths.
     pub(crate) fn addresses(&mut self, index: u32) -> io::Result<Vec<(IpAddr, u8)>> {
+        let all = self.all_addresses()?;
+        Ok(all.into_iter().filter(|(of, _, _)| *of == index).map(|(_, addr, prefix)| (addr, prefix)).collect())
+    }
+
+    /// The addresses of all interfaces: index, address, prefix length.
+    pub(crate) fn all_addresses(&mut self) -> io::Result<Vec<(u32, IpAddr, u8)>> {
         let answers = self.request(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP)?;
-        let ours = answers.iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewAddress(message) if message.header.index == index => Some(message),
-            _ => None,
-        });
-        Ok(ours
-            .filter_map(|message| {
-                // On a point-to-point interface LOCAL is ours and ADDRESS the peer's.
-                let find = |local: bool| {
-                    message.attributes.iter().find_map(|attribute| match attribute {
-                        AddressAttribute::Local(addr) if local => Some(*addr),
-                        AddressAttribute::Address(addr) if !local => Some(*addr),
-                        _ => None,
-                    })
-                };
-                Some((find(true).or_else(|| find(false))?, message.header.prefix_len))
-            })
-            .collect())
+        Ok(answers.iter().filter_map(address_of).collect())
     }
 
     /// Gives an interface an address, usable at once. That it has it already is no error.
@@ -257,6 +247,20 @@ fn link_of(message: &RouteNetlinkMessage) -> Option<Link> {
         }
         _ => None,
     }
+}
+
+/// What a message says of an interface's address: index, address, prefix length.
+fn address_of(message: &RouteNetlinkMessage) -> Option<(u32, IpAddr, u8)> {
+    let RouteNetlinkMessage::NewAddress(message) = message else { return None };
+    // On a point-to-point interface LOCAL is ours and ADDRESS the peer's.
+    let find = |local: bool| {
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Local(addr) if local => Some(*addr),
+            AddressAttribute::Address(addr) if !local => Some(*addr),
+            _ => None,
+        })
+    };
+    Some((message.header.index, find(true).or_else(|| find(false))?, message.header.prefix_len))
 }
 
 fn family(addr: IpAddr) -> AddressFamily {

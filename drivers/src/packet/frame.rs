@@ -2,19 +2,11 @@ use std::time::Duration;
 
 use anabranch_frame::{Header, PathId, Payload, Transmit, gso};
 
+use crate::ether::{self, ETHERNET_HEADER, Mac};
 use crate::vnet;
-
-/// An Ethernet address.
-pub type Mac = [u8; 6];
-
-/// Length of an Ethernet header without tags, in bytes.
-pub const ETHERNET_HEADER: usize = 14;
 
 /// Where the tag is put: behind both addresses.
 const TAG_AT: usize = 12;
-pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
-pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
-
 /// TPID of a customer's tag (IEEE 802.1Q).
 const TPID_DOT1Q: u16 = 0x8100;
 
@@ -70,7 +62,7 @@ impl WireFrame {
     #[must_use]
     pub fn carrying(packet: &Transmit, destination: Mac, source: Mac) -> Self {
         let mut data = Vec::with_capacity(ETHERNET_HEADER + packet.len());
-        data.extend_from_slice(&ethernet_header(destination, source, packet.header[0]));
+        data.extend_from_slice(&ether::header(destination, source, ether::kind_of(packet.header[0])));
         data.extend_from_slice(&packet.header);
         packet.payload.iter().for_each(|piece| data.extend_from_slice(piece));
         let vnet = vnet::build(packet, packet.payload_len(), ETHERNET_HEADER as u16);
@@ -146,16 +138,6 @@ impl WireFrame {
             segment_size,
         })
     }
-}
-
-/// The header before an IP packet that starts with the byte `first`.
-pub(super) fn ethernet_header(destination: Mac, source: Mac, first: u8) -> [u8; ETHERNET_HEADER] {
-    let kind: u16 = if first >> 4 == 6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
-    let mut header = [0; ETHERNET_HEADER];
-    header[..6].copy_from_slice(&destination);
-    header[6..12].copy_from_slice(&source);
-    header[12..].copy_from_slice(&kind.to_be_bytes());
-    header
 }
 
 /// A tag as it is in a frame.

@@ -12,7 +12,8 @@ use arrayvec::ArrayVec;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::{Mac, VlanTag};
+use super::VlanTag;
+use crate::ether::Mac;
 use crate::vnet;
 
 /// Most frames that one system call takes in or sends.

@@ -9,10 +9,11 @@ use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use super::error::OpenError;
-use super::frame::{ETHERNET_HEADER, Mac, WireFrame, tag_at, tag_bytes};
+use super::frame::{WireFrame, tag_at, tag_bytes};
 use super::ring::Ring;
 use super::sys::{self, About, BATCH, Slot};
 use crate::buffers::Buffers;
+use crate::ether::{ETHERNET_HEADER, Mac};
 use crate::netlink::{Link, Netlink};
 use crate::{State, TransmitError, vnet};
 
