@@ -147,6 +147,11 @@ impl Station {
         self.shared.unresolved.load(Ordering::Relaxed)
     }
 
+    #[cfg(test)]
+    pub(super) fn neighbours(&self) -> usize {
+        self.shared.with_table(|table| table.len())
+    }
+
     /// The next thing to send, which comes of the calls before.
     pub(crate) fn next_out(&mut self) -> Option<Out> {
         self.out.pop_front()
