@@ -176,6 +176,10 @@ pub struct Counters {
     pub rx_bytes: u64,
     /// Received packets dropped because the device's own header, or the packet's length, made no sense.
     pub rx_malformed: u64,
+    /// Packets that the kernel dropped because too many waited to be received.
+    pub rx_overflow: u64,
+    /// Received frames that were for somebody else, or of a protocol that the device does not speak.
+    pub rx_foreign: u64,
     /// Received packets dropped by a wrapper on purpose.
     pub rx_dropped: u64,
     /// Packets sent.
@@ -190,6 +194,9 @@ pub struct Counters {
     pub tx_down: u64,
     /// Packets dropped because the kernel refused just them, or because they were longer than the device takes.
     pub tx_rejected: u64,
+    /// Packets dropped because there is no way to their destination, or the neighbour to send them to did not
+    /// answer. Of all queues of an interface, as the first one shows it.
+    pub tx_unresolved: u64,
     /// Sent packets dropped by a wrapper on purpose.
     pub tx_dropped: u64,
 }

@@ -2,6 +2,7 @@
 //!
 //! * [`Device`]: what every device can do, and what a worker that drives one must do;
 //! * [`Tun`]: a network interface of the kernel whose other end is this process;
+//! * [`packet`]: an existing interface's wire, with addresses of our own on it;
 //! * [`memory`]: two devices back to back in one process;
 //! * [`LinkMonitor`]: hears of interfaces that go down, come back or vanish;
 //! * [`pcap`]: records what passes any device in a capture file;
@@ -15,14 +16,17 @@
 mod buffers;
 mod device;
 pub mod echo;
+mod ether;
 pub mod faults;
 pub mod memory;
 mod netlink;
+pub mod packet;
 pub mod pcap;
 mod segments;
 #[cfg(test)]
 mod testing;
 mod tun;
+mod vnet;
 
 pub use device::{Capabilities, Counters, Device, Readiness, State, TransmitError};
 pub use netlink::{LinkChange, LinkEvent, LinkMonitor};

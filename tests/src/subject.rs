@@ -50,6 +50,10 @@ pub trait Subject: Send + Sync {
     /// # Errors
     /// As the stack says.
     fn connect(&self, protocol: Protocol, remote: SocketAddr) -> Result<Box<dyn Stream>>;
+    /// Where its devices are, if in a namespace of their own.
+    fn netns(&self) -> Option<&Netns> {
+        None
+    }
     /// Ends the stack; connections that are closing may finish.
     ///
     /// # Errors
@@ -73,14 +77,16 @@ impl Accept for TcpListener {
     }
 }
 
-/// anabranch, as a library in this process, over TUN devices.
+/// anabranch, as a library in this process.
 #[derive(Debug)]
 pub struct Anabranch {
     stack: Stack,
+    /// Where its devices are, if not where the kernel's ends are.
+    netns: Option<Netns>,
 }
 
 impl Anabranch {
-    /// See [`Start`].
+    /// Over TUN devices, see [`Start`].
     ///
     /// # Errors
     /// When the stack cannot be built.
@@ -98,20 +104,72 @@ impl Anabranch {
         paths: &[PathOptions],
         options: impl FnOnce(Builder) -> Builder + Send,
     ) -> Result<Box<dyn Subject>> {
-        let mut builder = Stack::builder();
-        for (path, flags) in (0_u8..).zip(paths) {
+        let specs = (0_u8..).zip(paths).map(|(path, flags)| {
             let (own, host, prefix) = (family.subject(path), family.host(path), family.network_prefix());
-            let mut spec = format!("tun:ab{path},addr={own}/{prefix},host={host}");
-            for word in flags.words() {
-                spec.push(',');
-                spec.push_str(word);
-            }
-            builder = builder.path(spec.parse().with_context(|| format!("the path {spec}"))?);
-        }
-        // The workers and the devices live in the namespace of the thread that builds the stack.
-        let stack = wires.run(|| options(builder).build()).context("building the stack")?;
-        Ok(Box::new(Self { stack }))
+            with_words(format!("tun:ab{path},addr={own}/{prefix},host={host}"), *flags)
+        });
+        let stack = build(wires, specs, options)?;
+        Ok(Box::new(Self { stack, netns: None }))
     }
+
+    /// Over the packet driver on veth pairs, in a namespace of its own, see [`Start`].
+    ///
+    /// # Errors
+    /// When the stack cannot be built.
+    pub fn start_on_veth(wires: &Netns, family: Family, paths: &[PathOptions]) -> Result<Box<dyn Subject>> {
+        Self::start_on_veth_with(wires, family, paths, |builder| builder)
+    }
+
+    /// The same with more options.
+    ///
+    /// # Errors
+    /// When the stack cannot be built.
+    pub fn start_on_veth_with(
+        wires: &Netns,
+        family: Family,
+        paths: &[PathOptions],
+        options: impl FnOnce(Builder) -> Builder + Send,
+    ) -> Result<Box<dyn Subject>> {
+        let netns = Netns::new("subject")?;
+        for path in (0_u8..).take(paths.len()) {
+            wires.ip(&format!("link add ab{path} type veth peer name eth{path} netns {}", netns.path()))?;
+            add_address(wires, &format!("ab{path}"), family.host(path), family.network_prefix())?;
+            netns.ip(&format!("link set eth{path} up"))?;
+            // The prefix says that the far peer is on this wire: the router stands in for it there.
+            wires.ip(&format!("neigh add proxy {} dev ab{path}", family.far(path)))?;
+            for version in ["ipv4", "ipv6"] {
+                wires.sysctl(&format!("net.{version}.neigh.ab{path}.proxy_delay"), "0")?;
+            }
+            wires.sysctl(&format!("net.ipv6.conf.ab{path}.proxy_ndp"), "1")?;
+        }
+        let specs = (0_u8..).zip(paths).map(|(path, flags)| {
+            let (own, host, prefix) = (family.subject(path), family.host(path), family.network_prefix());
+            with_words(format!("packet:eth{path},addr={own}/{prefix},gw={host}"), *flags)
+        });
+        let stack = build(&netns, specs, options)?;
+        Ok(Box::new(Self { stack, netns: Some(netns) }))
+    }
+}
+
+fn with_words(mut spec: String, flags: PathOptions) -> String {
+    for word in flags.words() {
+        spec.push(',');
+        spec.push_str(word);
+    }
+    spec
+}
+
+/// A stack with these paths. Its workers and devices live in `netns`.
+fn build(
+    netns: &Netns,
+    specs: impl Iterator<Item = String>,
+    options: impl FnOnce(Builder) -> Builder + Send,
+) -> Result<Stack> {
+    let mut builder = Stack::builder();
+    for spec in specs {
+        builder = builder.path(spec.parse().with_context(|| format!("the path {spec}"))?);
+    }
+    netns.run(|| options(builder).build()).context("building the stack")
 }
 
 impl Subject for Anabranch {
@@ -124,6 +182,10 @@ impl Subject for Anabranch {
         let options = SocketOptions { mptcp: protocol == Protocol::Mptcp, ..self.stack.socket_options() };
         let connect = ConnectOptions { options: Some(options), timeout: Some(PATIENCE), ..ConnectOptions::default() };
         Ok(Box::new(self.stack.connect_with(remote, connect)?))
+    }
+
+    fn netns(&self) -> Option<&Netns> {
+        self.netns.as_ref()
     }
 
     fn end(self: Box<Self>, deadline: Duration) -> Result<()> {

@@ -11,7 +11,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -39,6 +39,8 @@ pub(crate) struct Link {
     pub(crate) tx_queue_len: u32,
     /// A TUN or TAP device.
     pub(crate) is_tun: bool,
+    /// Its address, if its frames are Ethernet's.
+    pub(crate) mac: Option<[u8; 6]>,
 }
 
 impl Link {
@@ -52,11 +54,14 @@ impl Link {
             mtu: 0,
             tx_queue_len: 0,
             is_tun: false,
+            mac: None,
         };
+        let is_ethernet = message.header.link_layer_type == LinkLayerType::Ether;
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Address(bytes) if is_ethernet => link.mac = bytes[..].try_into().ok(),
                 LinkAttribute::TxQueueLen(packets) => link.tx_queue_len = *packets,
                 LinkAttribute::LinkInfo(infos) => {
                     link.is_tun |= infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Tun)));
@@ -168,24 +173,14 @@ impl Netlink {
 
     /// The addresses of an interface, with their prefix lengths.
     pub(crate) fn addresses(&mut self, index: u32) -> io::Result<Vec<(IpAddr, u8)>> {
+        let all = self.all_addresses()?;
+        Ok(all.into_iter().filter(|(of, _, _)| *of == index).map(|(_, addr, prefix)| (addr, prefix)).collect())
+    }
+
+    /// The addresses of all interfaces: index, address, prefix length.
+    pub(crate) fn all_addresses(&mut self) -> io::Result<Vec<(u32, IpAddr, u8)>> {
         let answers = self.request(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP)?;
-        let ours = answers.iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewAddress(message) if message.header.index == index => Some(message),
-            _ => None,
-        });
-        Ok(ours
-            .filter_map(|message| {
-                // On a point-to-point interface LOCAL is ours and ADDRESS the peer's.
-                let find = |local: bool| {
-                    message.attributes.iter().find_map(|attribute| match attribute {
-                        AddressAttribute::Local(addr) if local => Some(*addr),
-                        AddressAttribute::Address(addr) if !local => Some(*addr),
-                        _ => None,
-                    })
-                };
-                Some((find(true).or_else(|| find(false))?, message.header.prefix_len))
-            })
-            .collect())
+        Ok(answers.iter().filter_map(address_of).collect())
     }
 
     /// Gives an interface an address, usable at once. That it has it already is no error.
@@ -252,6 +247,20 @@ fn link_of(message: &RouteNetlinkMessage) -> Option<Link> {
         }
         _ => None,
     }
+}
+
+/// What a message says of an interface's address: index, address, prefix length.
+fn address_of(message: &RouteNetlinkMessage) -> Option<(u32, IpAddr, u8)> {
+    let RouteNetlinkMessage::NewAddress(message) = message else { return None };
+    // On a point-to-point interface LOCAL is ours and ADDRESS the peer's.
+    let find = |local: bool| {
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Local(addr) if local => Some(*addr),
+            AddressAttribute::Address(addr) if !local => Some(*addr),
+            _ => None,
+        })
+    };
+    Some((message.header.index, find(true).or_else(|| find(false))?, message.header.prefix_len))
 }
 
 fn family(addr: IpAddr) -> AddressFamily {

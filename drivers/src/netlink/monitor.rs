@@ -143,7 +143,8 @@ mod tests {
     use super::*;
 
     fn link(index: u32, up: bool) -> Link {
-        Link { index, name: format!("ab{index}"), up, admin_up: up, mtu: 1500, tx_queue_len: 1000, is_tun: true }
+        let name = format!("ab{index}");
+        Link { index, name, up, admin_up: up, mtu: 1500, tx_queue_len: 1000, is_tun: true, mac: None }
     }
 
     #[test]

@@ -4,7 +4,6 @@ mod error;
 mod queue;
 mod setup;
 mod sys;
-mod vnet;
 
 use std::net::IpAddr;
 

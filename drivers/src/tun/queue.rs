@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::{TunConfig, vnet};
+use super::TunConfig;
 use crate::buffers::Buffers;
 use crate::netlink::{Link, Netlink};
-use crate::{Capabilities, Counters, Device, Readiness, State, TransmitError, segments};
+use crate::{Capabilities, Counters, Device, Readiness, State, TransmitError, segments, vnet};
 
 /// The longest datagram, in bytes: what the IPv4 header can express.
 const LONGEST: usize = 65_535;
@@ -99,7 +99,7 @@ impl TunQueue {
 
     /// Hands the kernel the packet as it is, behind a header that says what is left to do.
     fn write_whole(&self, packet: &Transmit) -> Result<(), Errno> {
-        let header = vnet::build(packet, packet.payload_len());
+        let header = vnet::build(packet, packet.payload_len(), 0);
         let gathered;
         let mut pieces = ArrayVec::<IoSlice<'_>, PIECES_MAX>::new();
         pieces.push(IoSlice::new(&header));

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
 use rustix::ioctl::{IntegerSetter, Opcode, Setter, ioctl, opcode};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-use super::vnet;
+use crate::vnet;
 
 const TUNSETOFFLOAD: Opcode = opcode::write::<u32>(b'T', 208);
 const TUNSETVNETHDRSZ: Opcode = opcode::write::<c_int>(b'T', 216);

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anabranch_core::{IpCidr, Limits, PathConfig, Shard, ShardConfig, SocketOptions, cc, pm, sched};
+use anabranch_drivers::packet::{Packet, PacketConfig};
 use anabranch_drivers::pcap::{Capture, Pcap};
 use anabranch_drivers::{Device, LinkMonitor, Network, Tun, TunConfig};
 use anabranch_frame::{HEADER_MAX, PathId};
@@ -43,6 +44,16 @@ pub struct Builder {
 enum Source {
     Spec(PathSpec),
     Devices(PathConfig, Vec<Box<dyn Device>>),
+}
+
+impl Source {
+    fn addresses(&self) -> Vec<IpAddr> {
+        let addrs = match self {
+            Self::Spec(spec) => &spec.addrs,
+            Self::Devices(config, _) => &config.addrs,
+        };
+        addrs.iter().map(|cidr| cidr.addr).collect()
+    }
 }
 
 impl fmt::Debug for Source {
@@ -189,10 +200,15 @@ impl Builder {
         self.check()?;
         let capture = self.pcap.take().map(open_capture).transpose()?;
         let mut opened = Vec::new();
+        let addresses: Vec<Vec<IpAddr>> = self.paths.iter().map(Source::addresses).collect();
         for (at, source) in std::mem::take(&mut self.paths).into_iter().enumerate() {
             let path = PathId(at as u16);
             let (config, queues) = match source {
-                Source::Spec(spec) => open_spec(path, &spec, self.workers)?,
+                Source::Spec(spec) => {
+                    let others = addresses.iter().enumerate().filter(|(other, _)| *other != at);
+                    let also = others.flat_map(|(_, addresses)| addresses).copied().collect();
+                    open_spec(path, &spec, self.workers, also)?
+                }
                 Source::Devices(config, queues) => (config, queues),
             };
             opened.push(fit(path, config, queues, self.workers, capture.as_ref())?);
@@ -333,29 +349,57 @@ fn by_worker(paths: Vec<Vec<Box<dyn Device>>>, workers: usize) -> Vec<Vec<Box<dy
     sorted
 }
 
-/// Opens what a specification names.
-fn open_spec(path: PathId, spec: &PathSpec, workers: usize) -> Result<(PathConfig, Vec<Box<dyn Device>>), Error> {
-    if spec.driver != Driver::Tun {
-        let problem = format!("the driver '{}' is not built yet: use tun", spec.driver);
-        return Err(Error::Path { name: spec.name.clone(), problem });
-    }
-    let host_of = |addr: IpAddr| spec.hosts.iter().copied().find(|host| host.is_ipv4() == addr.is_ipv4());
-    let network = |cidr: &IpCidr| Network { address: cidr.addr, prefix: cidr.prefix, host: host_of(cidr.addr) };
-    let tun = TunConfig {
-        queues: workers,
-        mtu: spec.mtu,
-        networks: spec.addrs.iter().map(network).collect(),
-        ..TunConfig::new(&spec.name, path)
+/// Opens what a specification names. `also` are the addresses of the stack's other paths.
+fn open_spec(
+    path: PathId,
+    spec: &PathSpec,
+    workers: usize,
+    also: Vec<IpAddr>,
+) -> Result<(PathConfig, Vec<Box<dyn Device>>), Error> {
+    let queues = match spec.driver {
+        Driver::Tun => boxed(Tun::open(&tun_config(path, spec, workers))),
+        Driver::Packet => boxed(Packet::open(&packet_config(path, spec, workers, also))),
     };
-    let queues = Tun::open(&tun)
-        .map_err(|error| Error::Device { name: spec.name.clone(), source: std::io::Error::other(error) })?;
+    let queues = queues.map_err(|source| Error::Device { name: spec.name.clone(), source })?;
     let mut config = PathConfig::new(path, spec.addrs.clone());
     config.name.clone_from(&spec.name);
     config.gateways.clone_from(&spec.gateways);
     config.endpoint_id = spec.id.unwrap_or(0);
     config.flags = spec.flags;
     config.cost = spec.cost;
-    Ok((config, queues.into_iter().map(|queue| Box::new(queue) as Box<dyn Device>).collect()))
+    config.point_to_point = spec.driver == Driver::Tun;
+    Ok((config, queues))
+}
+
+fn boxed<D, E>(opened: Result<Vec<D>, E>) -> std::io::Result<Vec<Box<dyn Device>>>
+where
+    D: Device + 'static,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let queues = opened.map_err(std::io::Error::other)?;
+    Ok(queues.into_iter().map(|queue| Box::new(queue) as Box<dyn Device>).collect())
+}
+
+fn tun_config(path: PathId, spec: &PathSpec, workers: usize) -> TunConfig {
+    let host_of = |addr: IpAddr| spec.hosts.iter().copied().find(|host| host.is_ipv4() == addr.is_ipv4());
+    let network = |cidr: &IpCidr| Network { address: cidr.addr, prefix: cidr.prefix, host: host_of(cidr.addr) };
+    TunConfig {
+        queues: workers,
+        mtu: spec.mtu,
+        networks: spec.addrs.iter().map(network).collect(),
+        ..TunConfig::new(&spec.name, path)
+    }
+}
+
+fn packet_config(path: PathId, spec: &PathSpec, workers: usize, also: Vec<IpAddr>) -> PacketConfig {
+    PacketConfig {
+        queues: workers,
+        mtu: spec.mtu,
+        addresses: spec.addrs.iter().map(|cidr| (cidr.addr, cidr.prefix)).collect(),
+        gateways: spec.gateways.clone(),
+        also,
+        ..PacketConfig::new(&spec.name, path)
+    }
 }
 
 /// Makes the configuration and the devices of a path fit each other.

@@ -168,6 +168,9 @@ impl PathSpec {
                 return Err(format!("{key}={addr} is the same as addr=: the other side needs its own address"));
             }
         }
+        if let Some(host) = self.hosts.first().filter(|_| self.driver != Driver::Tun) {
+            return Err(format!("host={host} is for tun: {} leaves the interface's addresses alone", self.driver));
+        }
         let v6 = self.addrs.iter().any(|cidr| cidr.addr.is_ipv6());
         let least = if v6 { MTU_MIN_V6 } else { MTU_MIN };
         match self.mtu {

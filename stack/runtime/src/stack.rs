@@ -359,6 +359,8 @@ fn add_counters(sum: &mut PathCounters, more: &PathCounters) {
         rx_segments,
         rx_bytes,
         rx_malformed,
+        rx_overflow,
+        rx_foreign,
         rx_dropped,
         tx_packets,
         tx_segments,
@@ -366,12 +368,15 @@ fn add_counters(sum: &mut PathCounters, more: &PathCounters) {
         tx_full,
         tx_down,
         tx_rejected,
+        tx_unresolved,
         tx_dropped,
     } = more;
     sum.rx_packets += rx_packets;
     sum.rx_segments += rx_segments;
     sum.rx_bytes += rx_bytes;
     sum.rx_malformed += rx_malformed;
+    sum.rx_overflow += rx_overflow;
+    sum.rx_foreign += rx_foreign;
     sum.rx_dropped += rx_dropped;
     sum.tx_packets += tx_packets;
     sum.tx_segments += tx_segments;
@@ -379,5 +384,6 @@ fn add_counters(sum: &mut PathCounters, more: &PathCounters) {
     sum.tx_full += tx_full;
     sum.tx_down += tx_down;
     sum.tx_rejected += tx_rejected;
+    sum.tx_unresolved += tx_unresolved;
     sum.tx_dropped += tx_dropped;
 }

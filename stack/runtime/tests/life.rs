@@ -145,8 +145,8 @@ fn builders_complain_with_names_and_cures() {
         complaint(tun().path("tun:ab1,addr=10.9.0.2/24".parse().unwrap())).contains("10.9.0.2 is that of ab0, too")
     );
     assert!(complaint(tun().path("tun:ab0,addr=10.9.1.2/24".parse().unwrap())).contains("is there twice"));
-    let packet = Stack::builder().path("packet:eth0,addr=10.9.0.2/24".parse().unwrap());
-    assert!(complaint(packet).contains("'packet' is not built yet: use tun"));
+    let packet = Stack::builder().path("packet:nothere,addr=10.9.0.2/24".parse().unwrap());
+    assert!(complaint(packet).contains("there is no interface nothere here"));
     let missing = tun().pcap("/nonexistent/file.pcapng");
     assert!(matches!(missing.build(), Err(Error::Capture { .. })));
 }

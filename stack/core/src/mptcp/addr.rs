@@ -275,6 +275,16 @@ impl Conn {
         self.settle(cx);
     }
 
+    /// A path of ours has another MTU.
+    pub(crate) fn on_path_mtu(&mut self, path: PathId, mtu: u16) {
+        for opening in self.openings.iter_mut().filter(|opening| opening.link.path == path) {
+            opening.link.mtu = mtu;
+        }
+        for subflow in self.subflows.iter_mut().filter(|subflow| subflow.link.path == path) {
+            subflow.set_mtu(mtu);
+        }
+    }
+
     /// Closes the subflows of a path that is down, if there is another one to go on with.
     fn leave_path(&mut self, cx: &mut Cx<'_>, path: PathId) {
         let elsewhere = self.subflows.iter().any(|subflow| subflow.usable() && subflow.link.path != path);

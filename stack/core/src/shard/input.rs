@@ -9,6 +9,7 @@ use crate::wire::{Dropped, Flags, MpJoin, MptcpOption, Segment, Tuple, peek_tupl
 use crate::{FallbackReason, ResetReason};
 
 use super::listen::{SynEntry, SynKind, capable_syn};
+use super::paths::Paths;
 use super::timewait::Waited;
 use super::{ConnId, Event, ListenerId, Mail, Shard, Slot, WorkerId, cx};
 
@@ -312,7 +313,7 @@ impl Shard {
         let Ok(conn) = self.add_conn(now, addrs, mode, &options, true) else { return };
         self.syn_wheel.cancel(key);
         self.syns.remove(key);
-        let joined = Joined { local_id: 0, remote_id: 0, backup: false, ..joined_of(now, entry, segment) };
+        let joined = Joined { local_id: 0, remote_id: 0, backup: false, ..joined_of(now, &self.paths, entry, segment) };
         self.with(now, conn, |conn, cx| conn.accept_first(cx, &joined, segment));
         if let Some(listener) = self.listeners.get_mut(id) {
             listener.accepted.push_back(conn);
@@ -348,7 +349,7 @@ impl Shard {
         }
         self.syn_wheel.cancel(key);
         self.syns.remove(key);
-        let joined = Joined { local_id, remote_id, backup, ..joined_of(now, entry, segment) };
+        let joined = Joined { local_id, remote_id, backup, ..joined_of(now, &self.paths, entry, segment) };
         self.with(now, id, |conn, cx| conn.accept_join(cx, &joined, segment));
     }
 
@@ -380,11 +381,12 @@ fn has_dss(segment: &Segment) -> bool {
 }
 
 /// What the third ACK adds to a half-open connection.
-fn joined_of(now: Instant, entry: &SynEntry, segment: &Segment) -> Joined {
+fn joined_of(now: Instant, paths: &Paths, entry: &SynEntry, segment: &Segment) -> Joined {
     let window = u64::from(segment.window) << entry.negotiated.snd_scale;
     Joined {
         tuple: entry.tuple,
-        link: entry.link,
+        // Its MTU may have changed since the SYN.
+        link: paths.link(entry.link.path).unwrap_or(entry.link),
         negotiated: Negotiated { window, rtt: entry.rtt(now), ..entry.negotiated },
         ts_offset: entry.ts_offset,
         local_id: 0,

@@ -330,6 +330,20 @@ impl Shard {
         Ok(())
     }
 
+    /// The path's MTU in bytes is another one now: segments that are sent from now on fit it, those that are repeated,
+    /// too, and new connections tell their peers.
+    ///
+    /// # Errors
+    /// [`Error::BadPath`] if there is no such path.
+    pub fn set_path_mtu(&mut self, path: PathId, mtu: u16) -> Result<(), Error> {
+        if let Some(mtu) = self.paths.set_mtu(path, mtu)? {
+            for (_, slot) in &mut self.conns {
+                slot.conn.on_path_mtu(path, mtu);
+            }
+        }
+        Ok(())
+    }
+
     fn tell_path(&mut self, now: Instant, path: PathId, up: bool) {
         let endpoints = self.paths.endpoints_of(path);
         let all: Vec<u32> = self.conns.iter().map(|(index, _)| index as u32).collect();

@@ -51,6 +51,14 @@ impl Paths {
         Ok(changed)
     }
 
+    /// Sets a path's MTU; what it is then, if that is a change.
+    pub(crate) fn set_mtu(&mut self, id: PathId, mtu: u16) -> Result<Option<u16>, Error> {
+        let path = self.paths.iter_mut().find(|path| path.config.id == id).ok_or(Error::BadPath)?;
+        let mtu = mtu.max(MTU_MIN);
+        let before = core::mem::replace(&mut path.config.mtu, mtu);
+        Ok((before != mtu).then_some(mtu))
+    }
+
     fn all_addrs(&self) -> impl Iterator<Item = (&Path, usize, IpAddr)> {
         self.paths
             .iter()

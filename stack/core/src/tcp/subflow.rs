@@ -141,11 +141,20 @@ pub(crate) struct Subflow {
     rcv_scale: u8,
     ts_offset: Option<u32>,
     sack: bool,
+    /// What the peer takes, and what fits the path, too; without options.
+    peer_mss: u16,
     wire_mss: u16,
+    /// Bytes of options that data segments carry.
+    options_len: u16,
     ip_id: u16,
     signal_acks: u8,
     /// Window field of the last segment sent.
     told_window: u16,
+}
+
+/// Payload of a full segment behind so many bytes of options.
+fn payload_mss(wire_mss: u16, options_len: u16) -> u16 {
+    wire_mss.saturating_sub(options_len).max(32)
 }
 
 impl Subflow {
@@ -153,8 +162,8 @@ impl Subflow {
         let SubflowStart { id, tuple, link, negotiated, ts_offset, mut cc, mptcp, .. } = start;
         let wire_mss = negotiated.peer_mss.min(link.mss(&tuple));
         let timestamps = negotiated.ts_recent.is_some();
-        let options = if timestamps { TIMESTAMPS_LEN } else { 0 } + if mptcp { DSS_LEN } else { 0 };
-        let mss = wire_mss.saturating_sub(options).max(32);
+        let options_len = if timestamps { TIMESTAMPS_LEN } else { 0 } + if mptcp { DSS_LEN } else { 0 };
+        let mss = payload_mss(wire_mss, options_len);
         cc.set_mss(u64::from(mss));
         let mut snd = Snd::new(now, SndConfig { mss, sack: negotiated.sack, timestamps, cc });
         snd.set_right_edge(1 + negotiated.window);
@@ -196,11 +205,20 @@ impl Subflow {
             rcv_scale: negotiated.rcv_scale,
             ts_offset: timestamps.then_some(ts_offset),
             sack: negotiated.sack,
+            peer_mss: negotiated.peer_mss,
             wire_mss,
+            options_len,
             ip_id: negotiated.iss.0 as u16,
             signal_acks: 0,
             told_window: u16::MAX,
         }
+    }
+
+    /// The MTU of its path is another one now.
+    pub(crate) fn set_mtu(&mut self, mtu: u16) {
+        self.link.mtu = mtu;
+        self.wire_mss = self.peer_mss.min(self.link.mss(&self.tuple));
+        self.snd.set_mss(payload_mss(self.wire_mss, self.options_len));
     }
 
     /// Sequence number of one of our positions.

@@ -1,8 +1,11 @@
 //! Plain TCP on good links.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anabranch_core::PathConfig;
+use anabranch_frame::PathId;
 use anabranch_sim::{LinkConfig, Pair, Transfer};
 
 use crate::support::*;
@@ -87,6 +90,33 @@ fn segments_fit_every_mtu() {
             anabranch_sim::Verdict::Pass(packet)
         });
         transfer(&mut net, MEGABYTE, MEGABYTE, &plain(), secs(5));
+    }
+}
+
+#[test]
+fn segments_fit_an_mtu_that_changes() {
+    for mtu in [1280, 700, 4000] {
+        // Given a path that carries 1500 bytes, and from a second on so many,
+        let limit = Arc::new(AtomicUsize::new(1500));
+        let mut net = Pair::seeded(111).path(wifi()).build();
+        let (link, at_link) = (net.up_link(0), Arc::clone(&limit));
+        net.set_middlebox(link, move |_, packet: anabranch_frame::Payload| {
+            if packet.len() <= at_link.load(Ordering::Relaxed) {
+                anabranch_sim::Verdict::Pass(packet)
+            } else {
+                anabranch_sim::Verdict::Drop
+            }
+        });
+        // when the sender's device says so while data is under way,
+        let changed = Arc::clone(&limit);
+        net.at(secs(1), move |world| {
+            changed.store(mtu.min(1500), Ordering::Relaxed);
+            world.with_shard(Pair::CLIENT, 0, |_, shard| shard.set_path_mtu(PathId(0), mtu as u16)).unwrap();
+        });
+        // then what was lost goes out again in segments that fit.
+        let took = transfer(&mut net, 10 * MEGABYTE, 0, &plain(), secs(20));
+        assert!(took > secs(1), "it was over before the change");
+        assert!(took < secs(6), "MTU {mtu}: took {took:?}");
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) struct PathQueue {
     wanted_up: bool,
     /// What the shard was told.
     shard_up: bool,
+    shard_mtu: u16,
     /// There may be packets: epoll said so, or the last batch was not empty.
     readable: bool,
     stash: VecDeque<Transmit>,
@@ -53,9 +54,10 @@ impl PathQueue {
             id: device.path(),
             name: device.name().into(),
             device_up: device.state() == State::Up,
-            device: Some(device),
             wanted_up: true,
             shard_up: true,
+            shard_mtu: device.capabilities().mtu,
+            device: Some(device),
             readable: true,
             stash: VecDeque::new(),
             full_since: None,
@@ -266,6 +268,12 @@ impl Worker {
     pub(super) fn check_paths(&mut self, now: Instant) {
         for path in &mut self.paths {
             path.look(now, &self.handle.poll, &self.handle.stats);
+            if let Some(mtu) = path.mtu().filter(|&mtu| mtu != path.shard_mtu) {
+                tracing::info!(worker = self.handle.id, path = path.name, mtu, "the path's MTU changed");
+                path.shard_mtu = mtu;
+                // The path was added when the shard was made: it is known.
+                let _ = self.shard.set_path_mtu(path.id, mtu);
+            }
             let up = path.is_up();
             if up == path.shard_up {
                 continue;
@@ -280,7 +288,6 @@ impl Worker {
                     "path is gone for good: its interface was deleted"
                 ),
             }
-            // The path was added when the shard was made: it is known.
             let _ = self.shard.set_path_up(now, path.id, up);
         }
     }

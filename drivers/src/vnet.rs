@@ -4,7 +4,7 @@
 use anabranch_frame::{RxChecksum, Transmit};
 
 /// Length of the header, in bytes.
-pub(super) const LEN: usize = 10;
+pub(crate) const LEN: usize = 10;
 
 /// The checksum field is unfinished: it holds the pseudo-header's sum.
 const FLAG_NEEDS_CSUM: u8 = 1;
@@ -17,6 +17,9 @@ const GSO_TCPV6: u8 = 4;
 /// The first segment carries CWR, the others must not.
 const GSO_ECN: u8 = 0x80;
 
+/// No chain of headers is longer, in bytes.
+const HEADERS_MAX: u16 = 128;
+
 /// CWR in the flags byte of a TCP header.
 const TCP_CWR: u8 = 0x80;
 /// Where that byte is.
@@ -24,14 +27,14 @@ const TCP_FLAGS: usize = 13;
 
 /// What the header of a received packet says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Received {
-    pub(super) checksum: RxChecksum,
-    pub(super) segment_size: Option<u16>,
+pub(crate) struct Received {
+    pub(crate) checksum: RxChecksum,
+    pub(crate) segment_size: Option<u16>,
 }
 
 /// Reads the header of a packet that starts with the byte `first`; `None` when they make no sense together.
 /// `hdr_len` is ignored: the kernel calls it a hint.
-pub(super) fn parse(header: &[u8; LEN], first: u8) -> Option<Received> {
+pub(crate) fn parse(header: &[u8; LEN], first: u8) -> Option<Received> {
     let [flags, gso, ..] = *header;
     let checksum = match flags & (FLAG_NEEDS_CSUM | FLAG_DATA_VALID) {
         0 => RxChecksum::Unverified,
@@ -46,11 +49,41 @@ pub(super) fn parse(header: &[u8; LEN], first: u8) -> Option<Received> {
     Some(Received { checksum, segment_size })
 }
 
-/// The header to send before `packet`, whose payload has `payload_len` bytes.
-pub(super) fn build(packet: &Transmit, payload_len: usize) -> [u8; LEN] {
+/// Payload bytes of each segment of a super-segment of TCP.
+pub(crate) fn segment_size(header: &[u8; LEN]) -> Option<u16> {
+    let size = u16::from_ne_bytes([header[4], header[5]]);
+    (matches!(header[1] & !GSO_ECN, GSO_TCPV4 | GSO_TCPV6) && size > 0).then_some(size)
+}
+
+/// Where the unfinished checksum counts from, in bytes from the start of the frame, and where it goes from there.
+pub(crate) fn partial_checksum(header: &[u8; LEN]) -> Option<(u16, u16)> {
+    let word = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
+    (header[0] & FLAG_NEEDS_CSUM != 0).then(|| (word(6), word(8)))
+}
+
+/// The header for sending on what was received with `header`, behind `extra` more bytes of link header.
+pub(crate) fn forward(header: &[u8; LEN], extra: u16) -> [u8; LEN] {
+    let mut out = *header;
+    // That a checksum was good is no news for who comes next.
+    out[0] &= FLAG_NEEDS_CSUM;
+    let mut change = |at: usize, f: &dyn Fn(u16) -> u16| {
+        let word = f(u16::from_ne_bytes([out[at], out[at + 1]]));
+        out[at..at + 2].copy_from_slice(&word.to_ne_bytes());
+    };
+    // The kernel makes that much of the frame contiguous: it may be all of it here, and need not be.
+    change(2, &|len| len.min(HEADERS_MAX) + extra);
+    if header[0] & FLAG_NEEDS_CSUM != 0 {
+        change(6, &|start| start.saturating_add(extra));
+    }
+    out
+}
+
+/// The header to send before `packet`, whose payload has `payload_len` bytes and before which there is a link
+/// header of `link_len` bytes.
+pub(crate) fn build(packet: &Transmit, payload_len: usize, link_len: u16) -> [u8; LEN] {
     let mut header = [0; LEN];
     header[0] = FLAG_NEEDS_CSUM;
-    header[6..8].copy_from_slice(&u16::from(packet.transport_offset).to_ne_bytes());
+    header[6..8].copy_from_slice(&(link_len + u16::from(packet.transport_offset)).to_ne_bytes());
     header[8..10].copy_from_slice(&u16::from(packet.checksum_offset).to_ne_bytes());
     if let Some(segment_size) = packet.segment_size
         && payload_len > usize::from(segment_size)
@@ -58,7 +91,7 @@ pub(super) fn build(packet: &Transmit, payload_len: usize) -> [u8; LEN] {
         let ipv4 = packet.header.first().is_some_and(|first| first >> 4 == 4);
         let flags = packet.header.get(usize::from(packet.transport_offset) + TCP_FLAGS).copied().unwrap_or(0);
         header[1] = if ipv4 { GSO_TCPV4 } else { GSO_TCPV6 } | if flags & TCP_CWR != 0 { GSO_ECN } else { 0 };
-        header[2..4].copy_from_slice(&(packet.header.len() as u16).to_ne_bytes());
+        header[2..4].copy_from_slice(&(link_len + packet.header.len() as u16).to_ne_bytes());
         header[4..6].copy_from_slice(&segment_size.to_ne_bytes());
     }
     header
@@ -119,13 +152,13 @@ mod tests {
     #[test]
     fn one_segment_asks_for_its_checksum_only() {
         for segment_size in [None, Some(1000), Some(1460)] {
-            assert_eq!(fields(build(&packet(6, 0x10, 1000, segment_size), 1000)), [1, 0, 0, 0, 40, 16]);
+            assert_eq!(fields(build(&packet(6, 0x10, 1000, segment_size), 1000, 0)), [1, 0, 0, 0, 40, 16]);
         }
     }
 
     #[test]
     fn a_super_segment_says_how_to_cut_it() {
-        assert_eq!(fields(build(&packet(4, 0x10, 3000, Some(1460)), 3000)), [1, 1, 60, 1460, 40, 16]);
-        assert_eq!(fields(build(&packet(6, 0x90, 3000, Some(1440)), 3000)), [1, 0x84, 60, 1440, 40, 16]);
+        assert_eq!(fields(build(&packet(4, 0x10, 3000, Some(1460)), 3000, 0)), [1, 1, 60, 1460, 40, 16]);
+        assert_eq!(fields(build(&packet(6, 0x90, 3000, Some(1440)), 3000, 14)), [1, 0x84, 74, 1440, 54, 16]);
     }
 }

@@ -1,0 +1,152 @@
+use std::time::Duration;
+
+use anabranch_frame::{Header, PathId, Payload, Transmit, gso};
+
+use crate::ether::{self, ETHERNET_HEADER, Mac};
+use crate::vnet;
+
+/// Where the tag is put: behind both addresses.
+const TAG_AT: usize = 12;
+/// TPID of a customer's tag (IEEE 802.1Q).
+const TPID_DOT1Q: u16 = 0x8100;
+
+/// A VLAN tag, which the kernel takes out of the frames that it hands over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VlanTag {
+    /// Tag protocol identifier: 0x8100 (802.1Q) or 0x88a8 (802.1ad).
+    pub tpid: u16,
+    /// Priority, drop eligibility and, in the lower 12 bits, the VLAN's number.
+    pub tci: u16,
+}
+
+impl VlanTag {
+    /// Number of the VLAN; 0 for a frame that only has a priority.
+    #[must_use]
+    pub fn vid(self) -> u16 {
+        self.tci & 0x0fff
+    }
+
+    /// What the `TP_STATUS_` bits and the fields beside them say.
+    pub(super) fn from_status(status: u32, tpid: u16, tci: u16) -> Option<Self> {
+        let known = status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
+        (status & libc::TP_STATUS_VLAN_VALID != 0).then_some(Self { tpid: if known { tpid } else { TPID_DOT1Q }, tci })
+    }
+}
+
+/// An Ethernet frame, or a super-segment that stands for several.
+#[derive(Clone, Debug)]
+pub struct WireFrame {
+    /// From the destination address on, without VLAN tag and check sequence.
+    pub data: Payload,
+    /// The VLAN tag that belongs into it. Only with [`WireConfig::metadata`](super::WireConfig::metadata).
+    pub vlan: Option<VlanTag>,
+    /// When the kernel received it, since the Unix epoch. Only with the same.
+    pub received: Option<Duration>,
+    /// What is left to do before it can be sent.
+    pub(super) vnet: [u8; vnet::LEN],
+    /// The kernel says of a frame without virtio header that its checksum is good, or is left out.
+    pub(super) trusted: bool,
+}
+
+impl WireFrame {
+    /// A frame that is complete.
+    #[must_use]
+    pub fn new(data: Payload) -> Self {
+        Self { data, vlan: None, received: None, vnet: [0; vnet::LEN], trusted: false }
+    }
+
+    /// The frame that carries an IP packet, or a super-segment, to `destination`.
+    ///
+    /// # Panics
+    /// If its offsets point beyond its header.
+    #[must_use]
+    pub fn carrying(packet: &Transmit, destination: Mac, source: Mac) -> Self {
+        let mut data = Vec::with_capacity(ETHERNET_HEADER + packet.len());
+        data.extend_from_slice(&ether::header(destination, source, ether::kind_of(packet.header[0])));
+        data.extend_from_slice(&packet.header);
+        packet.payload.iter().for_each(|piece| data.extend_from_slice(piece));
+        let vnet = vnet::build(packet, packet.payload_len(), ETHERNET_HEADER as u16);
+        Self { vnet, ..Self::new(Payload::from(data)) }
+    }
+
+    /// For a super-segment, TCP payload bytes of each segment that it stands for.
+    #[must_use]
+    pub fn segment_size(&self) -> Option<u16> {
+        vnet::segment_size(&self.vnet)
+    }
+
+    /// How many frames this is on a wire.
+    #[must_use]
+    pub fn segment_count(&self) -> usize {
+        self.to_transmit().map_or(1, |transmit| transmit.segment_count())
+    }
+
+    /// Calls `f` with each frame that this is on a wire, in order: cut up, checksums complete, VLAN tag in its
+    /// place. Each is put together in `scratch`, whose former content is lost.
+    ///
+    /// What makes no sense, such as headers that are not there, is handed over as it is.
+    pub fn for_each_segment(&self, scratch: &mut Vec<u8>, mut f: impl FnMut(&[u8])) {
+        let Some(transmit) = self.to_transmit() else {
+            scratch.clear();
+            self.put_link_header(scratch);
+            scratch.extend_from_slice(self.data.get(ETHERNET_HEADER..).unwrap_or_default());
+            return f(scratch);
+        };
+        let mut frame = Vec::with_capacity(self.data.len().min(2_048));
+        gso::for_each_segment(&transmit, scratch, |packet| {
+            frame.clear();
+            self.put_link_header(&mut frame);
+            frame.extend_from_slice(packet);
+            f(&frame);
+        });
+    }
+
+    /// Appends the Ethernet header with the tag.
+    fn put_link_header(&self, out: &mut Vec<u8>) {
+        let header = &self.data[..self.data.len().min(ETHERNET_HEADER)];
+        let (addresses, kind) = header.split_at(header.len().min(TAG_AT));
+        out.extend_from_slice(addresses);
+        out.extend(self.vlan.into_iter().flat_map(tag_bytes));
+        out.extend_from_slice(kind);
+    }
+
+    /// The IP packet with what is left to do about it, or `None` if there is nothing to do, or it makes no sense.
+    fn to_transmit(&self) -> Option<Transmit> {
+        let (start, offset) = vnet::partial_checksum(&self.vnet)?;
+        let packet = self.data.get(ETHERNET_HEADER..)?;
+        let transport = usize::from(start).checked_sub(ETHERNET_HEADER)?;
+        let least = if packet.first()? >> 4 == 6 { 40 } else { 20 };
+        let segment_size = self.segment_size();
+        // A super-segment is TCP's: its header says how long it is. Of others only the checksum counts.
+        let transport_len = match segment_size {
+            Some(_) => usize::from(packet.get(transport + 12)? >> 4) * 4,
+            None => usize::from(offset) + 2,
+        };
+        let header_len = transport + transport_len;
+        let fits = transport >= least && usize::from(offset) + 2 <= transport_len && header_len <= packet.len();
+        if !fits || header_len > anabranch_frame::HEADER_MAX {
+            return None;
+        }
+        let mut header = Header::zeroed(header_len);
+        header.copy_from_slice(&packet[..header_len]);
+        Some(Transmit {
+            path: PathId::default(),
+            header,
+            transport_offset: u8::try_from(transport).ok()?,
+            checksum_offset: u8::try_from(offset).ok()?,
+            payload: [self.data.slice(ETHERNET_HEADER + header_len..)].into_iter().collect(),
+            segment_size,
+        })
+    }
+}
+
+/// A tag as it is in a frame.
+pub(super) fn tag_bytes(tag: VlanTag) -> [u8; 4] {
+    let ([a, b], [c, d]) = (tag.tpid.to_be_bytes(), tag.tci.to_be_bytes());
+    [a, b, c, d]
+}
+
+/// Where a tag goes in a frame of that length.
+pub(super) fn tag_at(len: usize) -> usize {
+    len.min(TAG_AT)
+}
