@@ -250,8 +250,8 @@ impl Link {
         (self.queue.packets(), self.queue.bytes())
     }
 
-    /// Brings the transmitter and the schedule up to `now`, in the order of time.
-    fn advance(&mut self, now: Instant) {
+    /// Brings the transmitter and the schedule up to `now`, in the order of time, as every other call does.
+    pub fn advance(&mut self, now: Instant) {
         loop {
             let change = self.schedule.front().map_or(Instant::MAX, |&(at, _)| at);
             let end = self.sending.as_ref().map_or(Instant::MAX, |sending| sending.end);
