@@ -102,12 +102,6 @@ impl<P: Port> Emulator<P> {
         &self.ports
     }
 
-    /// The same, to be meddled with.
-    #[cfg(test)]
-    pub(super) fn ports_mut(&mut self) -> &mut [P; 2] {
-        &mut self.ports
-    }
-
     /// What the links did until now.
     pub(super) fn stats(&mut self, now: Instant) -> [LinkStats; 2] {
         self.directions.each_mut().map(|direction| {
