@@ -1,7 +1,7 @@
 //! Segmentation and checksum completion in software, for devices that can do neither.
 //!
-//! The result is what a network card with TSO puts on the wire, and what Linux's software GSO does:
-//! headers and TCP options are repeated verbatim, only lengths, IPv4 identification, sequence
+//! The result is what a network card with TSO or USO puts on the wire, and what Linux's software GSO
+//! does: headers and TCP options are repeated verbatim, only lengths, IPv4 identification, sequence
 //! number, FIN, PSH, CWR and checksums differ from segment to segment.
 
 use alloc::vec::Vec;
@@ -11,6 +11,9 @@ use crate::{Payload, Transmit};
 
 /// Where the checksum is in a TCP header.
 const TCP_CHECKSUM: u8 = 16;
+/// Where it is in a UDP header.
+const UDP_CHECKSUM: u8 = 6;
+const UDP_LENGTH: usize = 4;
 const TCP_SEQ: usize = 4;
 const TCP_FLAGS: usize = 13;
 const FIN: u8 = 0x01;
@@ -28,7 +31,7 @@ const V6_HEADER: usize = 40;
 pub fn for_each_segment(transmit: &Transmit, scratch: &mut Vec<u8>, mut f: impl FnMut(&[u8])) {
     let count = transmit.segment_count();
     let size = usize::from(transmit.segment_size.unwrap_or_default());
-    if count == 1 || transmit.checksum_offset != TCP_CHECKSUM {
+    if count == 1 || !matches!(transmit.checksum_offset, TCP_CHECKSUM | UDP_CHECKSUM) {
         complete(transmit, scratch);
         return f(scratch);
     }
@@ -39,10 +42,14 @@ pub fn for_each_segment(transmit: &Transmit, scratch: &mut Vec<u8>, mut f: impl 
         scratch.extend_from_slice(&transmit.header);
         rest.take(size, scratch);
         patch_ip(scratch, index);
-        let tcp = &mut scratch[usize::from(transmit.transport_offset)..];
-        patch_tcp(tcp, (index * size) as u32, index == 0, index + 1 == count);
-        let pseudo_header = field(tcp, TCP_CHECKSUM).add_u32(!whole_len).add_u32(tcp.len() as u32).fold();
-        finish(tcp, TCP_CHECKSUM, pseudo_header);
+        let transport = &mut scratch[usize::from(transmit.transport_offset)..];
+        let len = transport.len() as u32;
+        let pseudo_header = field(transport, transmit.checksum_offset).add_u32(!whole_len).add_u32(len).fold();
+        match transmit.checksum_offset {
+            TCP_CHECKSUM => patch_tcp(transport, (index * size) as u32, index == 0, index + 1 == count),
+            _ => transport[UDP_LENGTH..UDP_LENGTH + 2].copy_from_slice(&(len as u16).to_be_bytes()),
+        }
+        finish(transport, transmit.checksum_offset, pseudo_header);
         f(scratch);
     }
 }
@@ -77,9 +84,14 @@ fn field(transport: &[u8], at: u8) -> Sum {
 
 /// Replaces the sum of the pseudo-header by the checksum of all.
 fn finish(transport: &mut [u8], at: u8, pseudo_header: u16) {
+    let udp = at == UDP_CHECKSUM;
     let at = usize::from(at);
     transport[at..at + 2].copy_from_slice(&pseudo_header.to_be_bytes());
-    let checksum = Sum::new().add(transport).finish();
+    let checksum = match Sum::new().add(transport).finish() {
+        // Zero would mean that there is none (RFC 768).
+        0 if udp => 0xffff,
+        checksum => checksum,
+    };
     transport[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
 }
 

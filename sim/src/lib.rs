@@ -34,7 +34,10 @@ mod world;
 
 pub use app::{Action, Chatter, Echo, Flow, Note, Received, Transfer};
 pub use host::{AppId, Application, HostConfig, HostCtx, HostId, Steering};
-pub use link::{DropTail, Jitter, Link, LinkChange, LinkConfig, LinkStats, Loss, Queue, QueueLimit, Series};
+pub use link::{
+    Aqm, BadTrace, Codel, DropTail, Durations, Framing, Jitter, Link, LinkChange, LinkConfig, LinkStats, Loss,
+    Opportunities, Police, Queue, QueueLimit, Queued, Red, Reorder, Series, Tally,
+};
 pub use pace::Pacer;
 pub use pair::{PORT, Pair, PairBuilder};
 pub use random::{Pattern, Random, seed_from_env};

@@ -21,6 +21,12 @@ impl Random {
         Self { rng }
     }
 
+    /// A generator of its own that follows from this one.
+    #[must_use]
+    pub fn split(&mut self) -> Self {
+        Self::new(self.bits(), 0)
+    }
+
     /// 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.rng.next_u64()

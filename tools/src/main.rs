@@ -1,10 +1,11 @@
 //! The `anabranch` command: services, netcat, throughput measurement and a demonstration, all of them
-//! over a TCP and Multipath TCP stack that runs in this process.
+//! over a TCP and Multipath TCP stack that runs in this process; and a link emulator.
 
 mod addresses;
 mod cat;
 mod demo;
 mod format;
+mod link;
 mod options;
 mod output;
 mod perf;
@@ -30,7 +31,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
 /// TCP and Multipath TCP (RFC 8684) in user space.
 ///
-/// Every command but `demo` brings up a stack of its own on the paths that it is given, and speaks to
+/// Every command but `demo` and `link` brings up a stack of its own on the paths that it is given, and speaks to
 /// any TCP or MPTCP peer on the other side.
 #[derive(Parser, Debug)]
 #[command(name = "anabranch", version, after_help = AFTER_HELP, max_term_width = 100)]
@@ -45,6 +46,7 @@ enum Command {
     Cat(cat::Args),
     Perf(perf::Args),
     Demo(demo::Args),
+    Link(Box<link::Args>),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Cat(args) => cat::run(args, &mut output),
         Command::Perf(args) => perf::run(args, &mut output),
         Command::Demo(args) => demo::run(&args, &mut output),
+        Command::Link(args) => link::run(&args, &mut output),
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     output.error(&error);

@@ -166,6 +166,55 @@ fn the_largest_super_segment_keeps_its_sums() {
     }
 }
 
+#[test]
+fn datagrams_are_cut_with_a_header_each() {
+    // Given a super-datagram of 2500 bytes behind an IPv4 and a UDP header,
+    let bytes: Vec<u8> = (0..2500).map(|i| (i % 251) as u8).collect();
+    let mut header = Header::zeroed(28);
+    header[0] = 0x45;
+    header[8..10].copy_from_slice(&[64, 17]);
+    header[12..20].copy_from_slice(&[10, 9, 0, 2, 10, 9, 0, 1]);
+    header[20..24].copy_from_slice(&[0x13, 0x89, 0x9c, 0x40]);
+    let sum = |len| pseudo_header(&[10, 9, 0, 2], &[10, 9, 0, 1], 17, len);
+    header[26..28].copy_from_slice(&sum(2508).fold().to_be_bytes());
+    let payload = smallvec![Payload::from(bytes.as_slice())];
+    let transmit = Transmit {
+        path: PathId(0),
+        header,
+        transport_offset: 20,
+        checksum_offset: UDP_CHECKSUM,
+        payload,
+        segment_size: Some(1200),
+    };
+    // when it is cut up, then each datagram has its own lengths and sums.
+    let packets = segments(&transmit);
+    assert_eq!(packets.iter().map(|packet| packet.len() - 28).collect::<Vec<_>>(), [1200, 1200, 100]);
+    assert_eq!(packets.iter().flat_map(|packet| packet[28..].to_vec()).collect::<Vec<_>>(), bytes);
+    for packet in &packets {
+        let udp = &packet[20..];
+        assert_eq!(u16::from_be_bytes([packet[2], packet[3]]) as usize, packet.len());
+        assert_eq!(u16::from_be_bytes([udp[4], udp[5]]) as usize, udp.len());
+        assert_eq!(sum(udp.len() as u32).add(udp).fold(), 0xffff);
+    }
+}
+
+#[test]
+fn a_datagram_without_a_checksum_is_never_sent() {
+    // Given a datagram whose sum comes out as zero, which UDP has no use for.
+    let mut header = Header::zeroed(28);
+    header[0] = 0x45;
+    header[26..28].copy_from_slice(&[0xff, 0xff]);
+    let transmit = Transmit {
+        path: PathId(0),
+        header,
+        transport_offset: 20,
+        checksum_offset: UDP_CHECKSUM,
+        payload: Slices::new(),
+        segment_size: None,
+    };
+    assert_eq!(segments(&transmit)[0][26..28], [0xff, 0xff]);
+}
+
 proptest! {
     #[test]
     fn the_segments_together_are_the_super_segment(

@@ -4,6 +4,9 @@
 //! [`World`](crate::World) and on the wall clock in front of a real device.
 
 mod config;
+mod ecn;
+mod opportunities;
+mod police;
 mod queue;
 mod stats;
 #[cfg(test)]
@@ -17,9 +20,15 @@ use anabranch_frame::{Instant, Payload};
 
 use crate::Random;
 
-pub use config::{Jitter, LinkChange, LinkConfig, Loss, QueueLimit};
-pub use queue::{DropTail, Queue};
-pub use stats::{LinkStats, Series};
+pub use config::{Jitter, LinkChange, LinkConfig, Loss, QueueLimit, Reorder};
+pub use ecn::Framing;
+pub use opportunities::{BadTrace, Opportunities};
+pub use police::Police;
+pub use queue::{Aqm, Codel, DropTail, Queue, Queued, Red, Tally};
+pub use stats::{Durations, LinkStats, Series};
+
+use opportunities::Cursor;
+use police::Bucket;
 
 /// Bits that pass in a nanosecond at one bit per second, inverted: bit counts times this are exact
 /// for every rate.
@@ -28,7 +37,7 @@ const NANOS: u64 = 1_000_000_000;
 /// The packet that is being sent.
 #[derive(Debug)]
 struct Sending {
-    packet: Payload,
+    packet: Queued,
     /// Bits left at `since`, times [`NANOS`].
     left: u64,
     since: Instant,
@@ -41,6 +50,7 @@ struct Flying {
     arrival: Instant,
     order: u64,
     packet: Payload,
+    bytes: usize,
 }
 
 impl PartialEq for Flying {
@@ -69,24 +79,33 @@ pub struct Link {
     config: LinkConfig,
     random: Random,
     queue: Box<dyn Queue>,
+    tally: Tally,
+    bucket: Option<Bucket>,
+    cursor: Option<Cursor>,
     schedule: VecDeque<(Instant, LinkChange)>,
     up: bool,
     bad_state: bool,
+    /// Packets that took part in a loss by numbers.
+    numbered: u64,
     sending: Option<Sending>,
+    /// When the transmitter was last done.
+    free_at: Instant,
     /// What the last packet's end was rounded up by, in bits times [`NANOS`].
     credit: u64,
     flying: BinaryHeap<Reverse<Flying>>,
+    flying_memory: usize,
     departures: u64,
     last_arrival: Instant,
     stats: LinkStats,
+    queue_delay: Durations,
     series: Option<Series>,
 }
 
 impl Link {
-    /// A link that starts at `start`, with a drop-tail queue.
+    /// A link that starts at `start`, with the queue that its configuration asks for.
     #[must_use]
-    pub fn new(config: LinkConfig, random: Random, start: Instant) -> Self {
-        let queue = Box::new(DropTail::new(config.queue));
+    pub fn new(config: LinkConfig, mut random: Random, start: Instant) -> Self {
+        let queue = queue::of(&config, &mut random);
         Self::with_queue(config, random, start, queue)
     }
 
@@ -97,50 +116,83 @@ impl Link {
         schedule.sort_by_key(|&(at, _)| at);
         let series = config.series.map(|interval| Series::new(start, interval));
         Self {
-            config,
             random,
             queue,
+            tally: Tally::default(),
+            bucket: config.police.map(|police| Bucket::full(police, start)),
+            cursor: config.trace.clone().map(|trace| Cursor::new(trace, start)),
             schedule: schedule.into(),
             up: true,
             bad_state: false,
+            numbered: 0,
             sending: None,
+            free_at: start,
             credit: 0,
             flying: BinaryHeap::new(),
+            flying_memory: 0,
             departures: 0,
             last_arrival: start,
             stats: LinkStats::default(),
+            queue_delay: Durations::default(),
             series,
+            config,
         }
     }
 
-    /// Hands an IP packet to the link.
-    pub fn enqueue(&mut self, now: Instant, packet: Payload) {
-        self.advance(now);
+    /// Hands a packet to the link that came at `at`. That may be earlier than the times that the link
+    /// was told before: it is sent when it would have been then, or after what was sent meanwhile.
+    pub fn enqueue(&mut self, at: Instant, packet: Payload) {
+        self.advance(at);
+        let bytes = self.size_of(&packet);
         self.stats.offered_packets += 1;
-        self.stats.offered_bytes += packet.len() as u64;
+        self.stats.offered_bytes += bytes as u64;
+        if self.bucket.as_mut().is_some_and(|bucket| !bucket.admits(at, bytes)) {
+            self.stats.dropped_police += 1;
+            return;
+        }
+        let packet = Queued { data: packet, bytes, since: at };
         if self.sending.is_none() {
-            self.start_sending(now, packet, 0);
-            self.advance(now);
+            self.start_sending(at, packet);
+            self.advance(at);
         } else {
-            self.queue.push(now, packet, &mut self.stats.dropped_queue);
+            self.queue.push(packet, &mut self.tally);
+            self.note_tally();
             self.stats.queue_max_packets = self.stats.queue_max_packets.max(self.queue.packets());
             self.stats.queue_max_bytes = self.stats.queue_max_bytes.max(self.queue.bytes());
         }
     }
 
+    /// What a packet counts: that of its IP header on, and the overhead.
+    fn size_of(&self, packet: &Payload) -> usize {
+        let bytes = packet.len().saturating_sub(self.config.framing.header_len());
+        bytes.saturating_add_signed(self.config.overhead as isize)
+    }
+
+    fn note_tally(&mut self) {
+        self.stats.dropped_queue = self.tally.dropped_full;
+        self.stats.dropped_aqm = self.tally.dropped_early;
+        self.stats.marked = self.tally.marked;
+    }
+
     /// The next packet that has arrived by `now`.
     pub fn poll(&mut self, now: Instant) -> Option<Payload> {
+        self.poll_arrival(now).map(|(_, packet)| packet)
+    }
+
+    /// The next packet that has arrived by `now`, and when it did.
+    pub fn poll_arrival(&mut self, now: Instant) -> Option<(Instant, Payload)> {
         self.advance(now);
         if self.flying.peek().is_none_or(|Reverse(flying)| flying.arrival > now) {
             return None;
         }
-        let Reverse(Flying { arrival, packet, .. }) = self.flying.pop()?;
+        let Reverse(Flying { arrival, packet, bytes, .. }) = self.flying.pop()?;
+        self.flying_memory -= packet.storage_len();
         self.stats.delivered_packets += 1;
-        self.stats.delivered_bytes += packet.len() as u64;
+        self.stats.delivered_bytes += bytes as u64;
         if let Some(series) = &mut self.series {
-            series.add(arrival, packet.len() as u64);
+            series.add(arrival, bytes as u64);
         }
-        Some(packet)
+        Some((arrival, packet))
     }
 
     /// When to [`poll`](Self::poll) next. `None` while the link is empty: a change that is scheduled
@@ -180,6 +232,12 @@ impl Link {
         &self.stats
     }
 
+    /// How long packets waited for their turn, those that were sent.
+    #[must_use]
+    pub fn queue_delay(&self) -> &Durations {
+        &self.queue_delay
+    }
+
     /// Delivered bytes over time, if the configuration asks for it.
     #[must_use]
     pub fn series(&self) -> Option<&Series> {
@@ -192,8 +250,8 @@ impl Link {
         (self.queue.packets(), self.queue.bytes())
     }
 
-    /// Brings the transmitter and the schedule up to `now`, in the order of time.
-    fn advance(&mut self, now: Instant) {
+    /// Brings the transmitter and the schedule up to `now`, in the order of time, as every other call does.
+    pub fn advance(&mut self, now: Instant) {
         loop {
             let change = self.schedule.front().map_or(Instant::MAX, |&(at, _)| at);
             let end = self.sending.as_ref().map_or(Instant::MAX, |sending| sending.end);
@@ -205,18 +263,33 @@ impl Link {
                     self.apply(at, change);
                 }
             } else if let Some(sent) = self.sending.take() {
+                self.free_at = end;
                 self.depart(end, sent.packet);
-                if let Some(packet) = self.queue.pop(end, &mut self.stats.dropped_queue) {
-                    self.start_sending(end, packet, self.credit);
+                let next = self.queue.pop(end, &mut self.tally);
+                self.note_tally();
+                if let Some(packet) = next {
+                    self.start_sending(end, packet);
                 }
             }
         }
     }
 
-    fn start_sending(&mut self, now: Instant, packet: Payload, credit: u64) {
-        let bits = packet.len() as u64 * 8 * NANOS;
-        self.sending = Some(Sending { packet, left: bits.saturating_sub(credit), since: now, end: now });
-        self.set_end();
+    /// Starts with a packet that is ready at `now`, as soon as the one before is out.
+    fn start_sending(&mut self, now: Instant, packet: Queued) {
+        let since = now.max(self.free_at);
+        let credit = if now <= self.free_at { self.credit } else { 0 };
+        self.queue_delay.record(since.saturating_since(packet.since));
+        let left = (packet.bytes as u64 * 8 * NANOS).saturating_sub(credit);
+        let bytes = packet.bytes;
+        self.sending = Some(Sending { packet, left, since, end: since });
+        match &mut self.cursor {
+            None => self.set_end(),
+            Some(cursor) => {
+                let end = cursor.send(since, bytes);
+                self.credit = 0;
+                self.sending.iter_mut().for_each(|sending| sending.end = end);
+            }
+        }
     }
 
     /// Computes when the packet that is being sent will be out, from what is left of it.
@@ -238,21 +311,38 @@ impl Link {
             LinkChange::Up => self.up = true,
             LinkChange::Delay(delay) => self.config.delay = delay,
             LinkChange::Jitter(jitter) => self.config.jitter = jitter,
-            LinkChange::Loss(loss) => self.config.loss = loss,
-            LinkChange::Rate(rate) => {
-                if let (Some(sending), Some(old)) = (&mut self.sending, self.config.rate) {
-                    let sent = at.saturating_since(sending.since).as_nanos() * u128::from(old.max(1));
-                    sending.left = sending.left.saturating_sub(u64::try_from(sent).unwrap_or(u64::MAX));
-                    sending.since = at;
-                }
-                self.config.rate = rate;
-                self.set_end();
+            LinkChange::Loss(loss) => (self.config.loss, self.numbered) = (loss, 0),
+            LinkChange::Duplicate(p) => self.config.duplicate = p,
+            LinkChange::Corrupt(p) => self.config.corrupt = p,
+            LinkChange::Reorder(reorder) => self.config.reorder = reorder,
+            LinkChange::Queue(limit) => {
+                self.config.queue = limit;
+                self.queue.set_limit(limit);
             }
+            LinkChange::Police(police) => {
+                self.config.police = police;
+                self.bucket = police.map(|police| Bucket::full(police, at));
+            }
+            LinkChange::Rate(rate) => self.set_rate(at, rate),
         }
     }
 
+    fn set_rate(&mut self, at: Instant, rate: Option<u64>) {
+        if let Some(sending) = &mut self.sending {
+            let old = if self.cursor.is_none() { self.config.rate } else { None };
+            if let Some(old) = old {
+                let sent = at.saturating_since(sending.since).as_nanos() * u128::from(old.max(1));
+                sending.left = sending.left.saturating_sub(u64::try_from(sent).unwrap_or(u64::MAX));
+            }
+            sending.since = sending.since.max(at);
+        }
+        (self.cursor, self.config.trace) = (None, None);
+        self.config.rate = rate;
+        self.set_end();
+    }
+
     /// The last bit of `packet` left the transmitter: onto the wire with it, or not.
-    fn depart(&mut self, at: Instant, mut packet: Payload) {
+    fn depart(&mut self, at: Instant, packet: Queued) {
         if !self.up {
             self.stats.dropped_down += 1;
             return;
@@ -261,6 +351,7 @@ impl Link {
             self.stats.dropped_loss += 1;
             return;
         }
+        let Queued { data: mut packet, bytes, .. } = packet;
         if self.random.chance(self.config.corrupt) {
             self.stats.corrupted += 1;
             packet = self.turn_a_bit(&packet);
@@ -268,14 +359,20 @@ impl Link {
         if self.random.chance(self.config.duplicate) {
             self.stats.duplicated += 1;
             let arrival = self.arrival(at);
-            self.fly(arrival, packet.clone());
+            self.fly(arrival, packet.clone(), bytes);
         }
         let arrival = self.arrival(at);
-        self.fly(arrival, packet);
+        self.fly(arrival, packet, bytes);
     }
 
-    fn fly(&mut self, arrival: Instant, packet: Payload) {
-        self.flying.push(Reverse(Flying { arrival, order: self.departures, packet }));
+    fn fly(&mut self, arrival: Instant, packet: Payload, bytes: usize) {
+        let memory = self.flying_memory + packet.storage_len();
+        if memory > self.config.wire_memory {
+            self.stats.dropped_memory += 1;
+            return;
+        }
+        self.flying_memory = memory;
+        self.flying.push(Reverse(Flying { arrival, order: self.departures, packet, bytes }));
         self.departures += 1;
     }
 
@@ -283,18 +380,25 @@ impl Link {
         match self.config.loss {
             Loss::None => false,
             Loss::Random(p) => self.random.chance(p),
-            Loss::Burst { enter, leave, loss } => {
+            Loss::Every(n) => {
+                self.numbered += 1;
+                self.numbered.is_multiple_of(n.max(1))
+            }
+            Loss::Burst { enter, leave, loss, good_loss } => {
                 let turn = if self.bad_state { leave } else { enter };
                 self.bad_state ^= self.random.chance(turn);
-                self.bad_state && self.random.chance(loss)
+                let p = if self.bad_state { loss } else { good_loss };
+                self.random.chance(p)
             }
         }
     }
 
     fn turn_a_bit(&mut self, packet: &Payload) -> Payload {
         let mut bytes = packet.to_vec();
-        let bit = self.random.below(bytes.len() as u64 * 8) as usize;
-        if let Some(byte) = bytes.get_mut(bit / 8) {
+        // An Ethernet header is spared: a frame must still find its receiver.
+        let from = self.config.framing.header_len().min(bytes.len());
+        let bit = self.random.below((bytes.len() - from) as u64 * 8) as usize;
+        if let Some(byte) = bytes.get_mut(from + bit / 8) {
             *byte ^= 1 << (bit % 8);
         }
         Payload::from(bytes)
@@ -311,14 +415,22 @@ impl Link {
                 if draw < 0.0 { delay.saturating_sub(moved) } else { delay + moved }
             }
         };
-        if self.random.chance(self.config.reorder) {
+        if self.random.chance(self.config.reorder.probability) {
             self.stats.reordered += 1;
-            return at + delayed + self.config.reorder_by;
+            return at + delayed + self.hold_back();
         }
         if !self.config.keep_order {
             return at + delayed;
         }
         self.last_arrival = self.last_arrival.max(at + delayed);
         self.last_arrival
+    }
+
+    fn hold_back(&mut self) -> Duration {
+        let Reorder { least, most, .. } = self.config.reorder;
+        match most.checked_sub(least) {
+            Some(spread) if !spread.is_zero() => least + self.random.duration(spread),
+            _ => least,
+        }
     }
 }

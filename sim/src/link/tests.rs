@@ -25,6 +25,10 @@ fn link_of_seed(config: LinkConfig, seed: u64) -> Link {
     Link::new(config, Random::new(seed, 1), Instant::ZERO)
 }
 
+fn at_micros(micros: u64) -> Instant {
+    Instant::from_micros(micros)
+}
+
 /// Everything that is still to come, with its time.
 fn drain(link: &mut Link) -> Vec<(Instant, Payload)> {
     let mut arrivals = Vec::new();
@@ -294,4 +298,154 @@ fn polling_late_changes_nothing() {
     assert_eq!(numbers(&late), numbers(&on_time));
     assert_eq!(lazy.series(), eager.series());
     assert_eq!(lazy.stats(), eager.stats());
+}
+
+#[test]
+fn packets_that_are_told_of_late_leave_when_they_would_have() {
+    // Given a link of 8 Mbit/s that is asked at 10 ms, before it hears of what came since 1 ms.
+    for rate in [8_000_000, 7_777_777] {
+        let config = LinkConfig::default().rate(rate).delay(ms(20));
+        let (mut punctual, mut late) = (link(config.clone()), link(config));
+        let came: Vec<u64> = vec![1000, 1000, 1500, 4000, 4100, 5200, 9999, 12_000];
+        for &micros in &came {
+            punctual.enqueue(at_micros(micros), packet(1000));
+        }
+        for batch in came.chunks(3) {
+            assert_eq!(late.poll(at_micros(batch.last().unwrap() + 900)), None);
+            for &micros in batch {
+                late.enqueue(at_micros(micros), packet(1000));
+            }
+        }
+        assert_eq!(times(&mut late), times(&mut punctual), "at {rate} bit/s");
+    }
+}
+
+#[test]
+fn a_packet_that_arrived_has_its_time() {
+    let mut link = link(LinkConfig::new(8, 20));
+    link.enqueue(at(0), packet(1000));
+    assert_eq!(link.poll_arrival(at(500)).map(|(arrival, _)| arrival), Some(at(21)));
+}
+
+#[test]
+fn periodic_loss_takes_every_nth_packet() {
+    let config = LinkConfig { loss: Loss::Every(4), ..LinkConfig::default() };
+    let arrived = numbers(&stream(&mut link(config), 12, ms(1)));
+    assert_eq!(arrived, [0, 1, 2, 4, 5, 6, 8, 9, 10]);
+}
+
+#[test]
+fn packets_are_held_back_for_a_time_in_between() {
+    let config = LinkConfig::default().delay(ms(5)).reorder_within(0.5, ms(2), ms(20));
+    let arrivals = stream(&mut link(config), 4_000, ms(100));
+    let delays: Vec<u64> = arrivals.iter().map(|&(at, _)| at.as_micros() % 100_000).collect();
+    let held: Vec<u64> = delays.iter().copied().filter(|&delay| delay != 5_000).collect();
+    assert!((1_800..2_200).contains(&held.len()), "{}", held.len());
+    assert!(held.iter().all(|delay| (7_000..=25_000).contains(delay)));
+    let mean = held.iter().sum::<u64>() / held.len() as u64;
+    assert!((15_500..16_500).contains(&mean), "{mean} µs");
+}
+
+#[test]
+fn ethernet_frames_count_their_ip_packets_and_what_one_wants() {
+    // Given 8 Mbit/s, a byte each microsecond: the header of 14 bytes does not count, 24 more do.
+    for (overhead, micros) in [(0, 1_000), (14, 1_014), (-100, 900), (-2_000, 0)] {
+        let config = LinkConfig { framing: Framing::Ethernet, overhead, ..LinkConfig::new(8, 0) };
+        let mut link = link(config);
+        link.enqueue(at(0), packet(1_014));
+        assert_eq!(times(&mut link), [at_micros(micros)], "overhead {overhead}");
+        assert_eq!(link.stats().delivered_bytes, micros);
+    }
+}
+
+#[test]
+fn corruption_spares_the_ethernet_header() {
+    let config = LinkConfig { framing: Framing::Ethernet, ..LinkConfig::default().corrupt(1.0) };
+    let mut link = link(config);
+    for _ in 0..200 {
+        link.enqueue(at(0), packet(20));
+        let arrived = link.poll(at(0)).unwrap();
+        assert_eq!(arrived[..14], [0x45; 14]);
+        assert_ne!(arrived[14..], [0x45; 6]);
+    }
+    // A frame that is nothing but a header passes as it is.
+    link.enqueue(at(0), packet(14));
+    assert_eq!(link.poll(at(0)).map(|frame| frame.to_vec()), Some(vec![0x45; 14]));
+}
+
+#[test]
+fn a_trace_says_when_packets_leave_and_a_new_rate_ends_it() {
+    let trace = std::sync::Arc::new(Opportunities::parse("2\n4\n6\n").unwrap());
+    let config = LinkConfig::default().trace(trace).delay(ms(10)).at(ms(9), LinkChange::Rate(Some(8_000_000)));
+    let mut link = link(config);
+    for _ in 0..6 {
+        link.enqueue(at(0), packet(1_500));
+    }
+    // The fifth packet waits for its opportunity at 10 ms when the rate comes: it starts then.
+    let micros: Vec<u64> = times(&mut link).iter().map(|at| at.as_micros()).collect();
+    assert_eq!(micros, [12_000, 14_000, 16_000, 18_000, 20_500, 22_000]);
+}
+
+#[test]
+fn a_policer_drops_what_is_above_its_rate_and_delays_nothing() {
+    let mut link = link(LinkConfig::default().police(Police { rate: 4_000_000, burst: 5_000 }));
+    let arrivals = stream(&mut link, 1_000, ms(1));
+    // A kilobyte a millisecond comes, half of that flows into the bucket: 500 and the burst, less what is left.
+    assert_eq!((arrivals.len(), link.stats().dropped_police), (504, 496));
+    assert!(arrivals.iter().all(|(arrival, _)| arrival.as_micros() % 1_000 == 0));
+}
+
+#[test]
+fn the_memory_of_the_wire_is_bounded() {
+    let config = LinkConfig { wire_memory: 10_000, ..LinkConfig::default().delay(ms(100)) };
+    let mut link = link(config);
+    for round in 0..2 {
+        for _ in 0..15 {
+            link.enqueue(at(round * 200), packet(1_000));
+        }
+        while link.poll(at(round * 200 + 100)).is_some() {}
+    }
+    assert_eq!((link.stats().delivered_packets, link.stats().dropped_memory), (20, 10));
+}
+
+#[test]
+fn waiting_times_are_known() {
+    let mut link = link(LinkConfig::new(8, 50));
+    for _ in 0..101 {
+        link.enqueue(at(0), packet(1_000));
+    }
+    drain(&mut link);
+    let delay = link.queue_delay();
+    assert_eq!(delay.count(), 101);
+    for (percent, millis) in [(50.0, 50.0), (99.0, 99.0), (100.0, 100.0)] {
+        let it = delay.percentile(percent).as_secs_f64() * 1e3;
+        assert!((it - millis).abs() <= millis * 0.01 + 0.01, "{percent} %: {it} ms");
+    }
+}
+
+#[test]
+fn everything_can_change_on_the_way() {
+    let mut link = link(LinkConfig::default());
+    let hold = Reorder { probability: 1.0, least: ms(1), most: ms(1) };
+    let bucket = Police { rate: 1, burst: 0 };
+    let mut one_after = |change| {
+        link.change(at(0), change);
+        link.enqueue(at(0), packet(100));
+        drain(&mut link).len()
+    };
+    assert_eq!(one_after(LinkChange::Duplicate(1.0)), 2);
+    assert_eq!(one_after(LinkChange::Duplicate(0.0)), 1);
+    assert_eq!(one_after(LinkChange::Loss(Loss::Every(1))), 0);
+    assert_eq!(one_after(LinkChange::Loss(Loss::None)), 1);
+    assert_eq!(one_after(LinkChange::Police(Some(bucket))), 0);
+    assert_eq!(one_after(LinkChange::Police(None)), 1);
+    assert_eq!(one_after(LinkChange::Corrupt(1.0)), 1);
+    assert_eq!(one_after(LinkChange::Reorder(hold)), 1);
+    let stats = link.stats();
+    assert_eq!((stats.corrupted, stats.reordered, stats.duplicated), (2, 1, 1));
+    // The queue, too: one packet is being sent, one waits.
+    link.change(at(10), LinkChange::Rate(Some(8_000_000)));
+    link.change(at(10), LinkChange::Queue(QueueLimit { packets: 1, bytes: usize::MAX }));
+    (0..5).for_each(|_| link.enqueue(at(10), packet(100)));
+    assert_eq!(link.stats().dropped_queue, 3);
 }
