@@ -342,6 +342,7 @@ fn open_spec(path: PathId, spec: &PathSpec, workers: usize) -> Result<(PathConfi
     let tun = TunConfig {
         queues: workers,
         mtu: spec.mtu,
+        offload: spec.offload,
         networks: spec.addrs.iter().map(network).collect(),
         ..TunConfig::new(&spec.name, path)
     };
