@@ -9,6 +9,8 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Ticks of `/proc` in a second (`USER_HZ`, the same on every Linux that Rust's std supports).
 const TICKS: f64 = 100.0;
+/// The parent of all threads of the kernel.
+const KTHREADD: u32 = 2;
 
 /// How many processors this process may use.
 pub(crate) fn count() -> usize {
@@ -52,7 +54,7 @@ impl Time {
 pub(crate) struct Accounts {
     at: Instant,
     machine: f64,
-    soft_interrupts: f64,
+    kernel: f64,
     ended: f64,
     server: Option<(u32, Time)>,
 }
@@ -76,7 +78,7 @@ impl Accounts {
         Ok(Self {
             at: Instant::now(),
             machine: machine()?,
-            soft_interrupts: soft_interrupts(),
+            kernel: kernel_threads(),
             ended: own()?,
             server: server.map(|pid| process(pid).map(|time| (pid, time))).transpose()?,
         })
@@ -90,8 +92,7 @@ impl Accounts {
         };
         let elapsed = self.at.elapsed().as_secs_f64();
         let client = own()? - self.ended;
-        // What the kernel does for our packets on threads of its own is no one else's.
-        let ours = server.total() + client + soft_interrupts() - self.soft_interrupts;
+        let ours = server.total() + client + kernel_threads() - self.kernel;
         let others = (machine()? - self.machine - ours).max(0.0) / (elapsed * count() as f64);
         Ok(Shares { elapsed, server, client, others })
     }
@@ -119,34 +120,42 @@ fn machine() -> Result<f64> {
     Ok(busy / TICKS)
 }
 
-/// Of the kernel's threads `ksoftirqd/N`.
-fn soft_interrupts() -> f64 {
+/// Of the kernel's threads. Most of what they do is for us: soft interrupts, and closing MPTCP connections. Others
+/// that keep them busy use processors themselves, too.
+fn kernel_threads() -> f64 {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let named = pids
-        .filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("ksoftirqd")));
+    let pids = processes.filter_map(|entry| entry.file_name().into_string().ok());
+    let pids = pids.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
     // One that is gone again has used nothing to speak of.
-    named.filter_map(|pid| process(pid).ok()).map(Time::total).sum()
+    let threads = pids.filter_map(|pid| stat(&pid).ok()).filter(|stat| stat.parent == KTHREADD);
+    threads.map(|stat| stat.times[0] + stat.times[1]).sum()
 }
 
 /// Of one live process.
 fn process(pid: u32) -> Result<Time> {
-    let fields = fields(&pid.to_string())?;
-    Ok(Time { user: fields[0], system: fields[1] })
+    let [user, system, ..] = stat(&pid.to_string())?.times;
+    Ok(Time { user, system })
 }
 
 /// Of this process and of its children that were waited for.
 fn own() -> Result<f64> {
-    Ok(fields("self")?.iter().sum())
+    Ok(stat("self")?.times.iter().sum())
 }
 
-/// `utime`, `stime`, `cutime`, `cstime` of proc_pid_stat(5), in seconds.
-fn fields(pid: &str) -> Result<[f64; 4]> {
+/// Part of proc_pid_stat(5).
+struct Stat {
+    parent: u32,
+    /// `utime`, `stime`, `cutime`, `cstime`, in seconds.
+    times: [f64; 4],
+}
+
+fn stat(pid: &str) -> Result<Stat> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).with_context(|| format!("reading {path}: is the process still there?"))?;
     // The name, in brackets, may hold anything; after it the state is the third field of the manual.
     let (_, fields) = text.rsplit_once(')').context("a name in brackets")?;
-    let mut times = fields.split_whitespace().skip(11).filter_map(|word| word.parse::<f64>().ok());
-    let mut time = || times.next().map(|ticks| ticks / TICKS).context("too few fields");
-    Ok([time()?, time()?, time()?, time()?])
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3).context("too few fields");
+    let time = |number| anyhow::Ok(field(number)?.parse::<f64>()? / TICKS);
+    Ok(Stat { parent: field(4)?.parse()?, times: [time(14)?, time(15)?, time(16)?, time(17)?] })
 }

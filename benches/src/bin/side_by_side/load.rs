@@ -12,7 +12,7 @@ use crate::peers::chunk;
 use crate::socket::{Connector, Stream};
 use crate::task::{Load, Quantity, Sample, Service, Traffic};
 
-/// Not counted: windows open, subflows are joined, buffers get their pages.
+/// Round trips that are not counted.
 const WARM_UP: Duration = Duration::from_millis(300);
 /// The stack of a thread, of which there may be a thousand.
 const STACK: usize = 128 << 10;
@@ -32,27 +32,6 @@ fn remote(load: &Load, service: Service) -> SocketAddr {
     SocketAddr::from((load.remote, service.port()))
 }
 
-/// When a transfer is counted.
-#[derive(Clone, Copy)]
-struct Window {
-    begin: Instant,
-    end: Instant,
-}
-
-impl Window {
-    fn new(load: &Load) -> Self {
-        let begin = Instant::now() + WARM_UP;
-        Self { begin, end: begin + Duration::from_secs_f64(load.seconds) }
-    }
-}
-
-/// What one connection moved, and when.
-struct Moved {
-    bytes: u64,
-    begin: Instant,
-    end: Instant,
-}
-
 fn bulk(load: &Load, connector: &Connector) -> Result<Sample> {
     let sends = load.what == Traffic::Send;
     let service = if sends { Service::Discard } else { Service::Chargen };
@@ -60,17 +39,21 @@ fn bulk(load: &Load, connector: &Connector) -> Result<Sample> {
     let streams: Result<Vec<Stream>> =
         (0..load.connections).map(|_| connector.connect(remote(load, service))).collect();
     let streams = streams?;
-    let window = Window::new(load);
-    let moved = in_threads(&streams, |stream| {
+    let begin = Instant::now();
+    let end = begin + Duration::from_secs_f64(load.seconds);
+    let bytes = in_threads(&streams, |stream| {
         let mut buffer = vec![b'x'; chunk(load.connections)];
-        let moved = if sends { send(stream, window, &mut buffer) } else { receive(stream, window, &mut buffer) };
-        moved.and_then(|moved| connector.check(stream).map(|()| moved))
+        if !sends {
+            return receive(stream, end, &mut buffer);
+        }
+        let bytes = send(stream, end, &mut buffer)?;
+        connector.check(stream)?;
+        finish(stream)?;
+        Ok(bytes)
     })?;
-    let bytes: u64 = moved.iter().map(|moved| moved.bytes).sum();
-    let begin = moved.iter().map(|moved| moved.begin).min().context("at least one connection")?;
-    let end = moved.iter().map(|moved| moved.end).max().context("at least one connection")?;
+    let bytes: u64 = bytes.iter().sum();
     ensure!(bytes > 0, "nothing was transferred");
-    Ok(Sample::from([(Quantity::Gbps, bytes as f64 * 8e-9 / (end - begin).as_secs_f64())]))
+    Ok(Sample::from([(Quantity::Gbps, bytes as f64 * 8e-9 / begin.elapsed().as_secs_f64())]))
 }
 
 /// Runs `work` for each item on a thread of its own.
@@ -85,45 +68,47 @@ fn in_threads<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> Result<T> + Sy
     })
 }
 
-/// Writes until the end, then waits until the server has read it all and closed: that counts, too.
-fn send(mut stream: &Stream, window: Window, buffer: &mut [u8]) -> Result<Moved> {
+/// Writes until `end`.
+fn send(mut stream: &Stream, end: Instant, buffer: &mut [u8]) -> Result<u64> {
     let mut bytes = 0;
-    let mut begin = None;
-    loop {
-        let now = Instant::now();
-        if now >= window.end {
-            break;
-        }
-        if now >= window.begin && begin.is_none() {
-            begin = Some(now);
-        }
+    while Instant::now() < end {
         stream.write_all(buffer).context("writing")?;
-        bytes += if begin.is_some() { buffer.len() as u64 } else { 0 };
+        bytes += buffer.len() as u64;
     }
-    stream.finish().context("ending the stream")?;
-    let rest = stream.read(buffer).context("waiting for the server to close")?;
-    ensure!(rest == 0, "a discard server sent something");
-    Ok(Moved { bytes, begin: begin.context("no write was done in time")?, end: Instant::now() })
+    Ok(bytes)
 }
 
-/// Reads until the end.
-fn receive(mut stream: &Stream, window: Window, buffer: &mut [u8]) -> Result<Moved> {
+/// Reads until `end`.
+fn receive(mut stream: &Stream, end: Instant, buffer: &mut [u8]) -> Result<u64> {
     let mut bytes = 0;
-    let mut begin = None;
-    loop {
+    while Instant::now() < end {
         let count = stream.read(buffer).context("reading")?;
         ensure!(count > 0, "the server closed early");
-        let now = Instant::now();
-        match begin {
-            Some(begin) => {
-                bytes += count as u64;
-                if now >= window.end {
-                    return Ok(Moved { bytes, begin, end: now });
-                }
-            }
-            None if now >= window.begin => begin = Some(now),
-            None => {}
-        }
+        bytes += count as u64;
+    }
+    Ok(bytes)
+}
+
+/// Ends our stream and waits until the server has read all of it and ended its own. A service that is still
+/// sending is none for this.
+fn finish(mut stream: &Stream) -> Result<()> {
+    stream.finish().context("ending the stream")?;
+    let rest = stream.read(&mut [0; 16]).context("waiting for the server to close")?;
+    ensure!(rest == 0, "the server sent something");
+    Ok(())
+}
+
+/// When round trips are counted.
+#[derive(Clone, Copy)]
+struct Window {
+    begin: Instant,
+    end: Instant,
+}
+
+impl Window {
+    fn new(load: &Load) -> Self {
+        let begin = Instant::now() + WARM_UP;
+        Self { begin, end: begin + Duration::from_secs_f64(load.seconds) }
     }
 }
 
@@ -153,10 +138,7 @@ fn connect(load: &Load, connector: &Connector) -> Result<Sample> {
         let mut times = Vec::with_capacity(1 << 16);
         let mut at = Instant::now();
         while at < window.end {
-            let mut stream = &connector.connect(remote(load, Service::Echo))?;
-            stream.finish().context("ending the stream")?;
-            let rest = stream.read(&mut [0; 16]).context("waiting for the server to close")?;
-            ensure!(rest == 0, "an echo server sent something");
+            finish(&connector.connect(remote(load, Service::Echo))?)?;
             let now = Instant::now();
             if at >= window.begin {
                 times.push(now - at);

@@ -58,7 +58,7 @@ struct Args {
     /// Rounds over all lines.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Seconds of each run, after a warm-up of 0.3 s.
+    /// Seconds of each run.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
     /// Before each run wait, 10 s at most, until the machine uses fewer cores than this.

@@ -24,6 +24,8 @@ impl Drop for Process {
 fn start(netns: &Netns, task: &Task) -> Result<Process> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["task", &serde_json::to_string(task)?]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    // What went wrong is said in one line.
+    command.env("RUST_LIB_BACKTRACE", "0");
     Ok(Process(netns.run(|| command.spawn()).context("starting a process of this program")?))
 }
 
