@@ -72,7 +72,11 @@ pub fn connect_with(
     })
 }
 
-fn open(protocol: Protocol, addr: SocketAddr, congestion: &[&str]) -> Result<Socket> {
+/// A socket for `addr`'s family in the namespace of the calling thread, neither bound nor connected.
+///
+/// # Errors
+/// See [`listen`].
+pub fn open(protocol: Protocol, addr: SocketAddr, congestion: &[&str]) -> Result<Socket> {
     let number = match protocol {
         Protocol::Tcp => socket2::Protocol::TCP,
         Protocol::Mptcp => socket2::Protocol::MPTCP,

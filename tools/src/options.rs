@@ -15,7 +15,7 @@ mod tests;
 const PATH_HELP: &str = "\
 A path of the stack; repeat it for more than one.
 
-DRIVER:IFNAME,addr=CIDR[,host=IP][,gw=IP][,mtu=N][,id=N][,signal][,subflow][,backup][,fullmesh][,cost=N]
+DRIVER:IFNAME,addr=CIDR[,host=IP][,gw=IP][,mtu=N][,id=N][,signal][,subflow][,backup][,fullmesh][,cost=N][,offload=on|off]
 
 DRIVER is `tun`, which creates the interface IFNAME, or adopts it if it exists; `addr` is our address on it \
 and `host` the kernel's. `addr`, `host` and `gw` may be given once for IPv4 and once for IPv6. The flags are those of \

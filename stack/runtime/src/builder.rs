@@ -386,6 +386,7 @@ fn tun_config(path: PathId, spec: &PathSpec, workers: usize) -> TunConfig {
     TunConfig {
         queues: workers,
         mtu: spec.mtu,
+        offload: spec.offload,
         networks: spec.addrs.iter().map(network).collect(),
         ..TunConfig::new(&spec.name, path)
     }
@@ -395,6 +396,7 @@ fn packet_config(path: PathId, spec: &PathSpec, workers: usize, also: Vec<IpAddr
     PacketConfig {
         queues: workers,
         mtu: spec.mtu,
+        offload: spec.offload,
         addresses: spec.addrs.iter().map(|cidr| (cidr.addr, cidr.prefix)).collect(),
         gateways: spec.gateways.clone(),
         also,

@@ -13,7 +13,7 @@ mod tests;
 
 /// A right specification, shown with every complaint about a wrong one.
 const EXAMPLE: &str = "tun:ab0,addr=10.9.0.2/24,host=10.9.0.1";
-const KEYS: &str = "addr, host, gw, mtu, id, cost, signal, subflow, backup, fullmesh";
+const KEYS: &str = "addr, host, gw, mtu, id, cost, offload, signal, subflow, backup, fullmesh";
 const DRIVERS: &str = "tun, packet";
 /// `IFNAMSIZ` without its final zero.
 const IFNAME_MAX: usize = 15;
@@ -49,7 +49,7 @@ impl fmt::Display for Driver {
 }
 
 /// One path of a stack, as a person writes it:
-/// `DRIVER:IFNAME,addr=CIDR[,host=IP][,gw=IP][,mtu=N][,id=N][,signal][,subflow][,backup][,fullmesh][,cost=N]`.
+/// `DRIVER:IFNAME,addr=CIDR[,host=IP][,gw=IP][,mtu=N][,id=N][,signal][,subflow][,backup][,fullmesh][,cost=N][,offload=on|off]`.
 ///
 /// `addr`, `host` and `gw` may be given twice, once for IPv4 and once for IPv6. [`FromStr`] reads
 /// this form, [`Display`](fmt::Display) writes it, and with the feature `serde` the same words are the
@@ -83,6 +83,9 @@ pub struct PathSpec {
     pub flags: EndpointFlags,
     /// Preference among paths that lead to the same place: lower first.
     pub cost: u32,
+    /// Whether the device may carry super-segments and unfinished checksums, where it can. On, unless the plain
+    /// device is to be tested.
+    pub offload: bool,
 }
 
 /// What is wrong with a path specification.
@@ -114,6 +117,7 @@ impl PathSpec {
             id: None,
             flags: EndpointFlags::default(),
             cost: 0,
+            offload: true,
         }
     }
 
@@ -131,7 +135,7 @@ impl PathSpec {
             ("signal" | "subflow" | "backup" | "fullmesh", Some(_)) => {
                 return Err(format!("'{part}': {key} is a flag and takes no value"));
             }
-            ("addr" | "host" | "gw" | "mtu" | "id" | "cost", None | Some("")) => {
+            ("addr" | "host" | "gw" | "mtu" | "id" | "cost" | "offload", None | Some("")) => {
                 return Err(format!("'{part}': {key} needs a value: {key}={}", example_of(key)));
             }
             ("addr", Some(value)) => self.addrs.push(parse(part, value, "an address with its prefix length", key)?),
@@ -140,6 +144,9 @@ impl PathSpec {
             ("mtu", Some(value)) => set_once(&mut self.mtu, part, parse(part, value, "a number of bytes", key)?)?,
             ("id", Some(value)) => set_once(&mut self.id, part, parse(part, value, "a number from 1 to 255", key)?)?,
             ("cost", Some(value)) => self.cost = parse(part, value, "a number", key)?,
+            ("offload", Some("on")) => self.offload = true,
+            ("offload", Some("off")) => self.offload = false,
+            ("offload", Some(_)) => return Err(format!("'{part}': give offload=on or offload=off")),
             ("", _) => return Err("there is an empty part between two commas".into()),
             _ => return Err(format!("unknown key '{key}'; known are {KEYS}")),
         }
@@ -221,6 +228,7 @@ fn example_of(key: &str) -> &'static str {
         "host" | "gw" => "10.9.0.1",
         "mtu" => "1500",
         "id" => "1",
+        "offload" => "off",
         _ => "0",
     }
 }
@@ -281,6 +289,9 @@ impl fmt::Display for PathSpec {
         }
         if self.cost != 0 {
             write!(f, ",cost={}", self.cost)?;
+        }
+        if !self.offload {
+            f.write_str(",offload=off")?;
         }
         Ok(())
     }

@@ -28,6 +28,12 @@ struct Table {
     fullmesh: bool,
     #[serde(default)]
     cost: u32,
+    #[serde(default = "on")]
+    offload: bool,
+}
+
+fn on() -> bool {
+    true
 }
 
 #[derive(Deserialize)]
@@ -77,6 +83,7 @@ fn from_table(table: Table) -> Result<PathSpec, String> {
             fullmesh: table.fullmesh,
         },
         cost: table.cost,
+        offload: table.offload,
     };
     spec.check()?;
     Ok(spec)
