@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::buffers::WriteBuffers;
 use crate::error::to_io;
-use crate::sync::{Announcement, Gate, Request};
+use crate::sync::{Announcement, Gate, Request, spin};
 use crate::worker::Handle;
 
 #[cfg(test)]
@@ -343,8 +343,11 @@ impl Conn {
         if !would_block(&result) || self.settings.nonblocking.load(Ordering::Relaxed) {
             return result;
         }
-        let deadline = timeout.load().and_then(|timeout| Instant::now().checked_add(timeout));
-        gate.wait(deadline, || Some(attempt()).filter(|result| !would_block(result))).unwrap_or(result)
+        let timeout = timeout.load();
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut ready = || Some(attempt()).filter(|result| !would_block(result));
+        let budget = self.worker.busy_poll.min(timeout.unwrap_or(Duration::MAX));
+        spin(budget, &mut ready).or_else(|| gate.wait(deadline, ready)).unwrap_or(result)
     }
 }
 

@@ -8,7 +8,7 @@ use crossbeam_queue::SegQueue;
 
 use crate::conn::{Conn, order};
 use crate::error::{stack_is_gone, to_io};
-use crate::sync::{Announcement, Gate};
+use crate::sync::{Announcement, Gate, spin};
 use crate::worker::Handle;
 use crate::{Stack, TcpStream};
 
@@ -118,7 +118,9 @@ impl TcpListener {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         // Without a deadline the wait ends with a connection or an error.
-        self.inner.accepting.gate.wait(None, || self.try_accept()).unwrap_or_else(|| Err(stack_is_gone()))
+        let budget = self.inner.stack.busy_poll();
+        let wait = || self.inner.accepting.gate.wait(None, || self.try_accept());
+        spin(budget, || self.try_accept()).or_else(wait).unwrap_or_else(|| Err(stack_is_gone()))
     }
 
     /// A connection if one waits, an error if none will ever come.

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use crate::buffers::WriteBuffers;
 use crate::conn::Conn;
 use crate::error::to_io;
+use crate::sync::spin;
 use crate::worker::{Handle, Opening};
 use crate::{Builder, TcpListener, TcpStream};
 
@@ -176,6 +177,7 @@ impl Stack {
     /// Those of [`connect_timeout`](Self::connect_timeout); `AddrInUse` and `AddrNotAvailable` for
     /// `connect.local`, `InvalidInput` for an unknown name in `connect.options`.
     pub fn connect_with(&self, addr: SocketAddr, connect: ConnectOptions) -> io::Result<TcpStream> {
+        let connect_timeout = connect.timeout;
         let deadline = match connect.timeout {
             Some(Duration::ZERO) => {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "cannot set a timeout of zero"));
@@ -184,7 +186,9 @@ impl Stack {
         };
         let stream = self.start_connect(addr, connect)?;
         let conn = stream.conn();
-        match conn.tx_gate.wait(deadline, || conn.connect_result()) {
+        let budget = self.busy_poll().min(connect_timeout.unwrap_or(Duration::MAX));
+        let wait = || conn.tx_gate.wait(deadline, || conn.connect_result());
+        match spin(budget, || conn.connect_result()).or_else(wait) {
             Some(result) => result.map(|()| stream),
             None => Err(io::Error::new(io::ErrorKind::TimedOut, "connection timed out")),
         }
@@ -275,6 +279,10 @@ impl Stack {
 
     pub(crate) fn handles(&self) -> &[Arc<Handle>] {
         &self.shared.handles
+    }
+
+    pub(crate) fn busy_poll(&self) -> Duration {
+        self.handles()[0].busy_poll
     }
 
     pub(crate) fn buffers(&self) -> &WriteBuffers {

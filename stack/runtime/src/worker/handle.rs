@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::time::Duration;
 
 use anabranch_core::{Mail, WorkerId};
 use crossbeam_queue::{ArrayQueue, SegQueue};
@@ -24,6 +25,8 @@ pub(crate) type Command = Box<dyn FnOnce(&mut Worker) + Send>;
 /// The mailboxes of one worker.
 pub(crate) struct Handle {
     pub(crate) id: WorkerId,
+    /// How long the worker and those who wait for it look for work before they sleep.
+    pub(crate) busy_poll: Duration,
     pub(crate) bell: Bell,
     /// Connections that want service, each at most once.
     pub(crate) ready: SegQueue<Arc<Conn>>,
@@ -66,9 +69,10 @@ impl Stats {
 }
 
 impl Handle {
-    pub(crate) fn new(id: WorkerId) -> io::Result<Self> {
+    pub(crate) fn new(id: WorkerId, busy_poll: Duration) -> io::Result<Self> {
         Ok(Self {
             id,
+            busy_poll,
             bell: Bell::new()?,
             ready: SegQueue::new(),
             commands: SegQueue::new(),

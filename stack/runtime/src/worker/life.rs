@@ -82,15 +82,19 @@ impl Worker {
         self.released.retain(|&id| shard.info(id).is_some());
     }
 
-    /// Waits for work: keeps looking for as long as the configuration says, then sleeps.
-    pub(super) fn rest(&mut self) {
-        let begin = self.clock.now();
-        while self.clock.now() < begin + self.busy_poll {
-            self.look(Some(Duration::ZERO));
-            if self.has_mail() || self.path_is_waiting() {
-                return;
+    /// There was nothing to do: keeps looking for as long as the configuration says, then sleeps.
+    pub(super) fn rest(&mut self, now: Instant) {
+        let budget = self.handle.busy_poll;
+        if !budget.is_zero() {
+            let since = *self.idle_since.get_or_insert(now);
+            if now < since + budget {
+                // The next turn asks the devices themselves: that is cheaper than epoll, which would only say
+                // that they are to be asked.
+                self.paths.iter_mut().for_each(super::PathQueue::ask_again);
+                // Whoever we wait for may be waiting for this processor.
+                return std::thread::yield_now();
             }
-            std::hint::spin_loop();
+            self.idle_since = None;
         }
         self.handle.bell.prepare_sleep();
         if self.has_mail() || self.path_is_waiting() {

@@ -62,7 +62,8 @@ pub(crate) struct Worker {
     /// All workers, by their numbers.
     peers: Arc<[Arc<Handle>]>,
     clock: Clock,
-    busy_poll: Duration,
+    /// Since when there has been nothing to do, while it keeps looking.
+    idle_since: Option<Instant>,
     poll: Poll,
     links: Option<LinkMonitor>,
     paths: Vec<PathQueue>,
@@ -86,7 +87,6 @@ pub(crate) struct WorkerParts {
     pub(crate) handle: Arc<Handle>,
     pub(crate) peers: Arc<[Arc<Handle>]>,
     pub(crate) clock: Clock,
-    pub(crate) busy_poll: Duration,
     pub(crate) links: Option<LinkMonitor>,
     pub(crate) paths: Vec<PathQueue>,
 }
@@ -94,7 +94,7 @@ pub(crate) struct WorkerParts {
 impl Worker {
     /// Registers everything that wakes the worker.
     pub(crate) fn new(parts: WorkerParts) -> io::Result<Self> {
-        let WorkerParts { shard, handle, peers, clock, busy_poll, links, paths } = parts;
+        let WorkerParts { shard, handle, peers, clock, links, paths } = parts;
         let poll = Poll::new()?;
         poll.add_edge(handle.bell.fd(), Token::Bell)?;
         if let Some(monitor) = &links {
@@ -108,7 +108,7 @@ impl Worker {
             handle,
             peers,
             clock,
-            busy_poll,
+            idle_since: None,
             poll,
             links,
             paths,
@@ -133,8 +133,9 @@ impl Worker {
             if let Some(aborted) = self.finished(now) {
                 break aborted;
             }
-            if !busy {
-                self.rest();
+            match busy {
+                true => self.idle_since = None,
+                false => self.rest(now),
             }
         };
         tracing::debug!(worker = self.handle.id, aborted, "worker ends");

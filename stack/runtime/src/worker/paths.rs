@@ -99,6 +99,11 @@ impl PathQueue {
         [self.look_due, stuck].into_iter().flatten().min()
     }
 
+    /// There may be packets, for all that is known.
+    pub(super) fn ask_again(&mut self) {
+        self.readable = self.device.is_some();
+    }
+
     /// Takes in packets if there may be any.
     pub(super) fn receive(&mut self, batch: &mut Vec<RxPacket>, max: usize) {
         if !self.readable {
