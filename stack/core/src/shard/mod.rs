@@ -1,8 +1,10 @@
 //! One worker's part of the stack: connections, listeners, tables, timers.
 
 mod context;
+mod crew;
 mod input;
 mod listen;
+mod mail;
 mod paths;
 mod table;
 mod timewait;
@@ -27,6 +29,8 @@ use crate::{Counters, Error, FallbackReason, cc, pm, sched};
 use listen::{Listener, Listeners, SynQueue};
 use wheel::Wheel;
 
+pub(crate) use crew::Crew;
+pub use mail::{Mail, Sizes};
 pub(crate) use paths::Paths;
 pub(crate) use table::{Slot, Table, Tokens};
 pub(crate) use timewait::{TimeWait, TimeWaits};
@@ -75,22 +79,6 @@ pub enum Event {
     Closed(ConnId, Option<Error>),
 }
 
-/// What one worker has to tell another.
-#[derive(Clone, Debug)]
-pub enum Mail {
-    /// A packet of a connection that lives there.
-    Packet(RxPacket),
-    /// A joined subflow whose tuple is at home there lives on `worker`: send its packets on.
-    Forward {
-        /// The subflow's addresses.
-        tuple: Tuple,
-        /// Where its connection lives.
-        worker: WorkerId,
-    },
-    /// That subflow is gone.
-    Forget(Tuple),
-}
-
 /// What there is to read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Read {
@@ -127,6 +115,7 @@ struct Place {
 #[derive(Debug)]
 pub struct Shard {
     config: ShardConfig,
+    crew: Crew,
     counters: Counters,
     rng: Rng,
     paths: Paths,
@@ -161,6 +150,7 @@ macro_rules! cx {
             tokens: &mut $shard.tokens,
             events: &mut $shard.events,
             mail: &mut $shard.mail,
+            crew: &$shard.crew,
             config: &$shard.config,
         }
     };
@@ -189,6 +179,7 @@ impl Shard {
             events: VecDeque::new(),
             mail: VecDeque::new(),
             fired: Vec::new(),
+            crew: Crew::new(&config),
             config,
         }
     }
@@ -221,29 +212,7 @@ impl Shard {
         }
     }
 
-    /// Another worker has something for us.
-    pub fn handle_mail(&mut self, now: Instant, mail: Mail) {
-        match mail {
-            Mail::Packet(packet) => self.receive(now, packet),
-            Mail::Forward { tuple, worker } => {
-                if self.table.find(&tuple).is_none() {
-                    self.table.insert(tuple, Slot::Forward(worker));
-                }
-            }
-            Mail::Forget(tuple) => {
-                if let Some(slot @ Slot::Forward(_)) = self.table.find(&tuple) {
-                    self.table.remove(&tuple, slot);
-                }
-            }
-        }
-    }
-
     // --- output ----------------------------------------------------------------------------------
-
-    /// Something for another worker.
-    pub fn poll_mail(&mut self) -> Option<(WorkerId, Mail)> {
-        self.mail.pop_front()
-    }
 
     /// The next packet to send. It counts as sent: a device that cannot take it hands it back to
     /// whoever polls, who keeps it and stops polling until the device has room.
@@ -405,17 +374,7 @@ impl Shard {
     }
 
     fn choose_tuple(&mut self, now: Instant, local: Option<SocketAddr>, remote: SocketAddr) -> Result<Tuple, Error> {
-        let (addr, port) = local.map_or((None, 0), |local| {
-            let addr = Some(local.ip()).filter(|ip| !ip.is_unspecified());
-            (addr, local.port())
-        });
-        let addr = match addr {
-            Some(addr) if !self.paths.owns(addr) || addr.is_ipv4() != remote.is_ipv4() => {
-                return Err(Error::AddrNotAvailable(addr));
-            }
-            Some(addr) => addr,
-            None => self.paths.route(remote.ip()).ok_or(Error::Unreachable(remote.ip()))?.1,
-        };
+        let (addr, port) = (self.choose_address(local, remote)?, local.map_or(0, |local| local.port()));
         if port == 0 {
             return cx!(self, now).free_tuple(addr, remote).ok_or(Error::NoFreePort(remote));
         }
@@ -426,11 +385,21 @@ impl Shard {
         Ok(tuple)
     }
 
+    fn choose_address(&self, local: Option<SocketAddr>, remote: SocketAddr) -> Result<IpAddr, Error> {
+        match local.map(|local| local.ip()).filter(|ip| !ip.is_unspecified()) {
+            Some(addr) if !self.paths.owns(addr) || addr.is_ipv4() != remote.is_ipv4() => {
+                Err(Error::AddrNotAvailable(addr))
+            }
+            Some(addr) => Ok(addr),
+            None => Ok(self.paths.route(remote.ip()).ok_or(Error::Unreachable(remote.ip()))?.1),
+        }
+    }
+
     /// A key whose token is free and names this worker.
     fn new_key(&mut self) -> Key {
         loop {
             let key = Key::new(self.rng.u64());
-            let ours = key.token % u32::from(self.config.workers.max(1)) == u32::from(self.config.worker);
+            let ours = self.crew.may_give(key.token);
             if ours && self.tokens.find(key.token).is_none() {
                 return key;
             }

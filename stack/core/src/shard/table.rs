@@ -24,16 +24,43 @@ pub(crate) enum Slot {
     Forward(WorkerId),
 }
 
+impl Slot {
+    fn is_forward(self) -> bool {
+        matches!(self, Self::Forward(_))
+    }
+}
+
 /// Tuples of this worker. The hash is keyed: a peer cannot choose collisions.
 #[derive(Debug)]
 pub(crate) struct Table {
     entries: HashTable<(Tuple, Slot)>,
+    forwards: usize,
     key: [u8; 16],
 }
 
 impl Table {
     pub(crate) fn new(key: [u8; 16]) -> Self {
-        Self { entries: HashTable::new(), key }
+        Self { entries: HashTable::new(), forwards: 0, key }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many entries stand for subflows of other workers.
+    pub(crate) fn forwards(&self) -> usize {
+        self.forwards
+    }
+
+    /// The tuples of what lives on this worker.
+    pub(crate) fn living_here(&self) -> impl Iterator<Item = Tuple> {
+        self.entries.iter().filter(|(_, slot)| !slot.is_forward()).map(|(tuple, _)| *tuple)
+    }
+
+    /// Removes what stands for subflows of a worker that is gone.
+    pub(crate) fn forget_forwards_to(&mut self, worker: WorkerId) {
+        self.entries.retain(|(_, slot)| *slot != Slot::Forward(worker));
+        self.forwards = self.entries.iter().filter(|(_, slot)| slot.is_forward()).count();
     }
 
     fn hash(key: &[u8; 16], tuple: &Tuple) -> u64 {
@@ -55,8 +82,12 @@ impl Table {
     pub(crate) fn insert(&mut self, tuple: Tuple, slot: Slot) {
         let key = self.key;
         let hash = Self::hash(&key, &tuple);
+        self.forwards += usize::from(slot.is_forward());
         match self.entries.find_mut(hash, |(known, _)| *known == tuple) {
-            Some(entry) => entry.1 = slot,
+            Some(entry) => {
+                self.forwards -= usize::from(entry.1.is_forward());
+                entry.1 = slot;
+            }
             None => {
                 self.entries.insert_unique(hash, (tuple, slot), |(tuple, _)| Self::hash(&key, tuple));
             }
@@ -69,6 +100,7 @@ impl Table {
         match self.entries.find_entry(hash, |(known, owner)| known == tuple && *owner == slot) {
             Ok(entry) => {
                 entry.remove();
+                self.forwards -= usize::from(slot.is_forward());
                 true
             }
             Err(_) => false,
@@ -90,6 +122,10 @@ impl Tokens {
     /// A token is the hash of a random key: it needs no further hashing, only spreading.
     fn hash(token: u32) -> u64 {
         u64::from(token).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// The connection's index.
