@@ -20,3 +20,4 @@ mod random;
 mod selftest;
 mod timers;
 mod window;
+mod workers;
