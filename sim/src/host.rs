@@ -7,12 +7,15 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use anabranch_core::{ConnId, Error, Event, ListenerId, PathConfig, Shard, ShardConfig, SocketOptions, WorkerId};
+use anabranch_core::{
+    ConnId, Error, Event, ListenerId, Mail, PathConfig, Shard, ShardConfig, Sizes, SocketOptions, WorkerId,
+};
 use anabranch_frame::{Instant, PathId, Payload, RxPacket};
 
 use crate::Random;
 use crate::capture::Capture;
 use crate::gro::Gro;
+use crate::mail::{Mailing, PostOffice};
 
 /// Which host of a world; in the order in which they were added.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -39,6 +42,8 @@ pub struct HostConfig {
     pub workers: WorkerId,
     /// How packets are spread over the workers.
     pub steering: Steering,
+    /// How mail between the workers travels; by default at once.
+    pub mail: Mailing,
     /// Merges segments that arrive in a row, as the kernel's receive offload does, and holds one back
     /// for this long to wait for the next; `None` hands every packet up by itself.
     pub gro: Option<Duration>,
@@ -51,7 +56,8 @@ impl HostConfig {
     #[must_use]
     pub fn new(name: &str) -> Self {
         let shard = ShardConfig::single(0);
-        Self { name: name.into(), paths: Vec::new(), workers: 1, steering: Steering::First, gro: None, shard }
+        let (steering, mail) = (Steering::First, Mailing::default());
+        Self { name: name.into(), paths: Vec::new(), workers: 1, steering, mail, gro: None, shard }
     }
 
     /// Adds a path.
@@ -249,6 +255,8 @@ pub(crate) struct Host {
     random: Random,
     gro: Vec<(PathId, Gro)>,
     pub(crate) shards: Vec<Shard>,
+    ended: Vec<bool>,
+    mail: PostOffice,
     /// The outgoing link of each path and whether the path is up.
     pub(crate) paths: BTreeMap<PathId, Attachment>,
     /// `None` while the application runs.
@@ -301,6 +309,8 @@ impl Host {
                 .into_iter()
                 .flat_map(|hold| config.paths.iter().map(move |path| (path.id, Gro::new(path.id, hold))))
                 .collect(),
+            ended: vec![false; shards.len()],
+            mail: PostOffice::new(config.mail, shards.len()),
             shards,
             paths,
             apps: Vec::new(),
@@ -334,16 +344,27 @@ impl Host {
         Some(result)
     }
 
-    /// Moves mail between the workers until there is none. True if there was any.
+    /// Moves mail between the workers, as much as is due. True if there was any.
     pub(crate) fn exchange_mail(&mut self, now: Instant) -> bool {
-        let mut any = false;
-        for worker in 0..self.shards.len() {
-            while let Some((to, mail)) = self.shards[worker].poll_mail() {
-                any = true;
-                self.shards[usize::from(to)].handle_mail(now, mail);
+        let posted = self.mail.collect(now, &mut self.shards, &mut self.random);
+        self.mail.deliver(now, &mut self.shards) || posted
+    }
+
+    /// A worker ends with all that it had, and the others are told.
+    pub(crate) fn end_worker(&mut self, now: Instant, worker: WorkerId) {
+        self.ended[usize::from(worker)] = true;
+        for (at, shard) in self.shards.iter_mut().enumerate() {
+            match self.ended[at] {
+                true => *shard = Shard::new(ShardConfig::single(0)),
+                false => shard.handle_mail(now, Mail::Ended(worker)),
             }
         }
-        any
+        assert!(self.ended.contains(&false), "{} has no worker left", self.name);
+    }
+
+    /// What all workers hold, and letters that are on their way between them.
+    pub(crate) fn sizes(&self) -> (Vec<Sizes>, usize) {
+        (self.shards.iter().map(Shard::sizes).collect(), self.mail.waiting())
     }
 
     /// Hands all events to the applications that own what they are about. True if there was any.
@@ -378,6 +399,9 @@ impl Host {
             Steering::First => 0,
             Steering::Random => self.random.below(self.shards.len() as u64) as usize,
         };
+        // The devices of a worker that ended are closed.
+        let worker = (worker..).map(|at| at % self.shards.len()).find(|at| !self.ended[*at]).unwrap_or(worker);
+        self.mail.read_notes(now, worker, &mut self.shards[worker]);
         self.shards[worker].handle_packet(now, packet);
     }
 
@@ -406,6 +430,6 @@ impl Host {
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let stack = self.shards.iter().filter_map(Shard::poll_timeout);
         let gro = self.gro.iter().filter_map(|(_, gro)| gro.next());
-        stack.chain(gro).chain(self.owners.wakes.peek().map(|Reverse(wake)| wake.at)).min()
+        stack.chain(gro).chain(self.mail.next()).chain(self.owners.wakes.peek().map(|Reverse(wake)| wake.at)).min()
     }
 }

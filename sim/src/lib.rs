@@ -26,6 +26,7 @@ mod capture;
 mod gro;
 mod host;
 mod link;
+mod mail;
 mod pace;
 mod pair;
 mod random;
@@ -38,6 +39,7 @@ pub use link::{
     Aqm, BadTrace, Codel, DropTail, Durations, Framing, Jitter, Link, LinkChange, LinkConfig, LinkStats, Loss,
     Opportunities, Police, Queue, QueueLimit, Queued, Red, Reorder, Series, Tally,
 };
+pub use mail::Mailing;
 pub use pace::Pacer;
 pub use pair::{PORT, Pair, PairBuilder};
 pub use random::{Pattern, Random, seed_from_env};

@@ -5,7 +5,7 @@ use core::fmt;
 use core::time::Duration;
 use std::io;
 
-use anabranch_core::{Counters, Error, Shard, WorkerId};
+use anabranch_core::{Counters, Error, Shard, Sizes, WorkerId};
 use anabranch_frame::pcapng::Direction;
 use anabranch_frame::{Instant, PathId, Payload, Transmit, gso};
 
@@ -314,6 +314,21 @@ impl World {
     #[must_use]
     pub fn workers(&self, host: HostId) -> WorkerId {
         self.hosts[host.0].shards.len() as WorkerId
+    }
+
+    /// What the workers of a host hold, and how many letters between them nobody has read yet.
+    #[must_use]
+    pub fn sizes(&self, host: HostId) -> (Vec<Sizes>, usize) {
+        self.hosts[host.0].sizes()
+    }
+
+    /// A worker of a host ends as if its thread had died; the others are told.
+    ///
+    /// # Panics
+    /// If it is the last one.
+    pub fn end_worker(&mut self, host: HostId, worker: WorkerId) {
+        self.hosts[host.0].end_worker(self.now, worker);
+        self.drive(host.0);
     }
 
     /// The counters of a host, all workers together.

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anabranch::PathSpec;
 use clap::{Args, ValueEnum};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::usage::Usage;
 
@@ -20,6 +21,12 @@ DRIVER:IFNAME,addr=CIDR[,host=IP][,gw=IP][,mtu=N][,id=N][,signal][,subflow][,bac
 DRIVER is `tun`, which creates the interface IFNAME, or adopts it if it exists; `addr` is our address on it \
 and `host` the kernel's. `addr`, `host` and `gw` may be given once for IPv4 and once for IPv6. The flags are those of \
 `ip mptcp endpoint`. Paths given here replace those of the file.";
+
+const BUSY_POLL_HELP: &str = "\
+How long a worker that has nothing to do looks for work before it sleeps, such as `50us`; at most 1s [default: 0s].
+
+Threads that wait to read, write or accept look as long. Longer than the gap between two requests it saves the time that waking a \
+processor takes, some tens of microseconds, and costs a busy processor for each worker.";
 
 /// Options of the stack. Each has a key of the same name in the file of `--config`.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -43,6 +50,9 @@ pub(crate) struct StackArgs {
     /// Worker threads, 1 to 64 [default: 1].
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
+    /// How long a worker without work, and a thread that waits for one, looks for it before it sleeps, such as 50us
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, long_help = BUSY_POLL_HELP)]
+    pub(crate) busy_poll: Option<Duration>,
     /// Writes every packet of every path to this file (pcapng; Wireshark reads it).
     #[arg(long, value_name = "FILE.pcapng")]
     pub(crate) pcap: Option<PathBuf>,
@@ -89,6 +99,8 @@ struct File {
     path_manager: Option<String>,
     no_mptcp: Option<bool>,
     workers: Option<usize>,
+    #[serde(default, deserialize_with = "time")]
+    busy_poll: Option<Duration>,
     pcap: Option<PathBuf>,
     log: Option<LogLevel>,
     json: Option<bool>,
@@ -115,11 +127,19 @@ impl StackArgs {
             path_manager: self.path_manager.or(file.path_manager),
             no_mptcp: self.no_mptcp.or(file.no_mptcp),
             workers: self.workers.or(file.workers),
+            busy_poll: self.busy_poll.or(file.busy_poll),
             pcap: self.pcap.or(file.pcap),
             config: self.config,
             talk: TalkArgs { log: self.talk.log.or(file.log), json: self.talk.json.or(file.json) },
         }
     }
+}
+
+/// A time such as `50us`.
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let complaint = |error| serde::de::Error::custom(format!("'{text}' is no time such as '50us': {error}"));
+    humantime::parse_duration(&text).map(Some).map_err(complaint)
 }
 
 fn parse(text: &str, path: &Path) -> anyhow::Result<File> {

@@ -133,6 +133,9 @@ fn build(args: StackArgs) -> anyhow::Result<Stack> {
     if let Some(workers) = args.workers {
         builder = builder.workers(workers);
     }
+    if let Some(budget) = args.busy_poll {
+        builder = builder.busy_poll(budget);
+    }
     if let Some(file) = args.pcap {
         builder = builder.pcap(file);
     }

@@ -36,6 +36,10 @@ counters! {
     ip_in_fragments => "AnabranchInFragments",
     /// TCP segments that came in.
     tcp_in_segs => "TcpInSegs",
+    /// Datagrams handed to the worker that they belong to.
+    handed_over_tx => "AnabranchHandedOverTx",
+    /// Datagrams that other workers handed to this one.
+    handed_over_rx => "AnabranchHandedOverRx",
     /// TCP segments that went out, super-segments counted as their segments.
     tcp_out_segs => "TcpOutSegs",
     /// TCP segments dropped for a bad header.

@@ -41,4 +41,4 @@ pub use config::{Endpoint, EndpointFlags, IpCidr, Limits, PathConfig, ShardConfi
 pub use counters::Counters;
 pub use error::{Error, FallbackReason, ResetReason};
 pub use info::{ConnInfo, SubflowInfo};
-pub use shard::{ConnId, Event, ListenerId, Mail, Shard, WorkerId};
+pub use shard::{ConnId, Event, ListenerId, Mail, Shard, Sizes, WorkerId};

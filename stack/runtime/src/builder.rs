@@ -23,6 +23,8 @@ use crate::{Driver, Error, PathSpec, Stack};
 /// Most workers of a stack, and most paths.
 const WORKERS_MAX: usize = 64;
 const PATHS_MAX: usize = 64;
+/// Longer than this nobody means it.
+const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
 
 /// Says what a [`Stack`] shall be. Made by [`Stack::builder`].
 ///
@@ -161,8 +163,9 @@ impl Builder {
         self
     }
 
-    /// How long a worker keeps looking for work before it sleeps. Default zero: it sleeps at once. Some tens
-    /// of microseconds shorten the reaction to the next packet and cost a busy core.
+    /// How long a worker keeps looking for work before it sleeps, and a thread that waits to read, to write or to
+    /// accept before it does; at most 1 s. Default zero: they sleep at once. More than the gap between two requests
+    /// saves the time that it takes to wake a processor, and costs a busy one for each worker.
     #[must_use]
     pub fn busy_poll(mut self, budget: Duration) -> Self {
         self.busy_poll = budget;
@@ -225,6 +228,10 @@ impl Builder {
         if !(1..=PATHS_MAX).contains(&self.paths.len()) {
             return setting("paths", self.paths.len(), format!("give 1 to {PATHS_MAX}, such as {}", PathSpec::EXAMPLE));
         }
+        if self.busy_poll > BUSY_POLL_MAX {
+            let (value, problem) = (format!("{:?}", self.busy_poll), format!("give at most {BUSY_POLL_MAX:?}"));
+            return Err(Error::Setting { setting: "busy_poll", value, problem });
+        }
         check_names(&self.options)?;
         let mut seen: Vec<(String, Vec<IpCidr>, u8)> = Vec::new();
         for source in &self.paths {
@@ -250,7 +257,8 @@ impl Builder {
     }
 
     fn start(self, opened: Vec<(PathConfig, Vec<Box<dyn Device>>)>) -> Result<Stack, Error> {
-        let handles: Result<Vec<_>, _> = (0..self.workers).map(|id| Handle::new(id as u16).map(Arc::new)).collect();
+        let handle = |id| Handle::new(id as u16, self.busy_poll).map(Arc::new);
+        let handles: Result<Vec<_>, _> = (0..self.workers).map(handle).collect();
         let handles: Arc<[_]> = handles.map_err(system("event descriptors"))?.into();
         let mut random = self.random()?;
         let mut keys = [[0; 16]; 2];
@@ -279,7 +287,6 @@ impl Builder {
                 handle: Arc::clone(handle),
                 peers: Arc::clone(&handles),
                 clock,
-                busy_poll: self.busy_poll,
                 links,
                 paths: queues.into_iter().map(PathQueue::new).collect(),
             };

@@ -8,7 +8,7 @@ use crossbeam_queue::SegQueue;
 
 use crate::conn::{Conn, order};
 use crate::error::{stack_is_gone, to_io};
-use crate::sync::{Announcement, Gate};
+use crate::sync::{Announcement, Gate, spin};
 use crate::worker::Handle;
 use crate::{Stack, TcpStream};
 
@@ -121,7 +121,10 @@ impl TcpListener {
         let accepted = match self.inner.stack.handles() {
             [worker] => worker.wait(gate, None, || self.try_accept()),
             // Any of them may bring a connection.
-            _ => gate.wait(None, || self.try_accept()),
+            [first, ..] => {
+                spin(first.busy_poll, || self.try_accept()).or_else(|| gate.wait(None, || self.try_accept()))
+            }
+            [] => None,
         };
         // Without a deadline the wait ends with a connection or an error.
         accepted.unwrap_or_else(|| Err(stack_is_gone()))

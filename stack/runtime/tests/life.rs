@@ -138,6 +138,7 @@ fn builders_complain_with_names_and_cures() {
     let tun = || Stack::builder().path("tun:ab0,addr=10.9.0.2/24".parse().unwrap());
     assert!(complaint(Stack::builder()).contains("tun:ab0,addr="));
     assert!(complaint(tun().workers(0)).contains("give 1 to 64"));
+    assert!(complaint(tun().busy_poll(Duration::from_secs(2))).contains("give at most 1s"));
     assert!(complaint(tun().scheduler("best")).contains("unknown scheduler 'best'; known are minrtt"));
     assert!(complaint(tun().congestion("vegas")).contains("unknown congestion control 'vegas'; known are reno, cubic"));
     assert!(complaint(tun().path_manager("none")).contains("unknown path manager 'none'; known are endpoints"));

@@ -32,6 +32,29 @@ fn an_echo_comes_back() {
     assert_eq!(stream.read(&mut [0; 9]).unwrap(), 0);
 }
 
+#[test]
+fn within_its_budget_a_busy_worker_does_not_sleep() {
+    // Given a budget that no round trip uses up,
+    let patient = Pair { tune: |builder| builder.busy_poll(Duration::from_secs(1)), ..Pair::default() };
+    let (client, server) = patient.build();
+    serve_echo(server.listen((SERVER, 7)).unwrap());
+    let mut stream = client.connect((SERVER, 7)).unwrap();
+    let sleeps = || -> u64 { [&client, &server].iter().map(|stack| stack.worker_stats()[0].sleeps).sum() };
+    let before = sleeps();
+    for round in 0..500 {
+        let said = bytes(round, 1 + round as usize);
+        stream.write_all(&said).unwrap();
+        let mut heard = vec![0; said.len()];
+        stream.read_exact(&mut heard).unwrap();
+        assert_eq!(heard, said);
+    }
+    // then nobody sleeps while there is something to come, but for a machine that stands still for a second.
+    assert!(sleeps() - before < 50, "{} sleeps in 500 round trips", sleeps() - before);
+    // And when all is quiet a timeout still ends a read.
+    stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    assert_eq!(kind(stream.read(&mut [0; 1])), ErrorKind::WouldBlock);
+}
+
 fn both_ways(pair: &Pair, total: usize) {
     let (client, server) = pair.build();
     let (ours, theirs) = connected(&client, &server);

@@ -26,6 +26,7 @@ const WHOLE: &str = r#"
     path-manager = "endpoints"
     no-mptcp = true
     workers = 2
+    busy-poll = "50us"
     pcap = "all.pcapng"
     log = "debug"
     json = true
@@ -52,6 +53,7 @@ fn a_file_says_the_same_as_the_command_line() {
         "--path-manager=endpoints",
         "--no-mptcp",
         "--workers=2",
+        "--busy-poll=50us",
         "--pcap=all.pcapng",
         "--log=debug",
         "--json",
@@ -79,6 +81,7 @@ fn a_wrong_file_names_the_file_and_the_key() {
     for (text, part) in [
         ("schedular = 'minrtt'", "schedular"),
         ("workers = 'two'", "workers"),
+        ("busy-poll = '50 parsecs'", "50 parsecs"),
         ("log = 'loud'", "loud"),
         ("[[path]]\ndriver='tun'\nname='ab0'\naddr='10.9.0.2/24'\nhosts='10.9.0.1'", "hosts"),
         ("[[path]]\ndriver='tun'\nname='ab0'\naddr='10.9.0.2/33'", "10.9.0.2/33"),

@@ -15,7 +15,7 @@ use crate::info::{ConnInfo, SubflowInfo};
 use crate::pm::{self, PathManager};
 use crate::rng::Rng;
 use crate::sched::{self, Scheduler, SubflowId};
-use crate::shard::{ConnId, Event, Mail, Paths, Read, Table, TimeWaits, Tokens, WorkerId};
+use crate::shard::{ConnId, Crew, Event, Mail, Paths, Read, Table, TimeWaits, Tokens, WorkerId};
 use crate::tcp::{Negotiated, Opening, Subflow};
 use crate::{Counters, Error, FallbackReason};
 
@@ -35,6 +35,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) tokens: &'a mut Tokens,
     pub(crate) events: &'a mut VecDeque<Event>,
     pub(crate) mail: &'a mut VecDeque<(WorkerId, Mail)>,
+    pub(crate) crew: &'a Crew,
     pub(crate) config: &'a ShardConfig,
 }
 

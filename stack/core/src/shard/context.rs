@@ -3,31 +3,22 @@
 use core::net::{IpAddr, SocketAddr};
 
 use crate::mptcp::Cx;
-use crate::tcp::home_hash;
 use crate::wire::Tuple;
 
-use super::{Mail, Slot, TimeWait, WorkerId};
+use super::{Mail, Slot, TimeWait};
 
 /// Draws of a source port before it is taken to be hopeless, for each worker.
 const PORT_DRAWS: u32 = 64;
 
 impl Cx<'_> {
-    /// The worker on which a tuple is at home.
-    pub(crate) fn home(&self, tuple: &Tuple) -> WorkerId {
-        if self.config.workers <= 1 {
-            return self.config.worker;
-        }
-        (home_hash(&self.config.hash_key, tuple) % u64::from(self.config.workers)) as WorkerId
-    }
-
     /// A tuple from `local` to `remote` with a free source port (RFC 6056 §3.3.1), at home here.
     pub(crate) fn free_tuple(&mut self, local: IpAddr, remote: SocketAddr) -> Option<Tuple> {
         let (first, last) = self.config.ephemeral_ports;
         let count = u32::from(last.saturating_sub(first)) + 1;
-        for _ in 0..PORT_DRAWS * u32::from(self.config.workers.max(1)) {
+        for _ in 0..PORT_DRAWS * self.crew.len() as u32 {
             let port = first + self.rng.below(count) as u16;
             let tuple = Tuple { local: SocketAddr::new(local, port), remote };
-            if self.home(&tuple) == self.config.worker && self.table.find(&tuple).is_none() {
+            if self.crew.home(&tuple) == self.crew.own() && self.table.find(&tuple).is_none() {
                 return Some(tuple);
             }
         }
@@ -43,13 +34,13 @@ impl Cx<'_> {
 
     /// A tuple that is at home elsewhere lives here from now on.
     pub(crate) fn claim_tuple(&mut self, tuple: &Tuple) {
-        let worker = self.config.worker;
+        let worker = self.crew.own();
         self.tell_home(tuple, Mail::Forward { tuple: *tuple, worker });
     }
 
     fn tell_home(&mut self, tuple: &Tuple, mail: Mail) {
-        let home = self.home(tuple);
-        if home != self.config.worker {
+        let home = self.crew.home(tuple);
+        if home != self.crew.own() {
             self.mail.push_back((home, mail));
         }
     }

@@ -2,10 +2,9 @@
 
 use anabranch_frame::{Instant, RxPacket};
 
-use crate::config::ShardConfig;
 use crate::mptcp::{self, Cx, Joined, Mode};
 use crate::tcp::{Local, Negotiated, initial_seq, reset_for, timestamp_offset};
-use crate::wire::{Dropped, Flags, MpJoin, MptcpOption, Segment, Tuple, peek_tuple};
+use crate::wire::{Dropped, Flags, MpJoin, MptcpOption, Segment, peek_tuple};
 use crate::{FallbackReason, ResetReason};
 
 use super::listen::{SynEntry, SynKind, capable_syn};
@@ -34,36 +33,47 @@ fn join_syn(segment: &Segment) -> Option<JoinSyn> {
     })
 }
 
-/// The worker that a token names.
-fn worker_of(config: &ShardConfig, token: u32) -> WorkerId {
-    (token % u32::from(config.workers.max(1))) as WorkerId
-}
-
 impl Shard {
     /// A packet straight from a device may belong to any worker.
     pub(super) fn steer(&mut self, now: Instant, packet: RxPacket) {
-        if self.config.workers > 1
-            && let Some(tuple) = peek_tuple(&packet.data)
-            && let Some(worker) = self.elsewhere(now, &tuple)
-        {
-            self.mail.push_back((worker, Mail::Packet(packet)));
-            return;
+        if self.crew.is_alone() {
+            return self.receive(now, packet, None);
         }
-        self.receive(now, packet);
-    }
-
-    /// The worker to ask about a tuple, if that is another one.
-    fn elsewhere(&mut self, now: Instant, tuple: &Tuple) -> Option<WorkerId> {
-        match self.table.find(tuple) {
-            Some(Slot::Forward(worker)) => Some(worker),
-            Some(_) => None,
-            None => Some(cx!(self, now).home(tuple)).filter(|home| *home != self.config.worker),
+        // What cannot be read is counted where it came in.
+        let Some(tuple) = peek_tuple(&packet.data) else { return self.receive(now, packet, None) };
+        match self.table.find(&tuple) {
+            Some(Slot::Forward(worker)) => self.hand_over(worker, packet),
+            None => match self.crew.home(&tuple) {
+                home if home != self.crew.own() => self.hand_over(home, packet),
+                _ => self.receive_one_of_many(now, packet, None),
+            },
+            slot => self.receive_one_of_many(now, packet, slot),
         }
     }
 
-    /// A packet that is ours to deal with, from a device or from another worker.
-    pub(super) fn receive(&mut self, now: Instant, packet: RxPacket) {
-        let kept = (self.config.workers > 1).then(|| packet.clone());
+    /// Another worker says that a packet is ours, because we are at home there or own the token.
+    pub(super) fn receive_mail(&mut self, now: Instant, packet: RxPacket) {
+        self.counters.handed_over_rx += 1;
+        let slot = peek_tuple(&packet.data).and_then(|tuple| self.table.find(&tuple));
+        match slot {
+            Some(Slot::Forward(worker)) => self.hand_over(worker, packet),
+            slot => self.receive_one_of_many(now, packet, slot),
+        }
+    }
+
+    fn hand_over(&mut self, worker: WorkerId, packet: RxPacket) {
+        self.counters.handed_over_tx += 1;
+        self.mail.push_back((worker, Mail::Packet(packet)));
+    }
+
+    /// A packet that this worker deals with, one of several. What may turn out to be a join of another's connection
+    /// is kept as it came.
+    fn receive_one_of_many(&mut self, now: Instant, packet: RxPacket, slot: Option<Slot>) {
+        let kept = matches!(slot, None | Some(Slot::TimeWait(_))).then(|| packet.clone());
+        self.receive(now, packet, kept);
+    }
+
+    fn receive(&mut self, now: Instant, packet: RxPacket, kept: Option<RxPacket>) {
         let segment = match Segment::parse(packet) {
             Ok(segment) => segment,
             Err(dropped) => return self.count_dropped(dropped),
@@ -83,21 +93,20 @@ impl Shard {
                 }
             }
             Some(Slot::Syn(key)) => self.on_syn_segment(now, key, &segment),
-            Some(Slot::TimeWait(index)) => self.on_time_wait(now, index, &segment),
-            Some(Slot::Forward(worker)) => {
-                self.mail.extend(kept.map(|packet| (worker, Mail::Packet(packet))));
-            }
-            None => {
-                let join = join_syn(&segment).filter(|_| is_syn(&segment));
-                let owner = join.map(|join| worker_of(&self.config, join.token));
-                match (owner, kept) {
-                    // The home of a join's tuple sends it on to the worker of its token.
-                    (Some(owner), Some(packet)) if owner != self.config.worker => {
-                        self.mail.push_back((owner, Mail::Packet(packet)));
-                    }
-                    _ => self.on_unknown(now, &segment),
-                }
-            }
+            Some(Slot::TimeWait(index)) => self.on_time_wait(now, index, &segment, kept),
+            // Sent on before.
+            Some(Slot::Forward(_)) => {}
+            None => self.on_stranger(now, &segment, kept),
+        }
+    }
+
+    /// A segment of a tuple that nobody uses. A join goes on to the worker of its token.
+    fn on_stranger(&mut self, now: Instant, segment: &Segment, kept: Option<RxPacket>) {
+        let join = join_syn(segment).filter(|_| is_syn(segment));
+        let owner = join.map(|join| self.crew.of_token(join.token));
+        match (owner, kept) {
+            (Some(owner), Some(packet)) if owner != self.crew.own() => self.hand_over(owner, packet),
+            _ => self.on_unknown(now, segment),
         }
     }
 
@@ -353,7 +362,7 @@ impl Shard {
         self.with(now, id, |conn, cx| conn.accept_join(cx, &joined, segment));
     }
 
-    fn on_time_wait(&mut self, now: Instant, index: u32, segment: &Segment) {
+    fn on_time_wait(&mut self, now: Instant, index: u32, segment: &Segment, kept: Option<RxPacket>) {
         match self.time_waits.on_segment(index, segment) {
             Waited::Ignore => {}
             Waited::Answer => {
@@ -364,7 +373,7 @@ impl Shard {
             Waited::Reopen => {
                 if let Some(entry) = self.time_waits.remove(index) {
                     cx!(self, now).release_tuple(&entry.tuple, Slot::TimeWait(index));
-                    self.on_unknown(now, segment);
+                    self.on_stranger(now, segment, kept);
                 }
             }
         }

@@ -177,6 +177,10 @@ impl SynQueue {
         Self { entries: Slab::new(), most }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.entries.len() >= self.most
     }

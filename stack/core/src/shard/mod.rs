@@ -1,8 +1,10 @@
 //! One worker's part of the stack: connections, listeners, tables, timers.
 
 mod context;
+mod crew;
 mod input;
 mod listen;
+mod mail;
 mod paths;
 mod place;
 mod table;
@@ -29,6 +31,8 @@ use listen::{Listener, Listeners, SynQueue};
 use place::Place;
 use wheel::Wheel;
 
+pub(crate) use crew::Crew;
+pub use mail::{Mail, Sizes};
 pub(crate) use paths::Paths;
 pub(crate) use table::{Slot, Table, Tokens};
 pub(crate) use timewait::{TimeWait, TimeWaits};
@@ -77,22 +81,6 @@ pub enum Event {
     Closed(ConnId, Option<Error>),
 }
 
-/// What one worker has to tell another.
-#[derive(Clone, Debug)]
-pub enum Mail {
-    /// A packet of a connection that lives there.
-    Packet(RxPacket),
-    /// A joined subflow whose tuple is at home there lives on `worker`: send its packets on.
-    Forward {
-        /// The subflow's addresses.
-        tuple: Tuple,
-        /// Where its connection lives.
-        worker: WorkerId,
-    },
-    /// That subflow is gone.
-    Forget(Tuple),
-}
-
 /// What there is to read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Read {
@@ -121,6 +109,7 @@ pub enum Shutdown {
 #[derive(Debug)]
 pub struct Shard {
     config: ShardConfig,
+    crew: Crew,
     counters: Counters,
     rng: Rng,
     paths: Paths,
@@ -155,6 +144,7 @@ macro_rules! cx {
             tokens: &mut $shard.tokens,
             events: &mut $shard.events,
             mail: &mut $shard.mail,
+            crew: &$shard.crew,
             config: &$shard.config,
         }
     };
@@ -183,6 +173,7 @@ impl Shard {
             events: VecDeque::new(),
             mail: VecDeque::new(),
             fired: Vec::new(),
+            crew: Crew::new(&config),
             config,
         }
     }
@@ -218,29 +209,7 @@ impl Shard {
         }
     }
 
-    /// Another worker has something for us.
-    pub fn handle_mail(&mut self, now: Instant, mail: Mail) {
-        match mail {
-            Mail::Packet(packet) => self.receive(now, packet),
-            Mail::Forward { tuple, worker } => {
-                if self.table.find(&tuple).is_none() {
-                    self.table.insert(tuple, Slot::Forward(worker));
-                }
-            }
-            Mail::Forget(tuple) => {
-                if let Some(slot @ Slot::Forward(_)) = self.table.find(&tuple) {
-                    self.table.remove(&tuple, slot);
-                }
-            }
-        }
-    }
-
     // --- output ----------------------------------------------------------------------------------
-
-    /// Something for another worker.
-    pub fn poll_mail(&mut self) -> Option<(WorkerId, Mail)> {
-        self.mail.pop_front()
-    }
 
     /// The next packet to send. It counts as sent: a device that cannot take it hands it back to
     /// whoever polls, who keeps it and stops polling until the device has room.
@@ -337,8 +306,10 @@ impl Shard {
     /// [`Error::BadPath`] if there is no such path.
     pub fn set_path_mtu(&mut self, path: PathId, mtu: u16) -> Result<(), Error> {
         if let Some(mtu) = self.paths.set_mtu(path, mtu)? {
-            for (_, slot) in &mut self.conns {
-                slot.conn.on_path_mtu(path, mtu);
+            let all: Vec<u32> = self.conns.iter().map(|(index, _)| index as u32).collect();
+            for index in all {
+                self.conns[index as usize].wake(&mut self.counters.conns_at_rest).on_path_mtu(path, mtu);
+                self.touch(index);
             }
         }
         Ok(())
@@ -438,17 +409,7 @@ impl Shard {
     }
 
     fn choose_tuple(&mut self, now: Instant, local: Option<SocketAddr>, remote: SocketAddr) -> Result<Tuple, Error> {
-        let (addr, port) = local.map_or((None, 0), |local| {
-            let addr = Some(local.ip()).filter(|ip| !ip.is_unspecified());
-            (addr, local.port())
-        });
-        let addr = match addr {
-            Some(addr) if !self.paths.owns(addr) || addr.is_ipv4() != remote.is_ipv4() => {
-                return Err(Error::AddrNotAvailable(addr));
-            }
-            Some(addr) => addr,
-            None => self.paths.route(remote.ip()).ok_or(Error::Unreachable(remote.ip()))?.1,
-        };
+        let (addr, port) = (self.choose_address(local, remote)?, local.map_or(0, |local| local.port()));
         if port == 0 {
             return cx!(self, now).free_tuple(addr, remote).ok_or(Error::NoFreePort(remote));
         }
@@ -459,11 +420,21 @@ impl Shard {
         Ok(tuple)
     }
 
+    fn choose_address(&self, local: Option<SocketAddr>, remote: SocketAddr) -> Result<IpAddr, Error> {
+        match local.map(|local| local.ip()).filter(|ip| !ip.is_unspecified()) {
+            Some(addr) if !self.paths.owns(addr) || addr.is_ipv4() != remote.is_ipv4() => {
+                Err(Error::AddrNotAvailable(addr))
+            }
+            Some(addr) => Ok(addr),
+            None => Ok(self.paths.route(remote.ip()).ok_or(Error::Unreachable(remote.ip()))?.1),
+        }
+    }
+
     /// A key whose token is free and names this worker.
     fn new_key(&mut self) -> Key {
         loop {
             let key = Key::new(self.rng.u64());
-            let ours = key.token % u32::from(self.config.workers.max(1)) == u32::from(self.config.worker);
+            let ours = self.crew.may_give(key.token);
             if ours && self.tokens.find(key.token).is_none() {
                 return key;
             }

@@ -1,7 +1,7 @@
 //! Who owns a tuple, and who owns a token.
 
 use core::hash::{Hash, Hasher};
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -25,6 +25,12 @@ pub(crate) enum Slot {
     Forward(WorkerId),
 }
 
+impl Slot {
+    fn is_forward(self) -> bool {
+        matches!(self, Self::Forward(_))
+    }
+}
+
 /// A tuple of IPv4 addresses: what most entries are, in a fifth of the bytes of a [`Tuple`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Tuple4 {
@@ -39,6 +45,20 @@ struct Tuple6 {
     local: u128,
     remote: u128,
     ports: u32,
+}
+
+impl Tuple4 {
+    fn whole(&self) -> Tuple {
+        let addr = |bits, port| SocketAddr::new(Ipv4Addr::from_bits(bits).into(), port);
+        Tuple { local: addr(self.local, (self.ports >> 16) as u16), remote: addr(self.remote, self.ports as u16) }
+    }
+}
+
+impl Tuple6 {
+    fn whole(&self) -> Tuple {
+        let addr = |bits, port| SocketAddr::new(Ipv6Addr::from_bits(bits).into(), port);
+        Tuple { local: addr(self.local, (self.ports >> 16) as u16), remote: addr(self.remote, self.ports as u16) }
+    }
 }
 
 enum Key {
@@ -69,12 +89,36 @@ impl Key {
 pub(crate) struct Table {
     v4: HashTable<(Tuple4, Slot)>,
     v6: HashTable<(Tuple6, Slot)>,
+    forwards: usize,
     key: [u8; 16],
 }
 
 impl Table {
     pub(crate) fn new(key: [u8; 16]) -> Self {
-        Self { v4: HashTable::new(), v6: HashTable::new(), key }
+        Self { v4: HashTable::new(), v6: HashTable::new(), forwards: 0, key }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.v4.len() + self.v6.len()
+    }
+
+    /// How many entries stand for subflows of other workers.
+    pub(crate) fn forwards(&self) -> usize {
+        self.forwards
+    }
+
+    /// The tuples of what lives on this worker.
+    pub(crate) fn living_here(&self) -> impl Iterator<Item = Tuple> {
+        let v4 = self.v4.iter().filter(|(_, slot)| !slot.is_forward()).map(|(tuple, _)| tuple.whole());
+        v4.chain(self.v6.iter().filter(|(_, slot)| !slot.is_forward()).map(|(tuple, _)| tuple.whole()))
+    }
+
+    /// Removes what stands for subflows of a worker that is gone.
+    pub(crate) fn forget_forwards_to(&mut self, worker: WorkerId) {
+        self.v4.retain(|(_, slot)| *slot != Slot::Forward(worker));
+        self.v6.retain(|(_, slot)| *slot != Slot::Forward(worker));
+        let v4 = self.v4.iter().filter(|(_, slot)| slot.is_forward()).count();
+        self.forwards = v4 + self.v6.iter().filter(|(_, slot)| slot.is_forward()).count();
     }
 
     pub(crate) fn find(&self, tuple: &Tuple) -> Option<Slot> {
@@ -85,18 +129,22 @@ impl Table {
     }
 
     pub(crate) fn insert(&mut self, tuple: Tuple, slot: Slot) {
-        match Key::of(&tuple) {
+        let before = match Key::of(&tuple) {
             Key::V4(tuple) => insert(&mut self.v4, &self.key, tuple, slot),
             Key::V6(tuple) => insert(&mut self.v6, &self.key, tuple, slot),
-        }
+        };
+        self.forwards += usize::from(slot.is_forward());
+        self.forwards -= usize::from(before.is_some_and(Slot::is_forward));
     }
 
     /// Removes a tuple if it still stands for `slot`.
     pub(crate) fn remove(&mut self, tuple: &Tuple, slot: Slot) -> bool {
-        match Key::of(tuple) {
+        let removed = match Key::of(tuple) {
             Key::V4(tuple) => remove(&mut self.v4, &self.key, &tuple, slot),
             Key::V6(tuple) => remove(&mut self.v6, &self.key, &tuple, slot),
-        }
+        };
+        self.forwards -= usize::from(removed && slot.is_forward());
+        removed
     }
 }
 
@@ -110,11 +158,12 @@ fn find<T: Hash + Eq>(entries: &HashTable<(T, Slot)>, key: &[u8; 16], tuple: &T)
     entries.find(hash(key, tuple), |(known, _)| known == tuple).map(|(_, slot)| *slot)
 }
 
-fn insert<T: Hash + Eq>(entries: &mut HashTable<(T, Slot)>, key: &[u8; 16], tuple: T, slot: Slot) {
+fn insert<T: Hash + Eq>(entries: &mut HashTable<(T, Slot)>, key: &[u8; 16], tuple: T, slot: Slot) -> Option<Slot> {
     match entries.entry(hash(key, &tuple), |(known, _)| *known == tuple, |(tuple, _)| hash(key, tuple)) {
-        Entry::Occupied(mut entry) => entry.get_mut().1 = slot,
+        Entry::Occupied(mut entry) => Some(core::mem::replace(&mut entry.get_mut().1, slot)),
         Entry::Vacant(entry) => {
             entry.insert((tuple, slot));
+            None
         }
     }
 }
@@ -143,6 +192,10 @@ impl Tokens {
     /// A token is the hash of a random key: it needs no further hashing, only spreading.
     fn hash(token: u32) -> u64 {
         u64::from(token).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// The connection's index.

@@ -21,3 +21,4 @@ mod rest;
 mod selftest;
 mod timers;
 mod window;
+mod workers;

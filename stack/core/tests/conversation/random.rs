@@ -193,7 +193,7 @@ fn chatter_run(seed: u64) {
 }
 
 /// Runs 40 seeds from `first` on, or as many as `ANABRANCH_RUNS` says; with `ANABRANCH_SEED` set, only that one.
-fn runs(first: u64, run: impl Fn(u64)) {
+pub(crate) fn runs(first: u64, run: impl Fn(u64)) {
     let only = seed_from_env(0);
     if only != 0 {
         return run(only);

@@ -7,7 +7,7 @@ use crate::worker::Handle;
 
 /// A connection, and in the hands of the test what a worker would have.
 fn conn() -> (Arc<Conn>, Arc<Handle>, WriteBuffers) {
-    let handle = Arc::new(Handle::new(0).unwrap());
+    let handle = Arc::new(Handle::new(0, Duration::ZERO).unwrap());
     (Conn::new(Arc::clone(&handle), &SocketOptions::default()), handle, WriteBuffers::new())
 }
 

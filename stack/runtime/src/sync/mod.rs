@@ -7,6 +7,7 @@ mod futex;
 mod gate;
 mod reply;
 mod sleepers;
+mod spin;
 
 pub(crate) use announce::{Announcement, Request};
 pub(crate) use bell::Bell;
@@ -16,5 +17,6 @@ pub(crate) use gate::Gate;
 pub(crate) use gate::TaskKey;
 pub(crate) use reply::reply;
 use sleepers::Sleepers;
+pub(crate) use spin::spin;
 
 use std::sync::atomic;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::time::Duration;
 
 use anabranch_core::{Mail, WorkerId};
 use crossbeam_queue::{ArrayQueue, SegQueue};
@@ -27,6 +28,8 @@ pub(crate) type Command = Box<dyn FnOnce(&mut Worker) + Send>;
 pub(crate) struct Handle {
     pub(crate) id: WorkerId,
     pub(crate) seat: Seat,
+    /// How long the worker and those who wait for it look for work before they sleep.
+    pub(crate) busy_poll: Duration,
     pub(crate) bell: Bell,
     pub(super) poll: Poll,
     pub(super) driver: Driver,
@@ -74,11 +77,12 @@ impl Stats {
 }
 
 impl Handle {
-    pub(crate) fn new(id: WorkerId) -> io::Result<Self> {
+    pub(crate) fn new(id: WorkerId, busy_poll: Duration) -> io::Result<Self> {
         let (bell, poll) = (Bell::new()?, Poll::new()?);
         poll.add(bell.fd(), Token::Bell)?;
         Ok(Self {
             id,
+            busy_poll,
             seat: Seat::default(),
             bell,
             poll,
@@ -102,7 +106,7 @@ impl Handle {
                     Stats::count(&self.stats.mail_dropped);
                 }
             }
-            Mail::Forward { .. } | Mail::Forget(_) => self.notes.push(mail),
+            Mail::Forward { .. } | Mail::Forget(_) | Mail::Ended(_) => self.notes.push(mail),
         }
     }
 

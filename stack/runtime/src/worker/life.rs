@@ -85,10 +85,12 @@ impl Worker {
         self.released.retain(|&id| shard.info(id).is_some());
     }
 
-    /// Does what there is to do, on the worker's own thread, until there is nothing left. Then whoever brings
-    /// work rings. Returns how many connections had to be aborted, when this is the end.
+    /// Does what there is to do, on the worker's own thread, until there is nothing left, and has been for as long as
+    /// the configuration says. Then whoever brings work rings. Returns how many connections had to be aborted, when
+    /// this is the end.
     pub(super) fn work(&mut self) -> Option<usize> {
         self.handle.bell.awake();
+        let budget = self.handle.busy_poll;
         let mut idle_since = None;
         loop {
             let now = self.clock.now();
@@ -96,18 +98,24 @@ impl Worker {
             if self.since_poll >= POLL_EVERY {
                 self.look();
             }
+            self.idle = true;
             let more = self.turn(now);
             let aborted = self.finished(now);
             if aborted.is_some() {
                 return aborted;
             }
-            if more || self.path_is_waiting() || self.has_mail() {
+            if !self.idle {
                 idle_since = None;
+            }
+            if more || self.path_is_waiting() || self.has_mail() {
                 self.wake_waiting();
-            } else if now < *idle_since.get_or_insert(now) + self.busy_poll {
+            } else if !budget.is_zero() && now < *idle_since.get_or_insert(now) + budget {
                 self.wake_waiting();
-                self.paths.iter_mut().for_each(super::PathQueue::look_for_packets);
-                std::hint::spin_loop();
+                // The next turn asks the devices themselves: that is cheaper than epoll, which would only say
+                // that they are to be asked.
+                self.paths.iter_mut().for_each(super::PathQueue::ask_again);
+                // Whoever we wait for may be waiting for this processor.
+                std::thread::yield_now();
             } else if self.settle() {
                 return None;
             }

@@ -17,7 +17,6 @@ mod seat;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anabranch_core::{ConnId, Event, ListenerId, Mail, Shard};
 use anabranch_drivers::LinkMonitor;
@@ -65,7 +64,6 @@ pub(crate) struct Worker {
     /// All workers, by their numbers.
     peers: Arc<[Arc<Handle>]>,
     clock: Clock,
-    busy_poll: Duration,
     links: Option<LinkMonitor>,
     paths: Vec<PathQueue>,
     conns: Slab<Slot>,
@@ -82,6 +80,8 @@ pub(crate) struct Worker {
     since_poll: u32,
     /// When the timer goes off, if it was set.
     timer: Option<Instant>,
+    /// Nothing came in this turn.
+    idle: bool,
     /// Whom to wake, once there is nothing else to do.
     woken: Woken,
 }
@@ -92,7 +92,6 @@ pub(crate) struct WorkerParts {
     pub(crate) handle: Arc<Handle>,
     pub(crate) peers: Arc<[Arc<Handle>]>,
     pub(crate) clock: Clock,
-    pub(crate) busy_poll: Duration,
     pub(crate) links: Option<LinkMonitor>,
     pub(crate) paths: Vec<PathQueue>,
 }
@@ -100,7 +99,7 @@ pub(crate) struct WorkerParts {
 impl Worker {
     /// Registers everything that wakes the worker.
     pub(crate) fn new(parts: WorkerParts) -> io::Result<Self> {
-        let WorkerParts { shard, handle, peers, clock, busy_poll, links, paths } = parts;
+        let WorkerParts { shard, handle, peers, clock, links, paths } = parts;
         let poll = &handle.poll;
         if let Some(monitor) = &links {
             poll.add(monitor.poll_fd(), Token::Links)?;
@@ -113,7 +112,6 @@ impl Worker {
             handle,
             peers,
             clock,
-            busy_poll,
             links,
             paths,
             conns: Slab::new(),
@@ -126,11 +124,11 @@ impl Worker {
             mail: Vec::new(),
             since_poll: 0,
             timer: None,
+            idle: true,
             woken: Woken::new(),
         })
     }
 
-    /// One turn; returns whether there is more to do already.
     fn turn(&mut self, now: Instant) -> bool {
         Stats::count(&self.handle.stats.turns);
         self.receive(now);
@@ -150,6 +148,7 @@ impl Worker {
             let mut batch = std::mem::take(&mut self.batch);
             self.paths[at].receive(&mut batch, RX_BATCH);
             if !batch.is_empty() {
+                self.idle = false;
                 self.take_notes(now);
             }
             for packet in batch.drain(..) {
@@ -175,6 +174,7 @@ impl Worker {
         while self.mail.len() < SERVICE_BATCH
             && let Some(mail) = self.handle.packets.pop()
         {
+            self.idle = false;
             self.mail.push(mail);
         }
         self.take_notes(now);
@@ -193,6 +193,7 @@ impl Worker {
     fn serve_ready(&mut self, now: Instant) {
         for _ in 0..SERVICE_BATCH {
             let Some(conn) = self.handle.ready.pop() else { break };
+            self.idle = false;
             conn.service.begin();
             self.serve(now, &conn);
         }

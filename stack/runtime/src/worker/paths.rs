@@ -101,6 +101,11 @@ impl PathQueue {
         [self.look_due, stuck].into_iter().flatten().min()
     }
 
+    /// There may be packets, for all that is known.
+    pub(super) fn ask_again(&mut self) {
+        self.readable = self.device.is_some();
+    }
+
     /// Takes in packets if there may be any.
     pub(super) fn receive(&mut self, batch: &mut Vec<RxPacket>, max: usize) {
         if !self.readable {
@@ -246,11 +251,6 @@ impl PathQueue {
                 Stats::count(&stats.transmit_dropped);
             }
         }
-    }
-
-    /// Takes in packets in the next turn, whatever epoll has said.
-    pub(super) fn look_for_packets(&mut self) {
-        self.readable = true;
     }
 
     /// The link monitor, or somebody else, wants it looked at.

@@ -20,7 +20,7 @@ use super::poll::Events;
 use super::{Handle, Stats, Worker};
 use crate::conn::Conn;
 use crate::listener::Accepting;
-use crate::sync::Gate;
+use crate::sync::{Gate, spin};
 
 /// Turns that an application's thread does at most before it leaves the rest to the worker's thread.
 const TURNS_OF_OTHERS: usize = 4;
@@ -181,6 +181,9 @@ impl Handle {
         deadline: Option<Instant>,
         mut ready: impl FnMut() -> Option<T>,
     ) -> Option<T> {
+        if let Some(found) = spin(self.busy_poll.min(left_until(deadline)), &mut ready) {
+            return Some(found);
+        }
         if self.rest.is_resting() && self.driver.take() {
             let driven = self.drive(deadline, &mut ready);
             self.driver.leave();
@@ -213,6 +216,10 @@ impl Handle {
             None => Driven::Relieved,
         }
     }
+}
+
+fn left_until(deadline: Option<Instant>) -> Duration {
+    deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
 }
 
 /// A worker's thread, from its beginning to its end.
