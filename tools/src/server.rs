@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -13,6 +14,9 @@ use anyhow::Context as _;
 
 use crate::signals;
 use crate::stack::{GRACE, port_of};
+
+/// Threads that wait for connections of one listener, at most: further ones end when their connection has.
+const ACCEPTING_MAX: usize = 16;
 
 /// A server of any number of listeners, until a signal ends it.
 #[derive(Debug)]
@@ -53,20 +57,19 @@ impl Server {
         &self,
         name: &str,
         listener: TcpListener,
-        handler: impl Fn(u64, TcpStream, SocketAddr) + Clone + Send + 'static,
+        handler: impl Fn(u64, TcpStream, SocketAddr) + Send + Sync + 'static,
     ) -> anyhow::Result<()> {
         let port = port_of(&listener)?;
-        let title = format!("{name} on port {port}");
-        let (connections, tell) = (Arc::clone(&self.connections), self.tell.clone());
-        let work = move || {
-            if let Err(error) = connections.serve(&listener, handler) {
-                let error = anyhow::Error::new(error).context(format!("{title} cannot accept any more"));
-                // The main thread has ended before us if this fails.
-                let _ = tell.send(End::Broken(error));
-            }
-        };
-        thread::Builder::new().name(format!("{name}-{port}")).spawn(work).context("cannot start a thread")?;
-        Ok(())
+        let crew = Arc::new(Crew {
+            name: format!("{name}-{port}"),
+            title: format!("{name} on port {port}"),
+            listener,
+            handler,
+            accepting: AtomicUsize::new(0),
+            connections: Arc::clone(&self.connections),
+            tell: self.tell.clone(),
+        });
+        crew.add_thread().context("cannot start a thread")
     }
 
     /// Waits for the signal that ends the server, and gives connections time to close.
@@ -91,6 +94,60 @@ impl Server {
                 Err(error)
             }
         }
+    }
+}
+
+/// The threads of one listener. Who has accepted a connection serves it, too, after it made sure that another one accepts:
+/// a connection costs no new thread, and no change of threads.
+struct Crew<H> {
+    name: String,
+    title: String,
+    listener: TcpListener,
+    handler: H,
+    /// Threads that accept or are about to.
+    accepting: AtomicUsize,
+    connections: Arc<Connections>,
+    tell: Sender<End>,
+}
+
+impl<H: Fn(u64, TcpStream, SocketAddr) + Send + Sync + 'static> Crew<H> {
+    fn add_thread(self: &Arc<Self>) -> io::Result<()> {
+        let crew = Arc::clone(self);
+        self.accepting.fetch_add(1, Ordering::Relaxed);
+        let started = thread::Builder::new().name(self.name.clone()).spawn(move || crew.work());
+        if started.is_err() {
+            self.accepting.fetch_sub(1, Ordering::Relaxed);
+        }
+        started.map(drop)
+    }
+
+    /// Accepts and serves connections until the server stops, the listener breaks, or others enough do.
+    fn work(self: &Arc<Self>) {
+        while let Some(mut seat) = self.connections.wait_for_seat() {
+            let accepted = self.listener.accept().and_then(|(stream, peer)| Ok((seat.take(&stream)?, stream, peer)));
+            let (number, stream, peer) = match accepted {
+                Ok((Some(number), stream, peer)) => (number, stream, peer),
+                Ok((None, ..)) => break,
+                Err(_) if self.connections.lock().stopping => break,
+                Err(error) => {
+                    let error = anyhow::Error::new(error).context(format!("{} cannot accept any more", self.title));
+                    // The main thread has ended before us if this fails.
+                    let _ = self.tell.send(End::Broken(error));
+                    break;
+                }
+            };
+            if self.accepting.fetch_sub(1, Ordering::Relaxed) == 1
+                && let Err(error) = self.add_thread()
+            {
+                tracing::warn!("{} accepts nothing until {peer} is served: {error}", self.title);
+            }
+            (self.handler)(number, stream, peer);
+            drop(seat);
+            if self.accepting.fetch_add(1, Ordering::Relaxed) >= ACCEPTING_MAX {
+                break;
+            }
+        }
+        self.accepting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -122,35 +179,6 @@ struct Seat {
 impl Connections {
     fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit: limit.max(1), live: Mutex::default(), left: Condvar::new() })
-    }
-
-    /// Serves every connection of `listener` by `handler`, each on its own thread, until the server
-    /// stops or the listener breaks.
-    ///
-    /// # Errors
-    /// What the listener broke of.
-    fn serve(
-        self: &Arc<Self>,
-        listener: &TcpListener,
-        handler: impl Fn(u64, TcpStream, SocketAddr) + Clone + Send + 'static,
-    ) -> io::Result<()> {
-        while let Some(mut seat) = self.wait_for_seat() {
-            let (stream, peer) = match listener.accept() {
-                Ok(accepted) => accepted,
-                Err(_) if self.lock().stopping => break,
-                Err(error) => return Err(error),
-            };
-            let Some(number) = seat.take(&stream)? else { break };
-            let handler = handler.clone();
-            let work = move || {
-                handler(number, stream, peer);
-                drop(seat);
-            };
-            if let Err(error) = thread::Builder::new().name(format!("conn-{number}")).spawn(work) {
-                tracing::warn!("connection of {peer} dropped: no thread to serve it: {error}");
-            }
-        }
-        Ok(())
     }
 
     /// Accepts no more and ends our side of the connections there are, in good order.

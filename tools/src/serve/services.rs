@@ -1,5 +1,6 @@
 //! What the services do with a connection.
 
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::LazyLock;
@@ -48,10 +49,19 @@ pub(super) fn serve(service: Service, stream: &TcpStream) -> Served {
     Served { received: received.into_inner(), sent: sent.into_inner(), time: begin.elapsed(), result }
 }
 
-fn discard(mut stream: impl Read, received: &AtomicU64) -> io::Result<()> {
-    let mut buffer = vec![0; READ];
+/// Lends the thread's buffer: a thread serves many connections, one after the other.
+fn with_buffer<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    thread_local!(static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]));
+    BUFFER.with_borrow_mut(|buffer| work(buffer))
+}
+
+fn discard(stream: impl Read, received: &AtomicU64) -> io::Result<()> {
+    with_buffer(|buffer| discard_with(buffer, stream, received))
+}
+
+fn discard_with(buffer: &mut [u8], mut stream: impl Read, received: &AtomicU64) -> io::Result<()> {
     loop {
-        match stream.read(&mut buffer) {
+        match stream.read(buffer) {
             Ok(0) => return Ok(()),
             Ok(bytes) => received.fetch_add(bytes as u64, Ordering::Relaxed),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -60,10 +70,13 @@ fn discard(mut stream: impl Read, received: &AtomicU64) -> io::Result<()> {
     }
 }
 
-fn echo(mut stream: &TcpStream, received: &AtomicU64, sent: &AtomicU64) -> io::Result<()> {
-    let mut buffer = vec![0; READ];
+fn echo(stream: &TcpStream, received: &AtomicU64, sent: &AtomicU64) -> io::Result<()> {
+    with_buffer(|buffer| echo_with(buffer, stream, received, sent))
+}
+
+fn echo_with(buffer: &mut [u8], mut stream: &TcpStream, received: &AtomicU64, sent: &AtomicU64) -> io::Result<()> {
     loop {
-        let bytes = match stream.read(&mut buffer) {
+        let bytes = match stream.read(buffer) {
             Ok(0) => return stream.shutdown(Shutdown::Write),
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
