@@ -29,9 +29,6 @@ const PIECE_COST: u64 = 128;
 /// is less: a window that opens by so little is not worth a packet.
 const REPORT_MIN: u64 = 16 << 10;
 
-/// Writes of up to this many bytes are sent by the thread that writes, if it can be.
-const SEND_HERE_MAX: usize = 16 << 10;
-
 /// No slot: the worker does not know the connection yet, or any more.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
 
@@ -207,20 +204,10 @@ impl Conn {
 
     /// Has the worker look at this connection, on this thread if nobody does the worker's turns.
     fn call_worker(self: &Arc<Self>) {
-        self.queue_for_worker();
-        self.worker.call();
-    }
-
-    /// Wakes the worker to look at this connection.
-    fn wake_worker(self: &Arc<Self>) {
-        self.queue_for_worker();
-        self.worker.ring();
-    }
-
-    fn queue_for_worker(self: &Arc<Self>) {
         if self.service.ask() {
             self.worker.ready.push(Arc::clone(self));
         }
+        self.worker.call();
     }
 
     /// Gives an order and wakes whoever it concerns on this side.
@@ -268,8 +255,6 @@ impl Conn {
             return Err(to_io(Error::ShutDown));
         }
         let whole = bytes.len();
-        // The worker sends a large write on its own thread, while this one goes on copying.
-        let alone = whole <= SEND_HERE_MAX;
         let mut given = self.tx_given.load(Ordering::Relaxed);
         while !bytes.is_empty() && given - self.tx_taken.load(Ordering::Acquire) < RING_LIMIT {
             let payload = buffers.copy_prefix(bytes);
@@ -277,14 +262,10 @@ impl Conn {
             given += cost(&payload);
             self.tx_given.store(given, Ordering::Relaxed);
             self.tx.push(payload);
-            if !alone {
-                self.wake_worker();
-            }
-        }
-        drop(end);
-        if alone && whole > bytes.len() {
+            // While it is in this processor's cache.
             self.call_worker();
         }
+        drop(end);
         match whole - bytes.len() {
             0 if whole > 0 => Err(io::ErrorKind::WouldBlock.into()),
             taken => Ok(taken),

@@ -34,6 +34,8 @@ pub(crate) struct Handle {
     pub(super) poll: Poll,
     pub(super) driver: Driver,
     pub(super) rest: Rest,
+    /// An application's thread left something to do.
+    pub(super) unfinished: AtomicBool,
     /// News of descriptors from a thread that found the seat taken.
     pub(super) events: SegQueue<Ready>,
     /// Connections that want service, each at most once.
@@ -88,6 +90,7 @@ impl Handle {
             poll,
             driver: Driver::new(),
             rest: Rest::default(),
+            unfinished: AtomicBool::new(false),
             events: SegQueue::new(),
             ready: SegQueue::new(),
             commands: SegQueue::new(),

@@ -9,7 +9,7 @@ use anabranch_drivers::{LinkEvent, LinkMonitor};
 use anabranch_frame::Instant;
 
 use super::poll::{Events, Ready, Token};
-use super::{POLL_EVERY, Worker};
+use super::{POLL_EVERY, RX_BATCH, RX_BATCH_OF_OTHERS, Worker};
 
 /// How often a worker that drains looks whether it has finished.
 const DRAIN_CHECK: Duration = Duration::from_millis(5);
@@ -99,7 +99,7 @@ impl Worker {
                 self.look();
             }
             self.idle = true;
-            let more = self.turn(now);
+            let more = self.turn(now, RX_BATCH);
             let aborted = self.finished(now);
             if aborted.is_some() {
                 return aborted;
@@ -122,11 +122,16 @@ impl Worker {
         }
     }
 
-    /// Does what there is to do, on an application's thread, in at most `turns` turns. Returns whether there is nothing
-    /// left: then whoever brings work rings. Otherwise somebody has to go on.
-    pub(super) fn work_briefly(&mut self, turns: usize) -> bool {
+    /// One turn on an application's thread. Returns whether there is nothing left to do: then whoever brings work rings.
+    pub(super) fn work_once(&mut self) -> bool {
         self.handle.bell.awake();
-        (0..turns).any(|_| !self.turn(self.clock.now()) && self.settle()) && self.is_running()
+        let more = self.turn(self.clock.now(), RX_BATCH_OF_OTHERS);
+        let done = !more && self.settle() && self.is_running();
+        if !done {
+            // Who calls does the next turn.
+            self.handle.bell.prepare_sleep();
+        }
+        done
     }
 
     /// Makes sure that whatever happens from now on wakes a thread; `false` if something has happened already.

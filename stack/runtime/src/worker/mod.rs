@@ -36,6 +36,8 @@ use seat::Woken;
 
 /// Packets taken from one device in one turn.
 const RX_BATCH: usize = 32;
+/// The same on an application's thread, which wants to look at them while they are in its cache.
+const RX_BATCH_OF_OTHERS: usize = 4;
 /// Packets sent in one turn before the devices are read again.
 const TX_BATCH: usize = 64;
 /// Connections served and commands run in one turn.
@@ -129,9 +131,9 @@ impl Worker {
         })
     }
 
-    fn turn(&mut self, now: Instant) -> bool {
+    fn turn(&mut self, now: Instant, rx_batch: usize) -> bool {
         Stats::count(&self.handle.stats.turns);
-        self.receive(now);
+        self.receive(now, rx_batch);
         self.take_mail(now);
         // What a thread did to a connection comes before what it asked afterwards.
         self.serve_ready(now);
@@ -143,10 +145,10 @@ impl Worker {
         self.speak(now)
     }
 
-    fn receive(&mut self, now: Instant) {
+    fn receive(&mut self, now: Instant, rx_batch: usize) {
         for at in 0..self.paths.len() {
             let mut batch = std::mem::take(&mut self.batch);
-            self.paths[at].receive(&mut batch, RX_BATCH);
+            self.paths[at].receive(&mut batch, rx_batch);
             if !batch.is_empty() {
                 self.idle = false;
                 self.take_notes(now);

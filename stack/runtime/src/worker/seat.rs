@@ -22,9 +22,6 @@ use crate::conn::Conn;
 use crate::listener::Accepting;
 use crate::sync::{Gate, spin};
 
-/// Turns that an application's thread does at most before it leaves the rest to the worker's thread.
-const TURNS_OF_OTHERS: usize = 4;
-
 /// Whether the worker's own thread rests, for other threads to see.
 #[derive(Debug, Default)]
 pub(crate) struct Rest(AtomicBool);
@@ -107,8 +104,9 @@ impl Handle {
             Stats::count(&self.stats.sleeps);
             self.rest.set(true);
             self.wake(&mut woken);
-            self.driver.give_way(|| self.bell.send_event());
-            events = self.poll.wait(None);
+            if !self.driver.give_way(|| self.bell.send_event()) {
+                events = self.poll.wait(None);
+            }
             self.rest.set(false);
         };
         // What it waits for will not come any more, which is an answer.
@@ -120,8 +118,8 @@ impl Handle {
     /// Has the worker look at its queues: on the calling thread if nobody does the worker's turns. For
     /// the application's threads, after they put something there.
     pub(crate) fn call(&self) {
-        if self.bell.worker_sleeps() {
-            self.do_turns(Events::new());
+        if self.bell.worker_sleeps() && !self.do_turn(Events::new()) {
+            self.leave_rest();
         }
     }
 
@@ -150,26 +148,35 @@ impl Handle {
         self.poke_driver();
     }
 
-    /// Takes in `events` and does what there is to do, if nobody else does the worker's turns. If somebody does, the
-    /// events are left where they will be found.
-    fn do_turns(&self, events: Events) {
+    /// Takes in `events` and does a turn, if nobody else does the worker's turns. If somebody does, the events
+    /// are left where they will be found. Returns whether there is nothing left to do, or somebody else to do it.
+    fn do_turn(&self, events: Events) -> bool {
         let Some(guard) = self.seat.try_lock() else {
             events.into_iter().for_each(|event| self.events.push(event));
             // Whoever it is may have looked there for the last time.
-            return self.ring();
+            self.ring();
+            return true;
         };
         let mut turns = Turns(guard);
-        let Some(worker) = turns.0.as_mut() else { return self.ring() };
+        let Some(worker) = turns.0.as_mut() else {
+            self.ring();
+            return true;
+        };
         worker.take_events(events);
-        let done = worker.work_briefly(TURNS_OF_OTHERS);
+        let done = worker.work_once();
+        self.unfinished.store(!done, Ordering::Relaxed);
         let mut woken = Woken::new();
         worker.hand_out_woken(&mut woken);
         drop(turns);
+        self.driver.drove();
         self.wake(&mut woken);
-        if !done {
-            // More than is an application's business.
+        done
+    }
+
+    /// What is left to do is the worker's thread's, unless this thread comes back soon.
+    fn leave_rest(&self) {
+        if !self.driver.has_standby() {
             self.bell.send_event();
-            self.driver.hurry();
         }
     }
 
@@ -185,35 +192,51 @@ impl Handle {
             return Some(found);
         }
         if self.rest.is_resting() && self.driver.take() {
-            let driven = self.drive(deadline, &mut ready);
-            self.driver.leave();
-            match driven {
-                Driven::Found(found) => return Some(found),
-                Driven::TimedOut => return None,
-                Driven::Relieved => {}
+            match self.drive(deadline, &mut ready) {
+                Driven::Found(found) => {
+                    self.driver.leave();
+                    return Some(found);
+                }
+                Driven::TimedOut => {
+                    self.driver.retire();
+                    return None;
+                }
+                Driven::Relieved => self.driver.retire(),
             }
         }
         gate.wait(deadline, ready)
     }
 
-    /// Waits in epoll for one event. If that brings somebody else something, others may have a better claim to the seat.
+    /// Does turns and waits in epoll in between. If a turn brings only others something, one of them may have the seat.
     fn drive<T>(&self, deadline: Option<Instant>, ready: &mut impl FnMut() -> Option<T>) -> Driven<T> {
-        self.driver.prepare_wait();
-        if let Some(found) = ready() {
-            self.driver.awake();
-            return Driven::Found(found);
-        }
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let events = match left {
-            Some(Duration::ZERO) => Events::new(),
-            left => self.poll.wait(left),
-        };
-        self.driver.awake();
-        self.do_turns(events);
-        match ready() {
-            Some(found) => Driven::Found(found),
-            None if deadline.is_some_and(|deadline| Instant::now() >= deadline) => Driven::TimedOut,
-            None => Driven::Relieved,
+        loop {
+            let mut events = Events::new();
+            if !self.unfinished.load(Ordering::Relaxed) {
+                self.driver.prepare_wait();
+                if let Some(found) = ready() {
+                    self.driver.awake();
+                    return Driven::Found(found);
+                }
+                let left = deadline.map(|_| left_until(deadline));
+                if left != Some(Duration::ZERO) {
+                    events = self.poll.wait(left);
+                }
+                self.driver.awake();
+            }
+            let done = self.do_turn(events);
+            let found = ready();
+            let timed_out = deadline.is_some() && left_until(deadline).is_zero();
+            if found.is_none() && !timed_out && !self.driver.is_wanted() && !self.closed.load(Ordering::Relaxed) {
+                continue;
+            }
+            if !done {
+                self.leave_rest();
+            }
+            return match found {
+                Some(found) => Driven::Found(found),
+                None if timed_out => Driven::TimedOut,
+                None => Driven::Relieved,
+            };
         }
     }
 }
