@@ -11,6 +11,7 @@ mod fallback;
 mod input;
 mod join;
 mod mapping;
+mod memory;
 mod output;
 mod recvq;
 mod reorder;

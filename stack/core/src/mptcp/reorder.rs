@@ -127,6 +127,20 @@ impl Reorder {
         Some(piece)
     }
 
+    /// Copies pieces out of storage that they fill badly. Returns how many.
+    pub(crate) fn collapse(&mut self) -> u64 {
+        let mut copied = 0;
+        for piece in self.ready.iter_mut().chain(self.ahead.values_mut()) {
+            if piece.len() < piece.storage_len() / 2 {
+                self.memory -= cost(piece);
+                *piece = Payload::from(piece.as_slice());
+                self.memory += cost(piece);
+                copied += 1;
+            }
+        }
+        copied
+    }
+
     fn push_ready(&mut self, payload: Payload) {
         let len = payload.len() as u64;
         if let Some(piece) = settle(payload, self.ready.back_mut(), self.memory) {
