@@ -324,7 +324,8 @@ impl Shard {
         if let Some(mtu) = self.paths.set_mtu(path, mtu)? {
             let all: Vec<u32> = self.conns.iter().map(|(index, _)| index as u32).collect();
             for index in all {
-                self.conns[index as usize].wake(&mut self.counters.conns_at_rest).on_path_mtu(path, mtu);
+                let place = &mut self.conns[index as usize];
+                place.wake(&mut self.counters.conns_at_rest, self.memory.level()).on_path_mtu(path, mtu);
                 self.touch(index);
             }
         }
