@@ -21,7 +21,7 @@ use crate::{Counters, Error, FallbackReason};
 
 use super::recvq::RecvQueue;
 use super::sendq::SendQueue;
-use super::{Mode, Mp};
+use super::{Copies, Mode, Mp};
 
 /// Everything of the shard that a connection may touch while it is at work.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) mail: &'a mut VecDeque<(WorkerId, Mail)>,
     pub(crate) crew: &'a Crew,
     pub(crate) config: &'a ShardConfig,
+    pub(crate) copies: &'a Copies,
 }
 
 /// Where a connection stands in its life.
@@ -187,7 +188,7 @@ impl Conn {
         room
     }
 
-    pub(crate) fn write(&mut self, now: Instant, payload: Payload) -> Result<(), Error> {
+    pub(crate) fn write(&mut self, cx: &Cx<'_>, payload: Payload) -> Result<(), Error> {
         match self.stage {
             Stage::Connecting => return Err(Error::InProgress),
             Stage::Closed(error) => return Err(error.unwrap_or(Error::ShutDown)),
@@ -198,10 +199,10 @@ impl Conn {
         }
         if self.tx.una() == self.tx.end() {
             // The user timeout counts from when there is something to be acknowledged.
-            self.last_progress = now;
+            self.last_progress = cx.now;
         }
         self.stats.bytes_written += payload.len() as u64;
-        self.tx.push(payload);
+        self.tx.push(payload, cx.copies);
         self.wants_room |= self.write_room() == 0;
         Ok(())
     }

@@ -302,7 +302,7 @@ impl Conn {
             }
             end = end.min(pos.saturating_add(room));
             let payload = segment.payload.slice((pos - first) as usize..(end - first) as usize);
-            let inserted = self.rx.insert(off, self.thrifty(payload));
+            let inserted = self.rx.insert(off, self.thrifty(payload, cx.copies), cx.copies);
             cx.counters.ofo_queue += u64::from(inserted.advanced == 0 && inserted.new_bytes > 0);
             cx.counters.duplicate_data += u64::from(inserted.duplicate_bytes > 0);
             let subflow = &mut self.subflows[at];

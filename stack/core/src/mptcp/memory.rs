@@ -5,6 +5,7 @@ use anabranch_frame::Payload;
 use crate::shard::Level;
 use crate::tcp::Subflow;
 
+use super::Copies;
 use super::conn::{Conn, Cx};
 
 /// What every connection costs beside itself: entries of tables, its place, its timer, state of scheduler and path
@@ -76,10 +77,10 @@ impl Conn {
     }
 
     /// The payload in storage of its own, if memory is tight and it would pin more.
-    pub(super) fn thrifty(&self, payload: Payload) -> Payload {
+    pub(super) fn thrifty(&self, payload: Payload, copies: &Copies) -> Payload {
         if self.level == Level::Plenty || payload.len() >= payload.storage_len() / 2 {
             return payload;
         }
-        Payload::from(payload.as_slice())
+        copies.copy_tight(&payload)
     }
 }

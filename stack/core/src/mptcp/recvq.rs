@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use anabranch_frame::{Instant, Payload};
 
+use super::Copies;
 use super::reorder::{Inserted, Reorder};
 
 /// Receive buffer of a new connection, in bytes.
@@ -118,8 +119,8 @@ impl RecvQueue {
     }
 
     /// Stores what lies within the window. The caller trims to the edge.
-    pub(crate) fn insert(&mut self, off: u64, payload: Payload) -> Inserted {
-        self.reorder.insert(off, payload)
+    pub(crate) fn insert(&mut self, off: u64, payload: Payload, copies: &Copies) -> Inserted {
+        self.reorder.insert(off, payload, copies)
     }
 
     /// The peer's stream ends at `off`. False if that contradicts what is known.
@@ -267,7 +268,7 @@ mod tests {
     fn filled_but(left: u64) -> RecvQueue {
         let mut queue = RecvQueue::new(Instant::ZERO, INITIAL);
         let payload = Payload::from(alloc::vec![0; (INITIAL - left) as usize]);
-        queue.insert(0, payload);
+        queue.insert(0, payload, &super::super::copies());
         while queue.read(usize::MAX).is_some() {}
         assert_eq!(queue.window(), left);
         queue

@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use anabranch_frame::{Payload, Slices};
 
+use super::Copies;
 use crate::ranges::RangeSet;
 
 /// Payloads shorter than this are copied together while nobody else holds them.
@@ -126,8 +127,8 @@ impl SendQueue {
         self.nxt == self.end
     }
 
-    /// Adds to the end. Small pieces are copied together.
-    pub(crate) fn push(&mut self, mut payload: Payload) {
+    /// Adds to the end. Small pieces are copied together, into `copies`.
+    pub(crate) fn push(&mut self, mut payload: Payload, copies: &Copies) {
         debug_assert!(!self.fin, "data after the end of the stream");
         self.end += payload.len() as u64;
         if payload.len() < SMALL
@@ -141,7 +142,7 @@ impl SendQueue {
             return;
         }
         if payload.len() < SMALL / 2 {
-            payload = Payload::copy_with_capacity(&payload, (payload.len() * 4).clamp(256, SMALL));
+            payload = copies.copy(&payload, (payload.len() * 4).clamp(256, SMALL));
         }
         self.memory += cost(&payload);
         self.chunks.push_back(payload);

@@ -23,7 +23,7 @@ use smallvec::SmallVec;
 
 use crate::config::{Keepalive, PathConfig, ShardConfig, SocketOptions};
 use crate::info::{ConnInfo, SubflowInfo};
-use crate::mptcp::{Conn, Cx, Key, Mode, Mp};
+use crate::mptcp::{self, Conn, Copies, Cx, Key, Mode, Mp};
 use crate::rng::Rng;
 use crate::wire::Tuple;
 use crate::{Counters, Error, FallbackReason, cc, pm, sched};
@@ -122,6 +122,7 @@ pub struct Shard {
     tokens: Tokens,
     conns: Slab<Place>,
     memory: Memory,
+    copies: Copies,
     generation: u32,
     listeners: Listeners,
     syns: SynQueue,
@@ -152,6 +153,7 @@ macro_rules! cx {
             mail: &mut $shard.mail,
             crew: &$shard.crew,
             config: &$shard.config,
+            copies: &$shard.copies,
         }
     };
 }
@@ -169,6 +171,7 @@ impl Shard {
             tokens: Tokens::new(),
             conns: Slab::new(),
             memory: Memory::new(config.memory),
+            copies: mptcp::copies(),
             generation: 0,
             listeners: Listeners::default(),
             syns: SynQueue::new(config.max_syn_queue),
@@ -541,7 +544,7 @@ impl Shard {
     /// # Errors
     /// [`Error::NotConnected`], [`Error::InProgress`], [`Error::ShutDown`], or what the connection broke of.
     pub fn write(&mut self, now: Instant, conn: ConnId, payload: Payload) -> Result<(), Error> {
-        self.with(now, conn, |conn, cx| conn.write(cx.now, payload)).ok_or(Error::NotConnected)?
+        self.with(now, conn, |conn, cx| conn.write(cx, payload)).ok_or(Error::NotConnected)?
     }
 
     /// Takes up to `max` bytes of what can be read, in one contiguous piece. The receive window opens
