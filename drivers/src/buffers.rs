@@ -1,6 +1,6 @@
 //! Pooled buffers in a few sizes, so that a small packet never keeps a large buffer alive.
 
-use anabranch_frame::{BufferMut, BufferPool, Payload};
+use anabranch_frame::{BufferMut, BufferPool, Payload, Pools};
 
 /// Buffer length in bytes and how many idle ones are kept, smallest first. The sizes fit an ACK, a
 /// packet of Ethernet's MTU, and two steps up to the largest packet there is.
@@ -12,17 +12,14 @@ const LARGE_KEPT: usize = 256;
 /// Pools of [`CLASSES`], and one of large buffers.
 #[derive(Debug)]
 pub(crate) struct Buffers {
-    classes: [BufferPool; CLASSES.len()],
+    classes: Pools<{ CLASSES.len() }>,
     large: BufferPool,
 }
 
 impl Buffers {
     /// Pools whose large buffers have `large_len` bytes.
     pub(crate) fn new(large_len: usize) -> Self {
-        Self {
-            classes: CLASSES.map(|(len, keep)| BufferPool::new(len, keep)),
-            large: BufferPool::new(large_len, LARGE_KEPT),
-        }
+        Self { classes: Pools::new(CLASSES), large: BufferPool::new(large_len, LARGE_KEPT) }
     }
 
     /// A buffer of the largest size.
@@ -32,8 +29,7 @@ impl Buffers {
 
     /// The smallest buffer for `len` bytes, or `None` when only a large one would do.
     pub(crate) fn take_fitting(&self, len: usize) -> Option<BufferMut> {
-        let class = CLASSES.iter().position(|&(class_len, _)| len <= class_len)?;
-        Some(self.classes[class].take())
+        self.classes.take(len)
     }
 
     /// A copy of `parts`, one after the other.

@@ -16,8 +16,10 @@ pub mod gso;
 mod packet;
 mod payload;
 pub mod pcapng;
+mod pools;
 mod time;
 
 pub use packet::{HEADER_MAX, Header, PathId, RxChecksum, RxPacket, Slices, Transmit};
 pub use payload::{BufferMut, BufferPool, Payload};
+pub use pools::Pools;
 pub use time::Instant;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anabranch::PathSpec;
+use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer};
 
@@ -53,6 +54,15 @@ pub(crate) struct StackArgs {
     /// How long a worker without work, and a thread that waits for one, looks for it before it sleeps, such as 50us
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, long_help = BUSY_POLL_HELP)]
     pub(crate) busy_poll: Option<Duration>,
+    /// Memory that all connections together may hold, such as 512MiB [default: a quarter of the machine's].
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<ByteSize>,
+    /// Most bytes that wait to be sent on a connection, such as 4MiB [default: 15MiB].
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) send_buffer: Option<ByteSize>,
+    /// Most bytes that wait to be read on a connection, such as 4MiB [default: 15MiB].
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) recv_buffer: Option<ByteSize>,
     /// Writes every packet of every path to this file (pcapng; Wireshark reads it).
     #[arg(long, value_name = "FILE.pcapng")]
     pub(crate) pcap: Option<PathBuf>,
@@ -101,6 +111,9 @@ struct File {
     workers: Option<usize>,
     #[serde(default, deserialize_with = "time")]
     busy_poll: Option<Duration>,
+    memory: Option<ByteSize>,
+    send_buffer: Option<ByteSize>,
+    recv_buffer: Option<ByteSize>,
     pcap: Option<PathBuf>,
     log: Option<LogLevel>,
     json: Option<bool>,
@@ -128,6 +141,9 @@ impl StackArgs {
             no_mptcp: self.no_mptcp.or(file.no_mptcp),
             workers: self.workers.or(file.workers),
             busy_poll: self.busy_poll.or(file.busy_poll),
+            memory: self.memory.or(file.memory),
+            send_buffer: self.send_buffer.or(file.send_buffer),
+            recv_buffer: self.recv_buffer.or(file.recv_buffer),
             pcap: self.pcap.or(file.pcap),
             config: self.config,
             talk: TalkArgs { log: self.talk.log.or(file.log), json: self.talk.json.or(file.json) },

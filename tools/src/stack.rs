@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anabranch::{ConnectOptions, Error, Stack, TcpListener, TcpStream, cc, pm, sched};
 use anyhow::{Context as _, anyhow};
+use bytesize::ByteSize;
 use serde::Serialize;
 
 use crate::options::StackArgs;
@@ -135,6 +136,16 @@ fn build(args: StackArgs) -> anyhow::Result<Stack> {
     }
     if let Some(budget) = args.busy_poll {
         builder = builder.busy_poll(budget);
+    }
+    if let Some(ByteSize(bytes)) = args.memory {
+        builder = builder.memory(bytes);
+    }
+    // What does not fit is out of range, too: the stack says so.
+    if let Some(ByteSize(bytes)) = args.send_buffer {
+        builder = builder.send_buffer(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+    if let Some(ByteSize(bytes)) = args.recv_buffer {
+        builder = builder.recv_buffer(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
     if let Some(file) = args.pcap {
         builder = builder.pcap(file);

@@ -240,6 +240,9 @@ pub struct ShardConfig {
     pub isn_key: [u8; 16],
     /// Connections that may exist at once on this worker.
     pub max_connections: usize,
+    /// Bytes of memory that the connections of this worker may hold. Near the end of it buffers stay small; at the end
+    /// new connections are refused with a reset.
+    pub memory: u64,
     /// Half-open connections that may wait at once, over all listeners of this worker.
     pub max_syn_queue: usize,
     /// How long TIME-WAIT lasts.
@@ -273,6 +276,7 @@ impl ShardConfig {
             hash_key,
             isn_key,
             max_connections: 1 << 20,
+            memory: u64::MAX,
             max_syn_queue: 4096,
             time_wait: Duration::from_secs(60),
             close_timeout: Duration::from_secs(60),

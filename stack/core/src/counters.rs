@@ -60,6 +60,20 @@ counters! {
     tcp_estab_resets => "TcpEstabResets",
     /// Subflows in ESTABLISHED or CLOSE-WAIT now.
     tcp_curr_estab => "TcpCurrEstab",
+    /// Bytes of memory that connections hold now.
+    memory => "AnabranchMemory",
+    /// Times that the budget of memory came near its end.
+    tcp_memory_pressures => "TcpExtTCPMemoryPressures",
+    /// Connections refused or reset because the budget of memory was used up.
+    tcp_abort_on_memory => "TcpExtTCPAbortOnMemory",
+    /// Data in order dropped, unacknowledged, because the budget of memory was used up.
+    tcp_rcvq_drop => "TcpExtTCPRcvQDrop",
+    /// Data out of order dropped, unacknowledged, because the budget of memory was used up.
+    tcp_ofo_drop => "TcpExtTCPOFODrop",
+    /// Receive buffers gone through for storage that can be given back.
+    prune_called => "TcpExtPruneCalled",
+    /// Pieces of received data copied out of storage that they filled badly.
+    tcp_rcv_collapsed => "TcpExtTCPRcvCollapsed",
     /// Connections that have nothing under way and were shrunk, now.
     conns_at_rest => "AnabranchConnsAtRest",
     /// Segments retransmitted.
@@ -100,7 +114,7 @@ counters! {
     tcp_abort_on_timeout => "TcpExtTCPAbortOnTimeout",
     /// Connections dropped because the backlog was full.
     listen_overflows => "TcpExtListenOverflows",
-    /// SYNs dropped because the SYN queue was full.
+    /// SYNs dropped because the SYN queue was full or memory used up.
     listen_drops => "TcpExtListenDrops",
     /// Connections that entered TIME-WAIT.
     tw => "TcpExtTW",

@@ -44,6 +44,9 @@ pub enum Error {
     /// The configured limit of connections is reached.
     #[error("too many connections")]
     TooManyConnections,
+    /// The budget of memory is used up.
+    #[error("the budget of memory is used up: close connections, or give the stack more")]
+    OutOfMemory,
     /// A name that the registry of schedulers, congestion controls or path managers does not know.
     #[error("unknown {kind}; known are {known}")]
     UnknownName {

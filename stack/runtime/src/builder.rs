@@ -25,6 +25,11 @@ const WORKERS_MAX: usize = 64;
 const PATHS_MAX: usize = 64;
 /// Longer than this nobody means it.
 const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
+/// Least budget of memory of a worker, in bytes.
+const MEMORY_MIN: u64 = 1 << 20;
+/// Least and largest buffer of a socket, in bytes: a few segments, and what the window field can express.
+const BUFFER_MIN: u32 = 4 << 10;
+const BUFFER_MAX: u32 = 1 << 30;
 
 /// Says what a [`Stack`] shall be. Made by [`Stack::builder`].
 ///
@@ -38,6 +43,7 @@ pub struct Builder {
     seed: Option<u64>,
     busy_poll: Duration,
     max_connections: usize,
+    memory: Option<u64>,
     time_wait: Option<Duration>,
     linger: Duration,
 }
@@ -77,6 +83,7 @@ impl Builder {
             seed: None,
             busy_poll: Duration::ZERO,
             max_connections: 1 << 20,
+            memory: None,
             time_wait: None,
             linger: Duration::from_secs(5),
         }
@@ -179,6 +186,31 @@ impl Builder {
         self
     }
 
+    /// Bytes of memory that all connections together may hold, at least a mebibyte for each worker. Default: a quarter
+    /// of the machine's.
+    ///
+    /// From three quarters of it on windows and buffers are kept small. When it is used up new connections are refused
+    /// with a reset, and the others go on with what they have.
+    #[must_use]
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
+        self
+    }
+
+    /// Most bytes that may wait to be sent or acknowledged on a socket that does not say otherwise. Default 15 MiB.
+    #[must_use]
+    pub fn send_buffer(mut self, bytes: u32) -> Self {
+        self.options.send_buffer_max = bytes;
+        self
+    }
+
+    /// Most bytes that may wait to be read on a socket that does not say otherwise. Default 15 MiB.
+    #[must_use]
+    pub fn recv_buffer(mut self, bytes: u32) -> Self {
+        self.options.recv_buffer_max = bytes;
+        self
+    }
+
     /// How long TIME-WAIT lasts. Default 60 s.
     #[must_use]
     pub fn time_wait(mut self, time: Duration) -> Self {
@@ -232,6 +264,20 @@ impl Builder {
             let (value, problem) = (format!("{:?}", self.busy_poll), format!("give at most {BUSY_POLL_MAX:?}"));
             return Err(Error::Setting { setting: "busy_poll", value, problem });
         }
+        if self.memory.is_some_and(|bytes| bytes / (self.workers as u64) < MEMORY_MIN) {
+            let bytes = self.memory.unwrap_or_default();
+            let problem =
+                format!("give at least {} bytes, {MEMORY_MIN} for each worker", MEMORY_MIN * self.workers as u64);
+            return Err(Error::Setting { setting: "memory", value: bytes.to_string(), problem });
+        }
+        for (setting, bytes) in
+            [("send buffer", self.options.send_buffer_max), ("receive buffer", self.options.recv_buffer_max)]
+        {
+            if !(BUFFER_MIN..=BUFFER_MAX).contains(&bytes) {
+                let problem = format!("give {BUFFER_MIN} to {BUFFER_MAX} bytes");
+                return Err(Error::Setting { setting, value: bytes.to_string(), problem });
+            }
+        }
         check_names(&self.options)?;
         let mut seen: Vec<(String, Vec<IpCidr>, u8)> = Vec::new();
         for source in &self.paths {
@@ -264,6 +310,7 @@ impl Builder {
         let mut keys = [[0; 16]; 2];
         keys.iter_mut().for_each(|key| random.fill_bytes(key));
         let clock = Clock::start();
+        let memory = self.memory.unwrap_or_else(|| quarter_of_memory().max(MEMORY_MIN * self.workers as u64));
         let (configs, queues): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
         let mut workers = Vec::new();
         for (handle, queues) in handles.iter().zip(by_worker(queues, self.workers)) {
@@ -275,6 +322,7 @@ impl Builder {
             config.seed = seed;
             [config.hash_key, config.isn_key] = keys;
             config.max_connections = self.max_connections;
+            config.memory = memory / self.workers as u64;
             config.time_wait = self.time_wait.unwrap_or(config.time_wait);
             let mut shard = Shard::new(config);
             for path in &configs {
@@ -321,6 +369,12 @@ impl Builder {
         }
         Ok(ChaCha20Rng::from_seed(seed))
     }
+}
+
+/// A quarter of the machine's memory, in bytes.
+fn quarter_of_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram as u64 * u64::from(info.mem_unit) / 4
 }
 
 fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Error {

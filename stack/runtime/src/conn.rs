@@ -23,6 +23,8 @@ mod tests;
 /// What may wait between the application and the worker in each direction, in bytes of [`cost`]. One
 /// payload more may be on top.
 pub(crate) const RING_LIMIT: u64 = 1 << 20;
+/// The same for writers while the worker is short of memory.
+const RING_LIMIT_TIGHT: u64 = 64 << 10;
 /// What a payload costs beside its bytes: its bookkeeping, so that a ring of single bytes is bounded, too.
 const PIECE_COST: u64 = 128;
 /// The worker is not woken for less than this many consumed bytes, or a quarter of the receive buffer if that
@@ -32,9 +34,9 @@ const REPORT_MIN: u64 = 16 << 10;
 /// No slot: the worker does not know the connection yet, or any more.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
 
-/// What a payload counts for in its ring.
+/// What a payload counts for in its ring. One that fills little of its storage counts for a part of that.
 pub(crate) fn cost(payload: &Payload) -> u64 {
-    payload.len() as u64 + PIECE_COST
+    payload.len().max(payload.storage_len() / 4) as u64 + PIECE_COST
 }
 
 /// What the worker says of the connection, as bits.
@@ -255,8 +257,9 @@ impl Conn {
             return Err(to_io(Error::ShutDown));
         }
         let whole = bytes.len();
+        let limit = if self.worker.is_tight() { RING_LIMIT_TIGHT } else { RING_LIMIT };
         let mut given = self.tx_given.load(Ordering::Relaxed);
-        while !bytes.is_empty() && given - self.tx_taken.load(Ordering::Acquire) < RING_LIMIT {
+        while !bytes.is_empty() && given - self.tx_taken.load(Ordering::Acquire) < limit {
             let payload = buffers.copy_prefix(bytes);
             bytes = &bytes[payload.len()..];
             given += cost(&payload);

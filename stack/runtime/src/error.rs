@@ -78,6 +78,7 @@ fn kind_of(error: anabranch_core::Error) -> io::ErrorKind {
         E::AddrNotAvailable(_) | E::NoFreePort(_) => io::ErrorKind::AddrNotAvailable,
         E::Unreachable(_) => io::ErrorKind::NetworkUnreachable,
         E::TooManyConnections => io::ErrorKind::QuotaExceeded,
+        E::OutOfMemory => io::ErrorKind::OutOfMemory,
         E::UnknownName { .. } => io::ErrorKind::InvalidInput,
         E::BadPath => io::ErrorKind::NotFound,
         _ => io::ErrorKind::Other,

@@ -15,6 +15,7 @@
 //! ```
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::ops::Sub;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
@@ -24,6 +25,12 @@ const SIZES: usize = 8192;
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicI64 = AtomicI64::new(0);
 static BLOCKS: [AtomicI64; SIZES] = [const { AtomicI64::new(0) }; SIZES];
+
+thread_local! {
+    // Without a destructor and with a constant to begin with: touching it allocates nothing.
+    static OF_THREAD: Cell<i64> = const { Cell::new(0) };
+    static ALLOCATIONS_OF_THREAD: Cell<u64> = const { Cell::new(0) };
+}
 
 /// The system's allocator, with counters. To be installed with `#[global_allocator]`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,7 +91,27 @@ pub fn allocations() -> u64 {
     ALLOCATIONS.load(Relaxed)
 }
 
+/// How many blocks this thread has asked for so far.
+#[must_use]
+pub fn allocations_of_this_thread() -> u64 {
+    ALLOCATIONS_OF_THREAD.get()
+}
+
+/// Bytes that this thread has asked for and nobody has given back, less those that it gave back and others had
+/// asked for.
+#[must_use]
+pub fn bytes_of_this_thread() -> i64 {
+    OF_THREAD.get()
+}
+
+fn count_allocation() {
+    ALLOCATIONS.fetch_add(1, Relaxed);
+    let _ = ALLOCATIONS_OF_THREAD.try_with(|allocations| allocations.set(allocations.get() + 1));
+}
+
 fn count(size: usize, blocks: i64) {
+    // A thread that ends frees its last blocks when its variables are gone.
+    let _ = OF_THREAD.try_with(|bytes| bytes.set(bytes.get() + blocks * size as i64));
     BYTES.fetch_add(blocks * size as i64, Relaxed);
     if let Some(of_size) = BLOCKS.get(size) {
         of_size.fetch_add(blocks, Relaxed);
@@ -94,21 +121,21 @@ fn count(size: usize, blocks: i64) {
 // SAFETY: everything is passed on to the system's allocator as it came; counting touches atomics only.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
+        count_allocation();
         count(layout.size(), 1);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
+        count_allocation();
         count(layout.size(), 1);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
+        count_allocation();
         count(layout.size(), -1);
         count(size, 1);
         // SAFETY: the caller's promise is passed on.

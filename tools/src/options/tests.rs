@@ -27,6 +27,9 @@ const WHOLE: &str = r#"
     no-mptcp = true
     workers = 2
     busy-poll = "50us"
+    memory = "512MiB"
+    send-buffer = "4MiB"
+    recv-buffer = 1000000
     pcap = "all.pcapng"
     log = "debug"
     json = true
@@ -54,6 +57,9 @@ fn a_file_says_the_same_as_the_command_line() {
         "--no-mptcp",
         "--workers=2",
         "--busy-poll=50us",
+        "--memory=512MiB",
+        "--send-buffer=4MiB",
+        "--recv-buffer=1000000",
         "--pcap=all.pcapng",
         "--log=debug",
         "--json",
@@ -82,6 +88,7 @@ fn a_wrong_file_names_the_file_and_the_key() {
         ("schedular = 'minrtt'", "schedular"),
         ("workers = 'two'", "workers"),
         ("busy-poll = '50 parsecs'", "50 parsecs"),
+        ("memory = 'much'", "memory"),
         ("log = 'loud'", "loud"),
         ("[[path]]\ndriver='tun'\nname='ab0'\naddr='10.9.0.2/24'\nhosts='10.9.0.1'", "hosts"),
         ("[[path]]\ndriver='tun'\nname='ab0'\naddr='10.9.0.2/33'", "10.9.0.2/33"),

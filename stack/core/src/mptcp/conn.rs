@@ -15,13 +15,13 @@ use crate::info::{ConnInfo, SubflowInfo};
 use crate::pm::{self, PathManager};
 use crate::rng::Rng;
 use crate::sched::{self, Scheduler, SubflowId};
-use crate::shard::{ConnId, Crew, Event, Mail, Paths, Read, Table, TimeWaits, Tokens, WorkerId};
+use crate::shard::{ConnId, Crew, Event, Level, Mail, Paths, Read, Table, TimeWaits, Tokens, WorkerId};
 use crate::tcp::{Negotiated, Opening, Subflow};
 use crate::{Counters, Error, FallbackReason};
 
 use super::recvq::RecvQueue;
 use super::sendq::SendQueue;
-use super::{Mode, Mp};
+use super::{Copies, Mode, Mp};
 
 /// Everything of the shard that a connection may touch while it is at work.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) mail: &'a mut VecDeque<(WorkerId, Mail)>,
     pub(crate) crew: &'a Crew,
     pub(crate) config: &'a ShardConfig,
+    pub(crate) copies: &'a Copies,
 }
 
 /// Where a connection stands in its life.
@@ -99,6 +100,9 @@ pub(crate) struct Conn {
     /// Last call of the application, and when it was last tried in vain to put the connection to rest.
     pub(super) last_call: Instant,
     pub(super) restless: Option<Instant>,
+    /// How short memory is, and what the connection was last found to hold.
+    pub(super) level: Level,
+    pub(super) charged: u64,
     pub(super) stats: Stats,
 }
 
@@ -161,6 +165,8 @@ impl Conn {
             turn: 0,
             last_call: now,
             restless: None,
+            level: Level::Plenty,
+            charged: 0,
             stats: Stats::default(),
         })
     }
@@ -170,12 +176,19 @@ impl Conn {
     /// Bytes that may be written now.
     pub(crate) fn write_room(&self) -> u64 {
         match self.stage {
-            Stage::Open if !self.tx.fin() => self.send_limit.saturating_sub(self.tx.queued()),
+            Stage::Open if !self.tx.fin() => self.send_limit_now().saturating_sub(self.tx.queued()),
             _ => 0,
         }
     }
 
-    pub(crate) fn write(&mut self, now: Instant, payload: Payload) -> Result<(), Error> {
+    /// The same, for an application that will wait if there is no room.
+    pub(crate) fn ask_room(&mut self) -> u64 {
+        let room = self.write_room();
+        self.wants_room |= room == 0;
+        room
+    }
+
+    pub(crate) fn write(&mut self, cx: &Cx<'_>, payload: Payload) -> Result<(), Error> {
         match self.stage {
             Stage::Connecting => return Err(Error::InProgress),
             Stage::Closed(error) => return Err(error.unwrap_or(Error::ShutDown)),
@@ -186,10 +199,10 @@ impl Conn {
         }
         if self.tx.una() == self.tx.end() {
             // The user timeout counts from when there is something to be acknowledged.
-            self.last_progress = now;
+            self.last_progress = cx.now;
         }
         self.stats.bytes_written += payload.len() as u64;
-        self.tx.push(payload);
+        self.tx.push(payload, cx.copies);
         self.wants_room |= self.write_room() == 0;
         Ok(())
     }
@@ -297,7 +310,9 @@ impl Conn {
             u64::try_from(wanted).unwrap_or(u64::MAX)
         };
         let wanted = self.subflows.iter().map(share).fold(0, u64::saturating_add);
-        self.send_limit = self.send_limit.max(self.tx.limit(wanted));
+        if self.level == Level::Plenty || self.send_limit == 0 {
+            self.send_limit = self.send_limit.max(self.tx.limit(wanted));
+        }
     }
 
     /// Fallback reason for `info`, if the connection is plain TCP.

@@ -290,6 +290,9 @@ impl Conn {
                 cx.counters.rcv_pruned += 1;
                 return true;
             }
+            if !self.admits(cx, in_order) {
+                return true;
+            }
             let mut end = part.end.min(mapping.end());
             let room = self.rx.limit(joined).saturating_sub(off);
             if room == 0 {
@@ -299,7 +302,7 @@ impl Conn {
             }
             end = end.min(pos.saturating_add(room));
             let payload = segment.payload.slice((pos - first) as usize..(end - first) as usize);
-            let inserted = self.rx.insert(off, payload);
+            let inserted = self.rx.insert(off, self.thrifty(payload, cx.copies), cx.copies);
             cx.counters.ofo_queue += u64::from(inserted.advanced == 0 && inserted.new_bytes > 0);
             cx.counters.duplicate_data += u64::from(inserted.duplicate_bytes > 0);
             let subflow = &mut self.subflows[at];
@@ -360,7 +363,7 @@ impl Conn {
             self.eof_told |= eof;
             self.tell(cx, Event::Readable(self.id));
         }
-        if self.wants_room && self.write_room() >= self.send_limit / 4 {
+        if self.wants_room && self.write_room() >= self.send_limit_now() / 4 {
             self.wants_room = false;
             self.tell(cx, Event::Writable(self.id));
         }

@@ -46,6 +46,11 @@ pub(crate) struct Mappings {
 }
 
 impl Mappings {
+    /// Bytes of memory that they hold.
+    pub(crate) fn memory(&self) -> usize {
+        self.list.len() * size_of::<RxMapping>()
+    }
+
     /// Whether none is remembered.
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()

@@ -11,6 +11,7 @@ mod fallback;
 mod input;
 mod join;
 mod mapping;
+mod memory;
 mod output;
 mod recvq;
 mod reorder;
@@ -19,9 +20,19 @@ mod sendq;
 mod state;
 mod timers;
 
+use anabranch_frame::Pools;
+
 pub(crate) use conn::{Conn, Cx};
 pub(crate) use crypto::{Key, join_ack, join_synack, same};
 pub(crate) use join::{Joined, passive_mode, scale_for};
 pub(crate) use mapping::{Mappings, Noted, RxMapping};
 pub(crate) use rest::RestingConn;
 pub(crate) use state::{Mode, Mp};
+
+/// Buffers for what is copied out of larger ones, or together: of one worker, for all its connections.
+pub(crate) type Copies = Pools<4>;
+
+/// Pools of the sizes that are in use: 3 MiB of idle buffers at most.
+pub(crate) fn copies() -> Copies {
+    Pools::new([(256, 1024), (1_664, 256), (4_096, 256), (16_384, 64)])
+}

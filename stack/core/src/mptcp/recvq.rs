@@ -4,10 +4,15 @@ use core::time::Duration;
 
 use anabranch_frame::{Instant, Payload};
 
+use super::Copies;
 use super::reorder::{Inserted, Reorder};
 
 /// Receive buffer of a new connection, in bytes.
 const INITIAL: u64 = 256 * 1024;
+/// No more than this is offered anew while memory is tight.
+const TIGHT: u64 = 32 * 1024;
+/// Storage that received bytes may pin beyond their own number before it is gone through.
+const WASTE_MAX: u64 = 16 * 1024;
 
 /// Offsets from 0. The window's right edge is `consumed + buffer` and never moves left.
 #[derive(Debug)]
@@ -23,6 +28,8 @@ pub(crate) struct RecvQueue {
     edge: u64,
     buffer: u64,
     max: u64,
+    /// Memory is tight: the window grows no more than it must.
+    tight: bool,
     /// Receive buffer tuning: when this round trip began, and what had been consumed by then.
     round: (Instant, u64),
 }
@@ -40,7 +47,17 @@ pub(crate) struct RestingRecvQueue {
 impl RestingRecvQueue {
     pub(crate) fn resume(self) -> RecvQueue {
         let Self { nxt, edge, buffer, max, round } = self;
-        RecvQueue { reorder: Reorder::starting_at(nxt), fin: None, read: nxt, consumed: nxt, edge, buffer, max, round }
+        RecvQueue {
+            reorder: Reorder::starting_at(nxt),
+            fin: None,
+            read: nxt,
+            consumed: nxt,
+            edge,
+            buffer,
+            max,
+            tight: false,
+            round,
+        }
     }
 
     pub(crate) fn nxt(&self) -> u64 {
@@ -66,7 +83,17 @@ impl RecvQueue {
 
     pub(crate) fn new(now: Instant, max: u64) -> Self {
         let buffer = INITIAL.min(max);
-        Self { reorder: Reorder::new(), fin: None, read: 0, consumed: 0, edge: buffer, buffer, max, round: (now, 0) }
+        Self {
+            reorder: Reorder::new(),
+            fin: None,
+            read: 0,
+            consumed: 0,
+            edge: buffer,
+            buffer,
+            max,
+            tight: false,
+            round: (now, 0),
+        }
     }
 
     /// First offset that has not come in order.
@@ -92,8 +119,8 @@ impl RecvQueue {
     }
 
     /// Stores what lies within the window. The caller trims to the edge.
-    pub(crate) fn insert(&mut self, off: u64, payload: Payload) -> Inserted {
-        self.reorder.insert(off, payload)
+    pub(crate) fn insert(&mut self, off: u64, payload: Payload, copies: &Copies) -> Inserted {
+        self.reorder.insert(off, payload, copies)
     }
 
     /// The peer's stream ends at `off`. False if that contradicts what is known.
@@ -141,6 +168,32 @@ impl RecvQueue {
         self.reorder.memory() as u64 > 1024 * 1024 + 4 * self.buffer
     }
 
+    /// Bytes of memory that it holds, those included that the application has taken and not given back.
+    pub(crate) fn memory(&self) -> u64 {
+        self.reorder.memory() as u64 + (self.read - self.consumed)
+    }
+
+    /// Bytes that came in order and that the application has not given back.
+    pub(crate) fn unread(&self) -> u64 {
+        self.nxt() - self.consumed
+    }
+
+    /// Whether memory is tight.
+    pub(crate) fn set_tight(&mut self, tight: bool) {
+        self.tight = tight;
+    }
+
+    /// Gives back storage that is filled badly, if there is much of it. Returns how many pieces were copied.
+    pub(crate) fn collapse(&mut self) -> Option<u64> {
+        let held = self.reorder.readable() + self.reorder.out_of_order();
+        (self.reorder.memory() as u64 > 2 * held + WASTE_MAX).then(|| self.reorder.collapse())
+    }
+
+    /// Bytes that may wait now.
+    fn room(&self) -> u64 {
+        if self.tight { self.buffer.min(TIGHT) } else { self.buffer }
+    }
+
     /// Current size of the buffer.
     pub(crate) fn buffer(&self) -> u64 {
         self.buffer
@@ -159,12 +212,12 @@ impl RecvQueue {
         // What the peer does not know yet adds up over many small reads.
         let grown = self.next_edge() - self.edge;
         let left = self.window();
-        grown >= (2 * segment).min(self.buffer / 2) && left < self.buffer / 8 && grown >= left
+        grown >= (2 * segment).min(self.room() / 2) && left < self.room() / 8 && grown >= left
     }
 
     /// Where the edge may be moved to.
     fn next_edge(&self) -> u64 {
-        (self.consumed + self.buffer).max(self.edge)
+        (self.consumed + self.room()).max(self.edge)
     }
 
     /// Window that the next segment may tell.
@@ -174,7 +227,7 @@ impl RecvQueue {
 
     /// A segment goes out: the edge that it tells moves along, by a segment at least.
     pub(crate) fn refresh_edge(&mut self, segment: u64) {
-        if self.next_edge() - self.edge >= segment.min(self.buffer / 2) {
+        if self.next_edge() - self.edge >= segment.min(self.room() / 2) {
             self.edge = self.next_edge();
         }
     }
@@ -187,7 +240,9 @@ impl RecvQueue {
         }
         let brought = self.consumed - consumed;
         self.round = (now, self.consumed);
-        self.buffer = self.buffer.max((brought * 3).min(self.max));
+        if !self.tight {
+            self.buffer = self.buffer.max((brought * 3).min(self.max));
+        }
     }
 
     /// Throws away what waits, and all that still comes.
@@ -213,7 +268,7 @@ mod tests {
     fn filled_but(left: u64) -> RecvQueue {
         let mut queue = RecvQueue::new(Instant::ZERO, INITIAL);
         let payload = Payload::from(alloc::vec![0; (INITIAL - left) as usize]);
-        queue.insert(0, payload);
+        queue.insert(0, payload, &super::super::copies());
         while queue.read(usize::MAX).is_some() {}
         assert_eq!(queue.window(), left);
         queue

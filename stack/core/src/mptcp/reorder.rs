@@ -4,6 +4,8 @@ use alloc::collections::{BTreeMap, VecDeque};
 
 use anabranch_frame::Payload;
 
+use super::Copies;
+
 /// Storage that badly filled pieces may pin before they are copied out of it.
 const PINNED_MAX: usize = 128 << 10;
 /// Largest buffer that small pieces are copied together in.
@@ -87,8 +89,9 @@ impl Reorder {
             .filter(|hole| !hole.is_empty())
     }
 
-    /// Puts `payload` at `offset`. The caller has checked that it lies within the window.
-    pub(crate) fn insert(&mut self, mut offset: u64, mut payload: Payload) -> Inserted {
+    /// Puts `payload` at `offset`. The caller has checked that it lies within the window. `copies` is where copies
+    /// of small pieces go.
+    pub(crate) fn insert(&mut self, mut offset: u64, mut payload: Payload, copies: &Copies) -> Inserted {
         let mut inserted = Inserted::default();
         if offset < self.nxt {
             let known = (self.nxt - offset).min(payload.len() as u64);
@@ -103,9 +106,9 @@ impl Reorder {
         let before = self.nxt;
         if offset == before && self.ahead.first_key_value().is_none_or(|(&start, _)| start >= end) {
             inserted.new_bytes = end - offset;
-            self.push_ready(payload);
+            self.push_ready(payload, copies);
         } else {
-            let new_bytes = self.fill_gaps(offset, payload);
+            let new_bytes = self.fill_gaps(offset, payload, copies);
             inserted.new_bytes = new_bytes;
             inserted.duplicate_bytes += end - offset - new_bytes;
         }
@@ -127,9 +130,23 @@ impl Reorder {
         Some(piece)
     }
 
-    fn push_ready(&mut self, payload: Payload) {
+    /// Copies pieces out of storage that they fill badly. Returns how many.
+    pub(crate) fn collapse(&mut self) -> u64 {
+        let mut copied = 0;
+        for piece in self.ready.iter_mut().chain(self.ahead.values_mut()) {
+            if piece.len() < piece.storage_len() / 2 {
+                self.memory -= cost(piece);
+                *piece = Payload::from(piece.as_slice());
+                self.memory += cost(piece);
+                copied += 1;
+            }
+        }
+        copied
+    }
+
+    fn push_ready(&mut self, payload: Payload, copies: &Copies) {
         let len = payload.len() as u64;
-        if let Some(piece) = settle(payload, self.ready.back_mut(), self.memory) {
+        if let Some(piece) = settle(payload, self.ready.back_mut(), self.memory, copies) {
             self.memory += cost(&piece);
             self.ready.push_back(piece);
         }
@@ -138,7 +155,7 @@ impl Reorder {
     }
 
     /// Stores what of `payload` nothing overlaps, and returns how much that was.
-    fn fill_gaps(&mut self, mut offset: u64, mut payload: Payload) -> u64 {
+    fn fill_gaps(&mut self, mut offset: u64, mut payload: Payload, copies: &Copies) -> u64 {
         let before = self.out_of_order;
         if let Some((&start, piece)) = self.ahead.range(..=offset).next_back() {
             let end = start + piece.len() as u64;
@@ -153,7 +170,7 @@ impl Reorder {
                 None => (payload.len(), 0),
             };
             if gap > 0 {
-                self.put_ahead(offset, payload.split_to(gap));
+                self.put_ahead(offset, payload.split_to(gap), copies);
             }
             let known = known.min(payload.len());
             payload.advance(known);
@@ -162,12 +179,12 @@ impl Reorder {
         self.out_of_order - before
     }
 
-    fn put_ahead(&mut self, offset: u64, payload: Payload) {
+    fn put_ahead(&mut self, offset: u64, payload: Payload, copies: &Copies) {
         self.out_of_order += payload.len() as u64;
         let before = self.ahead.range_mut(..offset).next_back();
         let touching = before.and_then(|(&start, piece)| (start + piece.len() as u64 == offset).then_some(piece));
         let len = payload.len();
-        if let Some(piece) = settle(payload, touching, self.memory) {
+        if let Some(piece) = settle(payload, touching, self.memory, copies) {
             self.memory += cost(&piece);
             self.ahead.insert(offset + (len - piece.len()) as u64, piece);
         }
@@ -195,19 +212,19 @@ fn cost(piece: &Payload) -> usize {
 
 /// Decides what of `payload` becomes a piece of its own, `None` if nothing: all of it as it stands,
 /// or, if it would pin too much, a copy of what cannot be appended to the piece `before` it.
-fn settle(payload: Payload, before: Option<&mut Payload>, memory: usize) -> Option<Payload> {
+fn settle(payload: Payload, before: Option<&mut Payload>, memory: usize, copies: &Copies) -> Option<Payload> {
     let storage = payload.storage_len();
     if payload.len() >= storage / 4 || memory + storage <= PINNED_MAX {
         return Some(payload);
     }
-    let Some(before) = before else { return Some(Payload::from(payload.as_slice())) };
+    let Some(before) = before else { return Some(copies.copy_tight(&payload)) };
     let appended = before.append(&payload);
     let rest = &payload[appended..];
     if rest.is_empty() {
         return None;
     }
     // Room in proportion to what stands before it: a run of small pieces ends up in few buffers.
-    Some(Payload::copy_with_capacity(rest, (2 * before.len()).clamp(rest.len(), COPY_MAX.max(rest.len()))))
+    Some(copies.copy(rest, (2 * before.len()).clamp(rest.len(), COPY_MAX.max(rest.len()))))
 }
 
 #[cfg(test)]

@@ -15,14 +15,14 @@ use crate::config::{Keepalive, Limits};
 use crate::info::{ConnInfo, SubflowInfo};
 use crate::pm::PathManager;
 use crate::sched::{Scheduler, SubflowId};
-use crate::shard::ConnId;
+use crate::shard::{ConnId, Level};
 use crate::tcp::{RestingSubflow, Subflow};
 use crate::wire::{PackedTuple, Tuple};
 
-use super::Mode;
 use super::conn::{Conn, Stage, Stats};
 use super::recvq::RestingRecvQueue;
 use super::sendq::SendQueue;
+use super::{Mode, memory};
 
 /// A [`Conn`] that is open and has nothing under way.
 #[derive(Debug)]
@@ -119,6 +119,7 @@ impl Conn {
 impl RestingConn {
     /// The connection as it was.
     pub(crate) fn resume(self) -> Conn {
+        let charged = self.memory();
         let Tuple { local, remote } = self.tuple.unpack();
         Conn {
             id: self.id,
@@ -156,6 +157,8 @@ impl RestingConn {
             turn: self.turn as usize,
             last_call: self.last_call,
             restless: None,
+            level: Level::Plenty,
+            charged,
             stats: self.stats,
         }
     }
@@ -171,8 +174,14 @@ impl RestingConn {
     }
 
     /// Bytes that may be written now.
-    pub(crate) fn write_room(&self) -> u64 {
-        self.send_limit
+    pub(crate) fn write_room(&self, level: Level) -> u64 {
+        memory::send_limit(self.send_limit, level)
+    }
+
+    /// Bytes of memory that it holds.
+    pub(crate) fn memory(&self) -> u64 {
+        let subflows: usize = self.subflows.iter().map(RestingSubflow::memory).sum();
+        (size_of::<Self>() + memory::BESIDE + subflows) as u64
     }
 
     /// As [`Conn::subflow_info`].

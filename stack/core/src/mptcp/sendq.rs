@@ -5,12 +5,15 @@ use core::ops::Range;
 
 use anabranch_frame::{Payload, Slices};
 
+use super::Copies;
 use crate::ranges::RangeSet;
 
 /// Payloads shorter than this are copied together while nobody else holds them.
 const SMALL: usize = 4096;
 /// Ranges of buffers in one transmission: more cost more than they save.
 const SLICES_MAX: usize = 32;
+/// What a chunk costs beside its storage.
+const CHUNK_COST: u64 = 128;
 /// Send buffer of a new connection, in bytes.
 const INITIAL: u64 = 256 * 1024;
 
@@ -31,6 +34,7 @@ pub(crate) struct SendQueue {
     fin: bool,
     fin_acked: bool,
     max: u64,
+    memory: u64,
     /// Position in `chunks` of the last look-up: chunk index and its first offset.
     hint: (usize, u64),
 }
@@ -48,6 +52,7 @@ impl SendQueue {
             fin: false,
             fin_acked: false,
             max,
+            memory: 0,
             hint: (0, 0),
         }
     }
@@ -65,6 +70,11 @@ impl SendQueue {
     /// The queue that rested.
     pub(crate) fn resume((end, max): (u64, u64)) -> Self {
         Self { start: end, una: end, nxt: end, end, hint: (0, end), ..Self::new(max) }
+    }
+
+    /// Bytes of memory that it holds.
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory
     }
 
     /// First offset that is not acknowledged.
@@ -117,8 +127,8 @@ impl SendQueue {
         self.nxt == self.end
     }
 
-    /// Adds to the end. Small pieces are copied together.
-    pub(crate) fn push(&mut self, mut payload: Payload) {
+    /// Adds to the end. Small pieces are copied together, into `copies`.
+    pub(crate) fn push(&mut self, mut payload: Payload, copies: &Copies) {
         debug_assert!(!self.fin, "data after the end of the stream");
         self.end += payload.len() as u64;
         if payload.len() < SMALL
@@ -132,8 +142,9 @@ impl SendQueue {
             return;
         }
         if payload.len() < SMALL / 2 {
-            payload = Payload::copy_with_capacity(&payload, (payload.len() * 4).clamp(256, SMALL));
+            payload = copies.copy(&payload, (payload.len() * 4).clamp(256, SMALL));
         }
+        self.memory += cost(&payload);
         self.chunks.push_back(payload);
     }
 
@@ -220,6 +231,7 @@ impl SendQueue {
                 break;
             }
             self.start += len;
+            self.memory -= cost(first);
             self.chunks.pop_front();
             self.hint.0 = self.hint.0.saturating_sub(1);
         }
@@ -248,6 +260,7 @@ impl SendQueue {
     /// Throws away everything: nobody will ask for it.
     pub(crate) fn discard(&mut self) {
         self.chunks.clear();
+        self.memory = 0;
         self.start = self.end;
         self.una = self.end;
         self.nxt = self.end;
@@ -255,4 +268,8 @@ impl SendQueue {
         self.reinject = RangeSet::new();
         self.hint = (0, self.start);
     }
+}
+
+fn cost(chunk: &Payload) -> u64 {
+    chunk.storage_len() as u64 + CHUNK_COST
 }

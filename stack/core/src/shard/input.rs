@@ -10,7 +10,7 @@ use crate::{FallbackReason, ResetReason};
 use super::listen::{SynEntry, SynKind, capable_syn};
 use super::paths::Paths;
 use super::timewait::Waited;
-use super::{ConnId, Event, ListenerId, Mail, Shard, Slot, WorkerId, cx};
+use super::{ConnId, Event, Level, ListenerId, Mail, Shard, Slot, WorkerId, cx};
 
 /// Answers to segments of no connection that may wait to be sent; more of them are dropped.
 const LOOSE_MAX: usize = 4096;
@@ -87,7 +87,7 @@ impl Shard {
         match self.table.find(&segment.tuple) {
             Some(Slot::Conn(index, subflow)) => {
                 if let Some(place) = self.conns.get_mut(index as usize) {
-                    let conn = place.wake(&mut self.counters.conns_at_rest);
+                    let conn = place.wake(&mut self.counters.conns_at_rest, self.memory.level());
                     conn.on_segment(&mut cx!(self, now), subflow, &segment);
                     self.touch(index);
                 }
@@ -150,6 +150,9 @@ impl Shard {
     fn on_syn(&mut self, now: Instant, segment: &Segment, id: ListenerId) {
         let Some(listener) = self.listeners.get(id) else { return };
         let (mptcp, recv_max) = (listener.options.mptcp, u64::from(listener.options.recv_buffer_max));
+        if self.refuses(segment, None) {
+            return;
+        }
         if self.syns.is_full() {
             self.counters.listen_drops += 1;
             return;
@@ -169,6 +172,17 @@ impl Shard {
         self.half_open(now, segment, kind, recv_max);
     }
 
+    /// Answers a SYN with a reset if memory is used up.
+    fn refuses(&mut self, segment: &Segment, reason: Option<ResetReason>) -> bool {
+        let refused = self.memory.level() == Level::Exhausted;
+        if refused {
+            self.counters.listen_drops += 1;
+            self.counters.tcp_abort_on_memory += 1;
+            self.reset(segment, reason);
+        }
+        refused
+    }
+
     fn on_join_syn(&mut self, now: Instant, segment: &Segment, join: JoinSyn) {
         self.counters.mp_join_syn_rx += 1;
         self.counters.mp_join_syn_backup_rx += u64::from(join.backup);
@@ -176,13 +190,16 @@ impl Shard {
             self.counters.mp_join_no_token_found += 1;
             return self.reset(segment, Some(ResetReason::MptcpError));
         };
+        if self.refuses(segment, Some(ResetReason::LackOfResources)) {
+            return;
+        }
         if self.syns.is_full() {
             self.counters.listen_drops += 1;
             return;
         }
         let nonce = self.rng.u32();
         let Some(place) = self.conns.get_mut(index as usize) else { return };
-        let conn = &*place.wake(&mut self.counters.conns_at_rest);
+        let conn = &*place.wake(&mut self.counters.conns_at_rest, self.memory.level());
         let keys = conn.mp().and_then(|mp| Some((mp.local.key, mp.remote?.key)));
         let (true, Some((local, remote))) = (conn.admits_join(), keys) else {
             self.counters.mp_join_rejected += 1;

@@ -5,6 +5,7 @@ mod crew;
 mod input;
 mod listen;
 mod mail;
+mod memory;
 mod paths;
 mod place;
 mod table;
@@ -22,17 +23,21 @@ use smallvec::SmallVec;
 
 use crate::config::{Keepalive, PathConfig, ShardConfig, SocketOptions};
 use crate::info::{ConnInfo, SubflowInfo};
-use crate::mptcp::{Conn, Cx, Key, Mode, Mp};
+use crate::mptcp::{self, Conn, Copies, Cx, Key, Mode, Mp};
 use crate::rng::Rng;
 use crate::wire::Tuple;
 use crate::{Counters, Error, FallbackReason, cc, pm, sched};
 
 use listen::{Listener, Listeners, SynQueue};
+use memory::Memory;
 use place::Place;
 use wheel::Wheel;
 
-pub(crate) use crew::Crew;
 pub use mail::{Mail, Sizes};
+pub use memory::MemoryUse;
+
+pub(crate) use crew::Crew;
+pub(crate) use memory::Level;
 pub(crate) use paths::Paths;
 pub(crate) use table::{Slot, Table, Tokens};
 pub(crate) use timewait::{TimeWait, TimeWaits};
@@ -116,6 +121,8 @@ pub struct Shard {
     table: Table,
     tokens: Tokens,
     conns: Slab<Place>,
+    memory: Memory,
+    copies: Copies,
     generation: u32,
     listeners: Listeners,
     syns: SynQueue,
@@ -146,6 +153,7 @@ macro_rules! cx {
             mail: &mut $shard.mail,
             crew: &$shard.crew,
             config: &$shard.config,
+            copies: &$shard.copies,
         }
     };
 }
@@ -162,6 +170,8 @@ impl Shard {
             table: Table::new(config.hash_key),
             tokens: Tokens::new(),
             conns: Slab::new(),
+            memory: Memory::new(config.memory),
+            copies: mptcp::copies(),
             generation: 0,
             listeners: Listeners::default(),
             syns: SynQueue::new(config.max_syn_queue),
@@ -192,7 +202,11 @@ impl Shard {
         self.conn_wheel.expire(now, &mut fired);
         for index in fired.drain(..) {
             if let Some(place) = self.conns.get_mut(index as usize) {
-                let conn = place.wake(&mut self.counters.conns_at_rest);
+                let conn = place.wake(&mut self.counters.conns_at_rest, self.memory.level());
+                if self.memory.level() == Level::Exhausted && conn.is_dispensable() {
+                    self.counters.tcp_abort_on_memory += 1;
+                    conn.abort(&mut cx!(self, now));
+                }
                 conn.on_timeout(&mut cx!(self, now));
                 if !self.put_to_rest(now, index) {
                     self.touch(index);
@@ -222,12 +236,14 @@ impl Shard {
     fn poll_ready(&mut self, now: Instant) -> Option<Transmit> {
         while let Some(index) = self.ready.pop_front() {
             let Some(Place::Awake { conn, queued }) = self.conns.get_mut(index as usize) else { continue };
+            conn.heed(self.memory.level());
             if let Some(transmit) = conn.poll_transmit(&mut cx!(self, now)) {
                 // One transmission a turn: connections share the device fairly.
                 self.ready.push_back(index);
                 return Some(transmit);
             }
             *queued = false;
+            self.account(index);
             self.rest(index);
         }
         None
@@ -237,7 +253,8 @@ impl Shard {
     fn rest(&mut self, index: u32) {
         let Some(Place::Awake { conn, .. }) = self.conns.get(index as usize) else { return };
         if conn.is_finished() {
-            self.conns.remove(index as usize);
+            let gone = self.conns.remove(index as usize);
+            self.memory.change(gone.charged(), 0, &mut self.counters);
             self.conn_wheel.cancel(index);
             return;
         }
@@ -256,7 +273,9 @@ impl Shard {
         }
         conn.stay_awake(self.config.rest_after);
         let deadline = conn.deadline();
+        let before = place.charged();
         let rests = place.rest(&mut self.counters.conns_at_rest);
+        self.memory.change(before, place.charged(), &mut self.counters);
         if rests && let Some(deadline) = deadline {
             self.conn_wheel.arm(index, deadline);
         }
@@ -308,7 +327,8 @@ impl Shard {
         if let Some(mtu) = self.paths.set_mtu(path, mtu)? {
             let all: Vec<u32> = self.conns.iter().map(|(index, _)| index as u32).collect();
             for index in all {
-                self.conns[index as usize].wake(&mut self.counters.conns_at_rest).on_path_mtu(path, mtu);
+                let place = &mut self.conns[index as usize];
+                place.wake(&mut self.counters.conns_at_rest, self.memory.level()).on_path_mtu(path, mtu);
                 self.touch(index);
             }
         }
@@ -324,7 +344,7 @@ impl Shard {
                 // It has nowhere else to go, and nothing under way to be sent again.
                 continue;
             }
-            let conn = place.wake(&mut self.counters.conns_at_rest);
+            let conn = place.wake(&mut self.counters.conns_at_rest, self.memory.level());
             conn.on_path(&mut cx!(self, now), path, &endpoints, up);
             self.touch(index);
         }
@@ -381,7 +401,7 @@ impl Shard {
     ///
     /// # Errors
     /// [`Error::Unreachable`], [`Error::AddrNotAvailable`], [`Error::AddrInUse`], [`Error::NoFreePort`],
-    /// [`Error::TooManyConnections`], [`Error::UnknownName`].
+    /// [`Error::TooManyConnections`], [`Error::OutOfMemory`], [`Error::UnknownName`].
     pub fn connect(
         &mut self,
         now: Instant,
@@ -392,6 +412,9 @@ impl Shard {
         check_names(options)?;
         if self.conns.len() >= self.config.max_connections {
             return Err(Error::TooManyConnections);
+        }
+        if self.memory.level() == Level::Exhausted {
+            return Err(Error::OutOfMemory);
         }
         let tuple = self.choose_tuple(now, local, remote)?;
         let path = self.paths.owner(tuple.local.ip()).ok_or(Error::AddrNotAvailable(tuple.local.ip()))?;
@@ -464,11 +487,20 @@ impl Shard {
 
     /// A connection may have something to send, or a timer to set.
     fn touch(&mut self, index: u32) {
+        self.account(index);
         if let Some(Place::Awake { queued, .. }) = self.conns.get_mut(index as usize)
             && !*queued
         {
             *queued = true;
             self.ready.push_back(index);
+        }
+    }
+
+    /// Sees what a connection holds now.
+    fn account(&mut self, index: u32) {
+        if let Some(Place::Awake { conn, .. }) = self.conns.get_mut(index as usize) {
+            let (before, now) = conn.recharge();
+            self.memory.change(before, now, &mut self.counters);
         }
     }
 
@@ -479,25 +511,29 @@ impl Shard {
     /// A connection, awake.
     fn conn_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
         let place = self.conns.get_mut(id.index as usize).filter(|place| place.id() == Some(id))?;
-        Some(place.wake(&mut self.counters.conns_at_rest))
+        Some(place.wake(&mut self.counters.conns_at_rest, self.memory.level()))
     }
 
     /// Runs a command of a connection that needs the shard, then looks after the connection.
     fn with<T>(&mut self, now: Instant, id: ConnId, command: impl FnOnce(&mut Conn, &mut Cx<'_>) -> T) -> Option<T> {
         let place = self.conns.get_mut(id.index as usize).filter(|place| place.id() == Some(id))?;
-        let conn = place.wake(&mut self.counters.conns_at_rest);
+        let conn = place.wake(&mut self.counters.conns_at_rest, self.memory.level());
         conn.note_call(now);
         let result = command(conn, &mut cx!(self, now));
         self.touch(id.index);
         Some(result)
     }
 
-    /// Bytes that [`write`](Self::write) would take now.
+    /// Bytes that [`write`](Self::write) would take now. If there is no room, [`Event::Writable`] says when there is.
     #[must_use]
-    pub fn write_room(&self, conn: ConnId) -> usize {
-        match self.place(conn) {
-            Some(Place::Awake { conn, .. }) => conn.write_room() as usize,
-            Some(Place::Resting(Some(resting))) => resting.write_room() as usize,
+    pub fn write_room(&mut self, conn: ConnId) -> usize {
+        let level = self.memory.level();
+        match self.conns.get_mut(conn.index as usize).filter(|place| place.id() == Some(conn)) {
+            Some(Place::Awake { conn, .. }) => {
+                conn.heed(level);
+                conn.ask_room() as usize
+            }
+            Some(Place::Resting(Some(resting))) => resting.write_room(level) as usize,
             Some(Place::Resting(None)) | None => 0,
         }
     }
@@ -508,7 +544,7 @@ impl Shard {
     /// # Errors
     /// [`Error::NotConnected`], [`Error::InProgress`], [`Error::ShutDown`], or what the connection broke of.
     pub fn write(&mut self, now: Instant, conn: ConnId, payload: Payload) -> Result<(), Error> {
-        self.with(now, conn, |conn, cx| conn.write(cx.now, payload)).ok_or(Error::NotConnected)?
+        self.with(now, conn, |conn, cx| conn.write(cx, payload)).ok_or(Error::NotConnected)?
     }
 
     /// Takes up to `max` bytes of what can be read, in one contiguous piece. The receive window opens
@@ -517,7 +553,9 @@ impl Shard {
         if matches!(self.place(conn), Some(Place::Resting(_))) {
             return Read::Empty;
         }
-        self.conn_mut(conn).map_or(Read::Failed(Error::NotConnected), |conn| conn.read(max))
+        let read = self.conn_mut(conn).map_or(Read::Failed(Error::NotConnected), |conn| conn.read(max));
+        self.account(conn.index);
+        read
     }
 
     /// The application is done with `bytes` bytes that it [`read`](Self::read).
@@ -601,6 +639,19 @@ impl Shard {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.conns.len() + self.time_waits.len()
+    }
+
+    /// What the connections hold, and what they may.
+    #[must_use]
+    pub fn memory(&self) -> MemoryUse {
+        self.memory.get()
+    }
+
+    /// Goes through all connections and adds up what they hold: what [`memory`](Self::memory) says, if its bookkeeping
+    /// is right and nothing waits to be [sent](Self::poll_transmit). For tests.
+    #[must_use]
+    pub fn audit_memory(&self) -> u64 {
+        self.conns.iter().map(|(_, place)| place.memory()).sum()
     }
 
     /// This worker's counters.

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use super::ConnId;
+use super::{ConnId, Level};
 use crate::mptcp::{Conn, RestingConn};
 
 /// A connection, at work or at rest.
@@ -31,8 +31,9 @@ impl Place {
         }
     }
 
-    /// The connection, woken if it rests. `at_rest` counts those that do.
-    pub(super) fn wake(&mut self, at_rest: &mut u64) -> &mut Conn {
+    /// The connection, woken if it rests. `at_rest` counts those that do,
+    /// `level` is how short memory is.
+    pub(super) fn wake(&mut self, at_rest: &mut u64, level: Level) -> &mut Conn {
         if let Self::Resting(resting) = self
             && let Some(resting) = resting.take()
         {
@@ -40,8 +41,27 @@ impl Place {
             *self = Self::new(resting.resume());
         }
         match self {
-            Self::Awake { conn, .. } => conn,
+            Self::Awake { conn, .. } => {
+                conn.heed(level);
+                conn
+            }
             Self::Resting(_) => unreachable!("it was woken just now"),
+        }
+    }
+
+    /// Bytes of memory that the connection was last found to hold.
+    pub(super) fn charged(&self) -> u64 {
+        match self {
+            Self::Awake { conn, .. } => conn.charged(),
+            Self::Resting(resting) => resting.as_ref().map_or(0, |resting| resting.memory()),
+        }
+    }
+
+    /// Bytes of memory that the connection holds.
+    pub(super) fn memory(&self) -> u64 {
+        match self {
+            Self::Awake { conn, .. } => conn.memory(),
+            Self::Resting(resting) => resting.as_ref().map_or(0, |resting| resting.memory()),
         }
     }
 

@@ -18,6 +18,9 @@ const PAWS_IDLE: Duration = Duration::from_secs(24 * 24 * 3600);
 /// Out-of-order ranges beyond which new islands are refused: memory and SACK work stay bounded.
 const ISLANDS_MAX: usize = 4096;
 
+/// Bytes of memory for each of them, half-filled nodes of the map included.
+const RANGE_COST: usize = 32;
+
 /// When the next acknowledgement is due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum AckDue {
@@ -103,6 +106,11 @@ impl Rcv {
             segment: 536,
             last_data: None,
         }
+    }
+
+    /// Bytes of memory that it holds beside itself.
+    pub(crate) fn memory(&self) -> usize {
+        self.beyond.len() * RANGE_COST
     }
 
     /// Next position expected.

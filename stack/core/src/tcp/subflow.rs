@@ -221,6 +221,11 @@ impl Subflow {
         self.snd.set_mss(payload_mss(self.wire_mss, self.options_len));
     }
 
+    /// Bytes of memory that it holds, without the payload of what is outstanding.
+    pub(crate) fn memory(&self) -> usize {
+        size_of::<Self>() + self.snd.memory() + self.rcv.memory() + self.mappings.memory()
+    }
+
     /// Sequence number of one of our positions.
     pub(crate) fn seq(&self, pos: u64) -> SeqNum {
         self.iss.at(pos)

@@ -48,6 +48,8 @@ pub(crate) struct Handle {
     pub(crate) notes: SegQueue<Mail>,
     /// The worker has ended or is about to.
     pub(crate) closed: AtomicBool,
+    /// The worker's connections hold nearly as much memory as they may.
+    tight: AtomicBool,
     pub(crate) stats: Stats,
 }
 
@@ -97,8 +99,22 @@ impl Handle {
             packets: ArrayQueue::new(MAILBOX),
             notes: SegQueue::new(),
             closed: AtomicBool::new(false),
+            tight: AtomicBool::new(false),
             stats: Stats::default(),
         })
+    }
+
+    /// Whether the worker is short of memory: writers shall wait sooner.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.tight.load(Ordering::Relaxed)
+    }
+
+    /// Says whether the worker is short of memory.
+    pub(super) fn set_tight(&self, tight: bool) {
+        if self.is_tight() != tight {
+            self.tight.store(tight, Ordering::Relaxed);
+            tracing::debug!(worker = self.id, tight, "memory");
+        }
     }
 
     /// Takes mail for the worker. The caller [rings](Self::ring) after the last one.

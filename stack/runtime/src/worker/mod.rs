@@ -142,7 +142,9 @@ impl Worker {
             self.shard.handle_timeout(now);
         }
         self.check_paths(now);
-        self.speak(now)
+        let more = self.speak(now);
+        self.handle.set_tight(self.shard.memory().tight);
+        more
     }
 
     fn receive(&mut self, now: Instant, rx_batch: usize) {

@@ -8,6 +8,10 @@ fn payload(bytes: &[u8]) -> Payload {
     Payload::from(bytes)
 }
 
+fn insert(reorder: &mut Reorder, offset: u64, payload: Payload) -> Inserted {
+    reorder.insert(offset, payload, &crate::mptcp::copies())
+}
+
 fn inserted(new_bytes: u64, duplicate_bytes: u64, advanced: u64) -> Inserted {
     Inserted { new_bytes, duplicate_bytes, advanced }
 }
@@ -25,8 +29,8 @@ fn in_order_bytes_are_handed_on_uncopied() {
     let mut reorder = Reorder::new();
     let first = payload(b"hello ");
     let place = first.as_ptr();
-    assert_eq!(reorder.insert(0, first), inserted(6, 0, 6));
-    assert_eq!(reorder.insert(6, payload(b"world")), inserted(5, 0, 5));
+    assert_eq!(insert(&mut reorder, 0, first), inserted(6, 0, 6));
+    assert_eq!(insert(&mut reorder, 6, payload(b"world")), inserted(5, 0, 5));
     assert_eq!((reorder.nxt(), reorder.readable()), (11, 11));
     assert_eq!(reorder.read(100).unwrap().as_ptr(), place);
     assert_eq!(&*reorder.read(2).unwrap(), b"wo");
@@ -39,13 +43,13 @@ fn in_order_bytes_are_handed_on_uncopied() {
 #[test]
 fn a_filled_hole_releases_what_waits_behind_it() {
     let mut reorder = Reorder::new();
-    assert_eq!(reorder.insert(4, payload(b"ef")), inserted(2, 0, 0));
-    assert_eq!(reorder.insert(8, payload(b"ij")), inserted(2, 0, 0));
-    assert_eq!(reorder.insert(6, payload(b"gh")), inserted(2, 0, 0));
-    assert_eq!(reorder.insert(12, payload(b"m")), inserted(1, 0, 0));
+    assert_eq!(insert(&mut reorder, 4, payload(b"ef")), inserted(2, 0, 0));
+    assert_eq!(insert(&mut reorder, 8, payload(b"ij")), inserted(2, 0, 0));
+    assert_eq!(insert(&mut reorder, 6, payload(b"gh")), inserted(2, 0, 0));
+    assert_eq!(insert(&mut reorder, 12, payload(b"m")), inserted(1, 0, 0));
     assert_eq!(reorder.holes().collect::<Vec<_>>(), [0..4, 10..12]);
     assert_eq!((reorder.readable(), reorder.out_of_order()), (0, 7));
-    assert_eq!(reorder.insert(0, payload(b"abcd")), inserted(4, 0, 10));
+    assert_eq!(insert(&mut reorder, 0, payload(b"abcd")), inserted(4, 0, 10));
     assert_eq!((reorder.readable(), reorder.out_of_order()), (10, 1));
     assert_eq!(read_all(&mut reorder), b"abcdefghij");
 }
@@ -53,13 +57,13 @@ fn a_filled_hole_releases_what_waits_behind_it() {
 #[test]
 fn the_first_copy_stays() {
     let mut reorder = Reorder::new();
-    reorder.insert(2, payload(b"CD"));
-    reorder.insert(6, payload(b"GH"));
+    insert(&mut reorder, 2, payload(b"CD"));
+    insert(&mut reorder, 6, payload(b"GH"));
     // Given islands, when one segment spans them all, then only the sea between is taken from it.
-    assert_eq!(reorder.insert(0, payload(b"abcdefghij")), inserted(6, 4, 10));
-    assert_eq!(reorder.insert(5, payload(b"xxxxxxx")), inserted(2, 5, 2));
-    assert_eq!(reorder.insert(0, payload(b"y")), inserted(0, 1, 0));
-    assert_eq!(reorder.insert(12, Payload::EMPTY), inserted(0, 0, 0));
+    assert_eq!(insert(&mut reorder, 0, payload(b"abcdefghij")), inserted(6, 4, 10));
+    assert_eq!(insert(&mut reorder, 5, payload(b"xxxxxxx")), inserted(2, 5, 2));
+    assert_eq!(insert(&mut reorder, 0, payload(b"y")), inserted(0, 1, 0));
+    assert_eq!(insert(&mut reorder, 12, Payload::EMPTY), inserted(0, 0, 0));
     assert_eq!(read_all(&mut reorder), b"abCDefGHijxx");
 }
 
@@ -75,7 +79,7 @@ fn small_pieces_of_large_buffers_are_copied_together() {
     for offset in early.iter().chain(late[1..].iter()).chain(&late[..1]) {
         let mut buffer = pool.take();
         buffer.as_mut_slice()[..10].fill((offset / 10) as u8);
-        assert_eq!(reorder.insert(*offset, buffer.freeze(10)).new_bytes, 10);
+        assert_eq!(insert(&mut reorder, *offset, buffer.freeze(10)).new_bytes, 10);
     }
     // then they cost little more than themselves, and nothing is lost.
     assert_eq!(reorder.readable(), count * 10);
@@ -90,7 +94,7 @@ fn scattered_small_pieces_pin_no_large_buffers() {
     let pool = BufferPool::new(64 << 10, 16);
     let mut reorder = Reorder::new();
     for n in 1..10_000 {
-        reorder.insert(2 * n, pool.take().freeze(1));
+        insert(&mut reorder, 2 * n, pool.take().freeze(1));
     }
     assert_eq!(reorder.holes().count(), 9999);
     assert!(reorder.memory() <= PINNED_MAX + 10_000 * (PIECE_COST + 4), "{}", reorder.memory());
@@ -146,7 +150,7 @@ proptest! {
                     let before = nxt;
                     nxt = model.iter().position(Option::is_none).unwrap_or(STREAM);
                     held += new_bytes;
-                    let got = reorder.insert(at as u64, Payload::copy_with_capacity(&bytes, len * times));
+                    let got = insert(&mut reorder, at as u64, Payload::copy_with_capacity(&bytes, len * times));
                     prop_assert_eq!(got, inserted(new_bytes as u64, (len - new_bytes) as u64, (nxt - before) as u64));
                 }
                 Op::Read(max) => {

@@ -35,6 +35,9 @@ use send::Usage;
 use stats::Stats;
 use timer::{Timers, Tlp};
 
+/// Bytes of memory that congestion control takes, about.
+const CC_COST: usize = 160;
+
 /// What the handshake settled.
 #[derive(Debug)]
 pub(crate) struct SndConfig {
@@ -208,6 +211,16 @@ impl Snd {
     /// The handshake's round-trip time.
     pub(crate) fn seed_rtt(&mut self, rtt: Duration) {
         self.rtt.sample(self.created, rtt, self.una(), self.nxt());
+    }
+
+    /// Bytes of memory that it holds beside itself and the payload of what is outstanding.
+    pub(crate) fn memory(&self) -> usize {
+        CC_COST + self.board.memory() + self.rack.memory()
+    }
+
+    /// Bytes that are outstanding.
+    pub(crate) fn outstanding(&self) -> u64 {
+        self.board.outstanding()
     }
 
     /// First position not acknowledged.

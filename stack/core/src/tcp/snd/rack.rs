@@ -87,6 +87,11 @@ impl Rack {
         }
     }
 
+    /// Bytes of memory that it holds beside itself.
+    pub(super) fn memory(&self) -> usize {
+        self.log.len() * size_of::<Sent>()
+    }
+
     pub(super) fn on_sent(&mut self, tx: u64, range: Range<u64>) {
         self.log.push_back(Sent { tx, range });
     }

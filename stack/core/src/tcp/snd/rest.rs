@@ -86,6 +86,11 @@ impl RestingSnd {
         }
     }
 
+    /// Bytes of memory that it holds beside itself.
+    pub(crate) fn memory(&self) -> usize {
+        super::CC_COST
+    }
+
     // --- what may be asked of it ------------------------------------------------------------------
 
     pub(crate) fn mss(&self) -> u16 {

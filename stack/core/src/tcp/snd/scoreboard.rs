@@ -75,6 +75,11 @@ impl Scoreboard {
         }
     }
 
+    /// Bytes of memory that it holds beside itself, payload left out.
+    pub(super) fn memory(&self) -> usize {
+        self.records.len() * size_of::<Record>()
+    }
+
     pub(super) fn una(&self) -> u64 {
         self.una
     }

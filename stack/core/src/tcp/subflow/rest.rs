@@ -89,6 +89,11 @@ impl Subflow {
 }
 
 impl RestingSubflow {
+    /// Bytes of memory that it holds.
+    pub(crate) fn memory(&self) -> usize {
+        size_of::<Self>() + self.snd.memory()
+    }
+
     pub(crate) fn id(&self) -> SubflowId {
         self.id
     }
