@@ -5,6 +5,8 @@ use std::os::fd::BorrowedFd;
 
 use anabranch_frame::{PathId, RxPacket, Transmit};
 
+use crate::segments;
+
 /// One queue of something that carries IP datagrams, owned by one worker.
 ///
 /// # What the owner does
@@ -111,6 +113,22 @@ impl<D: Device + ?Sized> Device for Box<D> {
     }
     fn counters(&self) -> Counters {
         (**self).counters()
+    }
+}
+
+impl Counters {
+    /// Counts a packet that was received and delivered.
+    pub(crate) fn received(&mut self, packet: &RxPacket) {
+        self.rx_packets += 1;
+        self.rx_segments += segments::count(packet);
+        self.rx_bytes += packet.data.len() as u64;
+    }
+
+    /// Counts a packet that was sent.
+    pub(crate) fn sent(&mut self, packet: &Transmit) {
+        self.tx_packets += 1;
+        self.tx_segments += packet.segment_count() as u64;
+        self.tx_bytes += packet.len() as u64;
     }
 }
 

@@ -8,14 +8,19 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anabranch_drivers::{
-    Device, LinkChange, LinkEvent, LinkMonitor, OpenError, State, TransmitError, Tun, TunConfig, TunQueue, echo,
+    Device, LinkChange, LinkEvent, LinkMonitor, Network, OpenError, State, TransmitError, Tun, TunConfig, TunQueue,
+    echo,
 };
 use anabranch_frame::{PathId, RxChecksum};
-use netns::{checksum_is_right, in_namespace, network, receive_until, run, succeeds, tcp_of, tcp_segment, wait};
+use netns::{checksum_is_right, in_namespace, receive_until, run, succeeds, tcp_of, tcp_segment, wait};
 use rustix::event::PollFlags;
 
 const OURS: [&str; 2] = ["10.9.0.2", "fd09::2"];
 const HOST: [&str; 2] = ["10.9.0.1", "fd09::1"];
+
+fn network(address: &str, prefix: u8, host: &str) -> Network {
+    Network { address: address.parse().unwrap(), prefix, host: Some(host.parse().unwrap()) }
+}
 
 fn config(name: &str) -> TunConfig {
     let mut config = TunConfig::new(name, PathId(3));

@@ -21,6 +21,8 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily as SocketFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
+use crate::State;
+
 pub use monitor::{LinkChange, LinkEvent, LinkMonitor};
 
 /// Room for what the kernel puts into one datagram (it uses at most 32 KiB for dumps).
@@ -44,6 +46,16 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// The state of a device on it.
+    pub(crate) fn state(&self) -> State {
+        if self.up { State::Up } else { State::Down }
+    }
+
+    /// Its MTU, as far as an IP packet can use it.
+    pub(crate) fn datagram_max(&self) -> u16 {
+        u16::try_from(self.mtu).unwrap_or(u16::MAX)
+    }
+
     fn from_message(message: &LinkMessage) -> Self {
         let flags = message.header.flags;
         let mut link = Self {

@@ -13,8 +13,8 @@ mod filter;
 mod frame;
 mod queue;
 mod ring;
-mod setup;
-mod sys;
+pub(crate) mod setup;
+pub(crate) mod sys;
 mod wire;
 
 use std::net::IpAddr;

@@ -1,18 +1,16 @@
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use anabranch_frame::{Instant, PathId, Payload, RxChecksum, RxPacket, Transmit, gso};
 use arrayvec::ArrayVec;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::PacketConfig;
 use super::frame::WireFrame;
 use super::sys::BATCH;
 use super::wire::Wire;
 use crate::buffers::Buffers;
-use crate::ether::{self, ETHERNET_HEADER, Input, Lookup, Mac, Out, Station};
-use crate::{Capabilities, Counters, Device, Readiness, State, TransmitError, segments, vnet};
+use crate::ether::{self, ETHERNET_HEADER, Input, Lookup, Mac, Out, Station, destination, now};
+use crate::{Capabilities, Counters, Device, Readiness, State, TransmitError, vnet};
 
 /// The longest datagram, in bytes: what the IPv4 header can express.
 const LONGEST: usize = 65_535;
@@ -85,9 +83,7 @@ impl PacketQueue {
             true => self.send_whole(mac, packet)?,
             false => self.send_segments(mac, packet)?,
         }
-        self.counters.tx_packets += 1;
-        self.counters.tx_segments += packet.segment_count() as u64;
-        self.counters.tx_bytes += packet.len() as u64;
+        self.counters.sent(packet);
         Ok(())
     }
 
@@ -162,31 +158,11 @@ fn to_packet(path: PathId, frame: WireFrame, offload: bool) -> Option<RxPacket> 
         false if frame.trusted => (RxChecksum::Trusted, None),
         false => (RxChecksum::Unverified, None),
     };
-    let field = |at: usize| data.get(at..at + 2).map(|field| usize::from(u16::from_be_bytes([field[0], field[1]])));
-    let len = if data.first()? >> 4 == 4 { field(2)? } else { field(4)? + 40 };
     // A super-segment may be longer than its header can say.
-    if segment_size.is_none() {
-        if len > data.len() {
-            return None;
-        }
-        data.truncate(len);
+    if segment_size.is_none() && !ether::trim(&mut data) {
+        return None;
     }
     Some(RxPacket { path, data, checksum, segment_size })
-}
-
-/// Where a packet goes, by its IP header.
-fn destination(packet: &Transmit) -> Option<IpAddr> {
-    match packet.header.first()? >> 4 {
-        4 => Some(IpAddr::from(*packet.header.get(16..)?.first_chunk::<4>()?)),
-        6 => Some(IpAddr::from(*packet.header.get(24..)?.first_chunk::<16>()?)),
-        _ => None,
-    }
-}
-
-/// A clock that costs next to nothing and is a few milliseconds late.
-fn now() -> Instant {
-    let time = clock_gettime(ClockId::MonotonicCoarse);
-    Instant::from_nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
 impl Device for PacketQueue {
@@ -236,9 +212,7 @@ impl Device for PacketQueue {
         let now = now();
         for frame in frames.drain(..) {
             if let Some(packet) = self.take(frame, now) {
-                self.counters.rx_packets += 1;
-                self.counters.rx_segments += segments::count(&packet);
-                self.counters.rx_bytes += packet.data.len() as u64;
+                self.counters.received(&packet);
                 batch.push(packet);
             }
         }

@@ -12,35 +12,53 @@ use crate::netlink::{Netlink, network};
 /// Smallest MTU of IPv4 (RFC 791) and of IPv6 (RFC 8200 §5).
 const MTU_LEAST: [u16; 2] = [68, 1_280];
 
-pub(super) fn open(config: &PacketConfig) -> Result<Vec<PacketQueue>, OpenError> {
-    let name = &config.name;
-    let mut netlink = Netlink::open().map_err(system(config, "opening a netlink socket"))?;
+/// What is settled about a device before its wire is opened.
+pub(crate) struct Prepared {
+    /// The Ethernet address to take instead of the interface's.
+    pub(crate) private: Option<Mac>,
+    /// What the wire is to receive.
+    pub(super) selection: Selection,
+}
+
+/// Checks what is asked for.
+pub(crate) fn prepare(config: &PacketConfig) -> Result<Prepared, OpenError> {
     check(config)?;
+    let mut netlink = Netlink::open().map_err(system(config, "opening a netlink socket"))?;
     check_owner(config, &mut netlink)?;
     let private = forwards(config).then(|| private_mac(config));
-
     let mut memberships: Vec<Mac> = private.into_iter().collect();
     memberships.extend(config.addresses.iter().filter_map(|(addr, _)| match addr {
         IpAddr::V4(_) => None,
         IpAddr::V6(addr) => Some(solicited_node_mac(*addr)),
     }));
-    let accepted: Vec<IpAddr> =
-        config.addresses.iter().map(|(addr, _)| *addr).chain(config.also.iter().copied()).collect();
-    let selection = Selection { memberships, filter: filter::program(&accepted) };
+    let accepted = config.addresses.iter().map(|(addr, _)| *addr).chain(config.also.iter().copied());
+    let filter = filter::program(&accepted.collect::<Vec<_>>());
+    Ok(Prepared { private, selection: Selection { memberships, filter } })
+}
+
+/// Checks the MTU that is asked for against the interface's.
+pub(crate) fn check_mtu(config: &PacketConfig, mtu: u32) -> Result<(), OpenError> {
+    let least = MTU_LEAST[usize::from(config.addresses.iter().any(|(addr, _)| addr.is_ipv6()))];
+    match config.mtu {
+        Some(asked) if asked < least || u32::from(asked) > mtu => {
+            Err(OpenError::BadMtu { name: config.name.clone(), asked, mtu, least })
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn open(config: &PacketConfig) -> Result<Vec<PacketQueue>, OpenError> {
+    let Prepared { private, selection } = prepare(config)?;
     let wire = WireConfig {
         queues: config.queues,
         reception: config.reception,
         buffer_bytes: config.buffer_bytes,
         offload: config.offload,
         qdisc_bypass: config.qdisc_bypass,
-        ..WireConfig::new(name)
+        ..WireConfig::new(&config.name)
     };
     let wires = Wire::open_selected(&wire, &selection)?;
-    let mtu = wires[0].mtu();
-    let least = MTU_LEAST[usize::from(config.addresses.iter().any(|(addr, _)| addr.is_ipv6()))];
-    if let Some(asked) = config.mtu.filter(|&asked| asked < least || u32::from(asked) > mtu) {
-        return Err(OpenError::BadMtu { name: name.clone(), asked, mtu, least });
-    }
+    check_mtu(config, wires[0].mtu())?;
     let mac = private.unwrap_or(wires[0].mac());
     let stations = Station::for_queues(wires.len(), mac, &config.addresses, &config.gateways);
     let queues = wires.into_iter().zip(stations).enumerate();

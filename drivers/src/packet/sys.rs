@@ -23,7 +23,7 @@ pub(super) const BATCH: usize = 32;
 const CONTROL_WORDS: usize = 12;
 
 /// A socket that hears nothing until it is [bound](bind).
-pub(super) fn socket() -> io::Result<OwnedFd> {
+pub(crate) fn socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     Ok(rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?)
 }
@@ -62,7 +62,7 @@ pub(super) fn bound_to(fd: &OwnedFd) -> io::Result<Option<u32>> {
 ///
 /// # Safety
 /// A value has no padding that is not initialised, and no pointer that the kernel follows but to what it may read.
-pub(super) unsafe trait OptionValue: Sized {}
+pub(crate) unsafe trait OptionValue: Sized {}
 // SAFETY: plain numbers.
 unsafe impl OptionValue for c_int {}
 // SAFETY: as above.
@@ -71,7 +71,7 @@ unsafe impl OptionValue for libc::packet_mreq {}
 unsafe impl OptionValue for libc::tpacket_req3 {}
 
 /// Sets an option of the packet level.
-pub(super) fn set<T: OptionValue>(fd: &OwnedFd, option: c_int, value: &T) -> io::Result<()> {
+pub(crate) fn set<T: OptionValue>(fd: &OwnedFd, option: c_int, value: &T) -> io::Result<()> {
     set_at(fd, libc::SOL_PACKET, option, value)
 }
 
@@ -134,7 +134,7 @@ pub(super) fn take_drops(fd: &OwnedFd) -> u64 {
 }
 
 /// The error that waits at a socket, which is taken away by this.
-pub(super) fn take_error(fd: &OwnedFd) -> Option<Errno> {
+pub(crate) fn take_error(fd: &OwnedFd) -> Option<Errno> {
     let code = read::<c_int>(fd, libc::SOL_SOCKET, libc::SO_ERROR).unwrap_or(0);
     (code != 0).then(|| Errno::from_raw_os_error(code))
 }

@@ -286,11 +286,7 @@ impl Wire {
             return State::Gone;
         }
         if let Ok(link) = self.netlink.lock().link_by_index(self.index) {
-            self.state = match &link {
-                Some(link) if link.up => State::Up,
-                Some(_) => State::Down,
-                None => State::Gone,
-            };
+            self.state = link.as_ref().map_or(State::Gone, Link::state);
             if let Some(link) = link {
                 self.mtu = link.mtu;
                 self.mac = link.mac.unwrap_or(self.mac);

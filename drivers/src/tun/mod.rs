@@ -2,7 +2,7 @@
 
 mod error;
 mod queue;
-mod setup;
+pub(crate) mod setup;
 mod sys;
 
 use std::net::IpAddr;

@@ -11,7 +11,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::TunConfig;
 use crate::buffers::Buffers;
 use crate::netlink::{Link, Netlink};
-use crate::{Capabilities, Counters, Device, Readiness, State, TransmitError, segments, vnet};
+use crate::{Capabilities, Counters, Device, Readiness, State, TransmitError, vnet};
 
 /// The longest datagram, in bytes: what the IPv4 header can express.
 const LONGEST: usize = 65_535;
@@ -49,7 +49,7 @@ impl TunQueue {
             name: link.name.clone(),
             index: link.index,
             path: config.path,
-            mtu: datagram_max(link.mtu),
+            mtu: link.datagram_max(),
             offload: config.offload,
             state: State::Up,
             netlink,
@@ -188,7 +188,7 @@ impl Device for TunQueue {
             };
         }
         if let Ok(Some(link)) = self.netlink.lock().link_by_index(self.index) {
-            self.mtu = datagram_max(link.mtu);
+            self.mtu = link.datagram_max();
         }
         self.state
     }
@@ -198,9 +198,7 @@ impl Device for TunQueue {
         while count < max {
             match self.read() {
                 Ok(Some(packet)) => {
-                    self.counters.rx_packets += 1;
-                    self.counters.rx_segments += segments::count(&packet);
-                    self.counters.rx_bytes += packet.data.len() as u64;
+                    self.counters.received(&packet);
                     batch.push(packet);
                     count += 1;
                 }
@@ -227,9 +225,7 @@ impl Device for TunQueue {
         match result {
             Ok(()) => {
                 self.state = State::Up;
-                self.counters.tx_packets += 1;
-                self.counters.tx_segments += packet.segment_count() as u64;
-                self.counters.tx_bytes += len as u64;
+                self.counters.sent(packet);
                 Ok(())
             }
             Err(Errno::AGAIN) => {
@@ -251,8 +247,4 @@ impl Device for TunQueue {
     fn counters(&self) -> Counters {
         self.counters
     }
-}
-
-fn datagram_max(mtu: u32) -> u16 {
-    u16::try_from(mtu).unwrap_or(u16::MAX)
 }

@@ -31,16 +31,16 @@ pub(super) fn open(config: &TunConfig) -> Result<Vec<TunQueue>, OpenError> {
     Ok(fds.into_iter().map(|fd| TunQueue::new(fd, config, &link, Arc::clone(&netlink))).collect())
 }
 
-fn system(config: &TunConfig, doing: &'static str, source: io::Error) -> OpenError {
+pub(crate) fn system(config: &TunConfig, doing: &'static str, source: io::Error) -> OpenError {
     OpenError::System { name: config.name.clone(), doing, source }
 }
 
-fn find(config: &TunConfig, netlink: &mut Netlink, name: &str) -> Result<Option<Link>, OpenError> {
+pub(crate) fn find(config: &TunConfig, netlink: &mut Netlink, name: &str) -> Result<Option<Link>, OpenError> {
     netlink.link_by_name(name).map_err(|source| system(config, "looking for the interface", source))
 }
 
 /// Refuses what the kernel would refuse with less to say.
-fn check(config: &TunConfig) -> Result<(), OpenError> {
+pub(crate) fn check(config: &TunConfig) -> Result<(), OpenError> {
     let name = &config.name;
     let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0';
     if name.is_empty() || name.len() > 15 || name.chars().any(bad) || name == "." || name == ".." {
@@ -88,7 +88,7 @@ fn attach(config: &TunConfig, existing: Option<&Link>) -> Result<(Vec<OwnedFd>, 
 }
 
 /// What an error of opening or attaching means.
-fn explain(config: &TunConfig, existing: Option<&Link>, source: io::Error) -> OpenError {
+pub(crate) fn explain(config: &TunConfig, existing: Option<&Link>, source: io::Error) -> OpenError {
     let name = config.name.clone();
     match source.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => OpenError::NoDriver { source },
@@ -114,7 +114,12 @@ fn explain(config: &TunConfig, existing: Option<&Link>, source: io::Error) -> Op
 }
 
 /// Sets what is not yet as it should be, and returns what the interface is like then.
-fn configure(config: &TunConfig, netlink: &mut Netlink, mut link: Link, adopted: bool) -> Result<Link, OpenError> {
+pub(crate) fn configure(
+    config: &TunConfig,
+    netlink: &mut Netlink,
+    mut link: Link,
+    adopted: bool,
+) -> Result<Link, OpenError> {
     let name = link.name.clone();
     let setting = |what: String, cure: String| {
         let name = name.clone();

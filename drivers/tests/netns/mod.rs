@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anabranch_drivers::{Device, Network};
+use anabranch_drivers::Device;
 use anabranch_frame::{Header, PathId, Payload, RxPacket, Transmit, checksum};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
@@ -44,10 +44,6 @@ pub(crate) fn succeeds(line: &str) -> bool {
     let mut words = line.split_whitespace();
     let program = words.next().expect("a command");
     Command::new(program).args(words).output().is_ok_and(|output| output.status.success())
-}
-
-pub(crate) fn network(address: &str, prefix: u8, host: &str) -> Network {
-    Network { address: address.parse().unwrap(), prefix, host: Some(host.parse().unwrap()) }
 }
 
 /// Gives `packet` all that `device` receives until it is satisfied. Fails after five seconds.

@@ -9,6 +9,10 @@ use std::time::Duration;
 use anabranch_core::{IpCidr, Limits, PathConfig, Shard, ShardConfig, SocketOptions, cc, pm, sched};
 use anabranch_drivers::packet::{Packet, PacketConfig};
 use anabranch_drivers::pcap::{Capture, Pcap};
+#[cfg(feature = "pnet")]
+use anabranch_drivers::pnet::Pnet;
+#[cfg(feature = "tun-tap")]
+use anabranch_drivers::tun_tap::TunTap;
 use anabranch_drivers::{Device, LinkMonitor, Network, Tun, TunConfig};
 use anabranch_frame::{HEADER_MAX, PathId};
 use parking_lot::Mutex;
@@ -420,6 +424,15 @@ fn open_spec(
     let queues = match spec.driver {
         Driver::Tun => boxed(Tun::open(&tun_config(path, spec, workers))),
         Driver::Packet => boxed(Packet::open(&packet_config(path, spec, workers, also))),
+        #[cfg(feature = "tun-tap")]
+        Driver::TunTap => boxed(TunTap::open(&tun_config(path, spec, 1)).map(|queue| vec![queue])),
+        #[cfg(feature = "pnet")]
+        Driver::Pnet => boxed(Pnet::open(&packet_config(path, spec, 1, also)).map(|queue| vec![queue])),
+        #[cfg(not(all(feature = "tun-tap", feature = "pnet")))]
+        driver => {
+            let problem = format!("the driver '{driver}' is not built in: build with `--features {driver}`");
+            return Err(Error::Path { name: spec.name.clone(), problem });
+        }
     };
     let queues = queues.map_err(|source| Error::Device { name: spec.name.clone(), source })?;
     let mut config = PathConfig::new(path, spec.addrs.clone());
@@ -428,7 +441,7 @@ fn open_spec(
     config.endpoint_id = spec.id.unwrap_or(0);
     config.flags = spec.flags;
     config.cost = spec.cost;
-    config.point_to_point = spec.driver == Driver::Tun;
+    config.point_to_point = spec.driver.makes_interface();
     Ok((config, queues))
 }
 

@@ -14,7 +14,7 @@ mod tests;
 /// A right specification, shown with every complaint about a wrong one.
 const EXAMPLE: &str = "tun:ab0,addr=10.9.0.2/24,host=10.9.0.1";
 const KEYS: &str = "addr, host, gw, mtu, id, cost, offload, signal, subflow, backup, fullmesh";
-const DRIVERS: &str = "tun, packet";
+const DRIVERS: &str = "tun, packet, tun-tap, pnet";
 /// `IFNAMSIZ` without its final zero.
 const IFNAME_MAX: usize = 15;
 /// Every host must take 576 bytes (RFC 791) or, on IPv6, 1280 (RFC 8200 §5).
@@ -29,6 +29,10 @@ pub enum Driver {
     Tun,
     /// An existing interface's wire, with an address of our own on it.
     Packet,
+    /// As [`Tun`](Self::Tun), through the crate `tun-tap`: one worker, slow. Needs the feature of that name.
+    TunTap,
+    /// As [`Packet`](Self::Packet), through the crate `pnet_datalink`: one worker, slow. Needs the feature `pnet`.
+    Pnet,
 }
 
 impl Driver {
@@ -38,7 +42,16 @@ impl Driver {
         match self {
             Self::Tun => "tun",
             Self::Packet => "packet",
+            Self::TunTap => "tun-tap",
+            Self::Pnet => "pnet",
         }
+    }
+}
+
+impl Driver {
+    /// Whether the kernel is at the other end of the interface, which the driver makes.
+    pub(crate) fn makes_interface(self) -> bool {
+        matches!(self, Self::Tun | Self::TunTap)
     }
 }
 
@@ -175,7 +188,7 @@ impl PathSpec {
                 return Err(format!("{key}={addr} is the same as addr=: the other side needs its own address"));
             }
         }
-        if let Some(host) = self.hosts.first().filter(|_| self.driver != Driver::Tun) {
+        if let Some(host) = self.hosts.first().filter(|_| !self.driver.makes_interface()) {
             return Err(format!("host={host} is for tun: {} leaves the interface's addresses alone", self.driver));
         }
         let v6 = self.addrs.iter().any(|cidr| cidr.addr.is_ipv6());
@@ -237,6 +250,8 @@ fn driver_by_name(name: &str) -> Result<Driver, String> {
     match name {
         "tun" => Ok(Driver::Tun),
         "packet" => Ok(Driver::Packet),
+        "tun-tap" => Ok(Driver::TunTap),
+        "pnet" => Ok(Driver::Pnet),
         _ => Err(format!("unknown driver '{name}'; known are {DRIVERS}")),
     }
 }

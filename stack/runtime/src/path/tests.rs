@@ -27,7 +27,8 @@ fn complaints_name_the_part_and_show_a_right_one() {
     for (text, part) in [
         ("", "'' is not DRIVER:IFNAME"),
         ("ab0,addr=10.9.0.2/24", "'ab0' is not DRIVER:IFNAME"),
-        ("tap:ab0,addr=10.9.0.2/24", "unknown driver 'tap'; known are tun, packet"),
+        ("packet:eth0,addr=10.9.0.2/24,host=10.9.0.1", "host=10.9.0.1 is for tun: packet leaves"),
+        ("tap:ab0,addr=10.9.0.2/24", "unknown driver 'tap'; known are tun, packet, tun-tap, pnet"),
         ("tun:,addr=10.9.0.2/24", "no interface name"),
         ("tun:averyveryverylongname,addr=10.9.0.2/24", "has 21 bytes; the limit is 15"),
         ("tun:a/b,addr=10.9.0.2/24", "'a/b' cannot be the name of an interface"),
