@@ -159,8 +159,6 @@ def stamps(path):
 
 def measure_delay(ms, seconds, more, background=0):
     words = ["--delay", f"{ms}ms", *more]
-    if background:
-        words += ["--rate", "1gbit", "--queue", "1000p"]
     with tempfile.TemporaryDirectory() as directory, Emulator(words) as emulator:
         captures, files = [], []
         for netns, direction in ((FROM, "out"), (TO, "in")):
