@@ -33,7 +33,7 @@ use crate::usage::Usage;
 
 const EXAMPLES: &str = "\
 Examples:
-  Two hosts with an emulator between them, in three namespaces (see netns-scripts/lab.sh):
+  Two hosts with an emulator between them, in three namespaces (see netns-scripts/two-links.sh):
     anabranch link left right --rate 50mbit --delay 20ms --loss 1% --queue 1bdp
 
   An asymmetric line with bursts of loss towards the subscriber:
