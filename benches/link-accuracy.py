@@ -139,9 +139,9 @@ def measure_rate(mbit, seconds, more):
         offering.wait()
     got = (after - before) * 8 / (end - start)
     late = emulator.summary["a_to_b"]["late_us"]
-    missed = emulator.summary["a_to_b"]["missed"]
+    dropped, missed = (emulator.summary["a_to_b"][key] for key in ("dropped_queue", "missed"))
     print(f"| {mbit} Mbit/s | {got / 1e6:.2f} Mbit/s | {(got / mbit / 1e4) - 100:+.2f} % "
-          f"| {late['p50']:.0f} / {late['p99']:.0f} / {late['max']:.0f} µs | {missed} |", flush=True)
+          f"| {late['p50']:.0f} / {late['p99']:.0f} / {late['max']:.0f} µs | {dropped} | {missed} |", flush=True)
 
 
 def stamps(path):
@@ -159,8 +159,6 @@ def stamps(path):
 
 def measure_delay(ms, seconds, more, background=0):
     words = ["--delay", f"{ms}ms", *more]
-    if background:
-        words += ["--rate", "1gbit", "--queue", "1000p"]
     with tempfile.TemporaryDirectory() as directory, Emulator(words) as emulator:
         captures, files = [], []
         for netns, direction in ((FROM, "out"), (TO, "in")):
@@ -200,7 +198,7 @@ def main():
     set_up()
     try:
         if args.only != "delay":
-            print("| rate | measured | error | sent late: p50 / p99 / max | missed |\n|---|---|---|---|---|")
+            print("| rate | measured | error | sent late: p50 / p99 / max | dropped, queue full | missed |\n|---|---|---|---|---|---|")
             for mbit in (10, 100, 1000):
                 measure_rate(mbit, args.seconds, more)
         if args.only != "rate":

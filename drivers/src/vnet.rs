@@ -14,6 +14,8 @@ const FLAG_DATA_VALID: u8 = 2;
 const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;
 const GSO_TCPV6: u8 = 4;
+/// Datagrams with a header each, not fragments.
+const GSO_UDP_L4: u8 = 5;
 /// The first segment carries CWR, the others must not.
 const GSO_ECN: u8 = 0x80;
 
@@ -49,10 +51,10 @@ pub(crate) fn parse(header: &[u8; LEN], first: u8) -> Option<Received> {
     Some(Received { checksum, segment_size })
 }
 
-/// Payload bytes of each segment of a super-segment of TCP.
+/// Payload bytes of each segment of a super-segment of TCP or UDP.
 pub(crate) fn segment_size(header: &[u8; LEN]) -> Option<u16> {
     let size = u16::from_ne_bytes([header[4], header[5]]);
-    (matches!(header[1] & !GSO_ECN, GSO_TCPV4 | GSO_TCPV6) && size > 0).then_some(size)
+    (matches!(header[1] & !GSO_ECN, GSO_TCPV4 | GSO_TCPV6 | GSO_UDP_L4) && size > 0).then_some(size)
 }
 
 /// Where the unfinished checksum counts from, in bytes from the start of the frame, and where it goes from there.

@@ -21,6 +21,16 @@ pub enum Layout {
     SameNamespace,
     /// In another namespace: behind the devices a router, and from there one veth pair a path.
     Routed,
+    /// The same, but each of these wires is cut in the middle: its ends are `left0` and `right0`, `left1` and `right1` in
+    /// [`Lab::middle`], for an emulator to join.
+    Emulated,
+}
+
+impl Layout {
+    /// Whether the peer is behind a router.
+    fn is_routed(self) -> bool {
+        self != Self::SameNamespace
+    }
 }
 
 /// What the subject is; the kernel is the other.
@@ -97,6 +107,8 @@ pub struct Lab {
     pub wires: Netns,
     /// Where the kernel peer's sockets are; the same in [`Layout::SameNamespace`].
     pub peer: Netns,
+    /// Where the wires between router and peer are cut, in [`Layout::Emulated`].
+    pub middle: Option<Netns>,
     /// The side under test.
     pub subject: Box<dyn Subject>,
     /// What it was made from.
@@ -120,15 +132,16 @@ impl LabBuilder {
         let wires = Netns::new("wires")?;
         let subject =
             start(&wires, self.family, &[PathOptions::default(), ours]).context("starting the subject under test")?;
+        let middle = (self.layout == Layout::Emulated).then(cable_duct).transpose()?;
         let peer = match self.layout {
             Layout::SameNamespace => {
                 crossed_routes(&wires, self.family, "ab", 2, Family::subject)?;
                 wires.clone()
             }
-            Layout::Routed => self.routed(&wires)?,
+            Layout::Routed | Layout::Emulated => self.routed(&wires, middle.as_ref())?,
         };
         Join::limits(&peer)?;
-        let lab = Lab { wires, peer, subject, plan: self };
+        let lab = Lab { wires, peer, middle, subject, plan: self };
         let words = theirs.words().join(" ");
         if !words.is_empty() {
             lab.peer.ip(&format!("mptcp endpoint add {} dev {} {words}", lab.peer_addr(1), lab.peer_device(1)))?;
@@ -138,13 +151,19 @@ impl LabBuilder {
 
     /// Two independent wires through a router: what comes in by `ab0` leaves by `va0` and back, whatever
     /// its addresses.
-    fn routed(self, router: &Netns) -> Result<Netns> {
+    fn routed(self, router: &Netns, middle: Option<&Netns>) -> Result<Netns> {
         let family = self.family;
         let peer = Netns::new("peer")?;
         router.sysctl("net.ipv4.ip_forward", "1")?;
         router.sysctl("net.ipv6.conf.all.forwarding", "1")?;
         for path in 0..2 {
-            router.ip(&format!("link add va{path} type veth peer name vb{path} netns {}", peer.path()))?;
+            match middle {
+                None => router.ip(&format!("link add va{path} type veth peer name vb{path} netns {}", peer.path()))?,
+                Some(middle) => {
+                    cable(middle, &format!("left{path}"), router, &format!("va{path}"))?;
+                    cable(middle, &format!("right{path}"), &peer, &format!("vb{path}"))?
+                }
+            };
             add_address(router, &format!("va{path}"), family.router(path), family.hop_prefix())?;
             add_address(&peer, &format!("vb{path}"), family.far(path), family.hop_prefix())?;
             let directions = [("ab", "va", family.far(path)), ("va", "ab", family.subject(path))];
@@ -157,6 +176,27 @@ impl LabBuilder {
         crossed_routes(&peer, family, "vb", 2, Family::router)?;
         Ok(peer)
     }
+}
+
+/// A namespace for interfaces that somebody else speaks through: the kernel says nothing on them.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn cable_duct() -> Result<Netns> {
+    let netns = Netns::new("middle")?;
+    for name in ["all", "default"] {
+        netns.sysctl(&format!("net.ipv6.conf.{name}.disable_ipv6"), "1")?;
+    }
+    Ok(netns)
+}
+
+/// A veth pair from a [`cable_duct`], where its end is up, to another namespace.
+///
+/// # Errors
+/// With what `ip` said.
+pub fn cable(middle: &Netns, end: &str, to: &Netns, device: &str) -> Result<String> {
+    middle.ip(&format!("link add name {end} type veth peer name {device} netns {}", to.path()))?;
+    middle.ip(&format!("link set dev {end} up"))
 }
 
 /// Both ends of a connection.
@@ -181,7 +221,7 @@ impl Lab {
     pub fn peer_addr(&self, path: u8) -> IpAddr {
         match self.plan.layout {
             Layout::SameNamespace => self.plan.family.host(path),
-            Layout::Routed => self.plan.family.far(path),
+            Layout::Routed | Layout::Emulated => self.plan.family.far(path),
         }
     }
 
@@ -190,7 +230,7 @@ impl Lab {
     pub fn peer_device(&self, path: u8) -> String {
         match self.plan.layout {
             Layout::SameNamespace => format!("ab{path}"),
-            Layout::Routed => format!("vb{path}"),
+            Layout::Routed | Layout::Emulated => format!("vb{path}"),
         }
     }
 
@@ -286,7 +326,7 @@ impl Lab {
     /// # Errors
     /// When `tc` fails.
     pub fn shape(&self, mbit: u32) -> Result<()> {
-        let routed = self.plan.layout == Layout::Routed;
+        let routed = self.plan.layout.is_routed();
         for device in if routed { &["ab0", "ab1", "va0", "va1"][..] } else { &["ab0", "ab1"] } {
             let bucket = format!("tbf rate {mbit}mbit burst 256kb limit 1mb");
             self.wires.command("tc", &format!("qdisc replace dev {device} root {bucket}"))?;

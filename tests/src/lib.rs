@@ -1,7 +1,7 @@
 //! The harness of the whole-system tests: anabranch on one side, the Linux kernel on the other.
 //!
 //! * [`Netns`]: a network namespace that lives as long as its handle, on any number of threads;
-//! * [`Lab`]: a subject under test, two paths and a kernel peer, in one of the two [`Layout`]s;
+//! * [`Lab`]: a subject under test, two paths and a kernel peer, in one of the [`Layout`]s;
 //! * [`kernel`]: the kernel's TCP and MPTCP sockets;
 //! * [`transfer`]: many bytes both ways at once, compared by content and by hash;
 //! * [`Counters`]: what the kernel counted, `MPTcpExt…` above all;
@@ -32,7 +32,7 @@ pub use breakage::Breakage;
 pub use capture::{Capture, Captured, keep_captures};
 pub use command::run;
 pub use counters::Counters;
-pub use lab::{Connection, Join, Lab, LabBuilder, Layout, PORT, Role};
+pub use lab::{Connection, Join, Lab, LabBuilder, Layout, PORT, Role, cable, cable_duct};
 pub use netns::Netns;
 pub use permission::{REQUIRE, permitted};
 pub use process::{Finished, Process};

@@ -21,14 +21,14 @@ const PATH: &str = "--path=tun:ab0,addr=10.9.0.2/24,host=10.9.0.1";
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for words in [&["serve"][..], &["cat"], &["perf"], &["perf", "client"], &["demo"]] {
+    for words in [&["serve"][..], &["cat"], &["perf"], &["perf", "client"], &["demo"], &["link"]] {
         let (code, out, _) = run(&[words, &["--help"]].concat());
         assert_eq!(code, 0, "{words:?}");
         assert!(out.contains("Examples:") && out.contains("anabranch "), "{words:?}: {out}");
     }
     let (code, out, _) = run(&["--help"]);
     assert_eq!(code, 0);
-    for word in ["serve", "cat", "perf", "demo", "Exit codes"] {
+    for word in ["serve", "cat", "perf", "demo", "link", "Exit codes"] {
         assert!(out.contains(word), "{word}: {out}");
     }
 }
@@ -55,6 +55,13 @@ fn wrong_usage_ends_with_2_and_names_the_part() {
         (&["perf", "client", "10.9.0.1", "--port=1", "--time=0", PATH], "at least 0.001 seconds"),
         (&["perf", "client", "10.9.0.1", "--port=1", "--bytes=many", PATH], "a right one is 500MB"),
         (&["perf", "client", "10.9.0.1", "--port=1", "--parallel=129", PATH], "129"),
+        (&["link", "left"], "<B>"),
+        (&["link", "left", "right", "--rate=5"], "'5' for '--rate <RATE>': give a rate such as 50mbit"),
+        (&["link", "left", "right", "--loss=200%"], "give a percentage from 0% to 100%"),
+        (&["link", "left", "right", "--b-to-a=speed=5"], "--b-to-a speed=5: speed: unknown field `speed`"),
+        (&["link", "left", "right", "--at", "2s", "sideways"], "--at 2s sideways: 'sideways' is no KEY=VALUE"),
+        (&["link", "left", "right", "--ecn"], "add --aqm red or codel"),
+        (&["link", "left", "left"], "left is no link to itself"),
         (&["demo", "--scheduler=best"], "known are minrtt"),
         (&["demo", "--speed=0"], "--speed 0: give a number from 0.1 to 1000"),
     ] {

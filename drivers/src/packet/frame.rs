@@ -7,6 +7,9 @@ use crate::vnet;
 
 /// Where the tag is put: behind both addresses.
 const TAG_AT: usize = 12;
+/// Where the checksum is in a UDP header, and how long that is.
+const UDP_CHECKSUM: u16 = 6;
+const UDP_HEADER: usize = 8;
 /// TPID of a customer's tag (IEEE 802.1Q).
 const TPID_DOT1Q: u16 = 0x8100;
 
@@ -69,7 +72,7 @@ impl WireFrame {
         Self { vnet, ..Self::new(Payload::from(data)) }
     }
 
-    /// For a super-segment, TCP payload bytes of each segment that it stands for.
+    /// For a super-segment, payload bytes of each segment that it stands for.
     #[must_use]
     pub fn segment_size(&self) -> Option<u16> {
         vnet::segment_size(&self.vnet)
@@ -117,8 +120,9 @@ impl WireFrame {
         let transport = usize::from(start).checked_sub(ETHERNET_HEADER)?;
         let least = if packet.first()? >> 4 == 6 { 40 } else { 20 };
         let segment_size = self.segment_size();
-        // A super-segment is TCP's: its header says how long it is. Of others only the checksum counts.
+        // A super-segment is TCP's, whose header says how long it is, or UDP's. Of others only the checksum counts.
         let transport_len = match segment_size {
+            Some(_) if offset == UDP_CHECKSUM => UDP_HEADER,
             Some(_) => usize::from(packet.get(transport + 12)? >> 4) * 4,
             None => usize::from(offset) + 2,
         };

@@ -33,7 +33,7 @@ use crate::usage::Usage;
 
 const EXAMPLES: &str = "\
 Examples:
-  Two hosts with an emulator between them, in three namespaces (see netns-scripts/lab.sh):
+  Two hosts with an emulator between them, in three namespaces (see netns-scripts/two-links.sh):
     anabranch link left right --rate 50mbit --delay 20ms --loss 1% --queue 1bdp
 
   An asymmetric line with bursts of loss towards the subscriber:
@@ -148,7 +148,7 @@ impl Args {
     /// Understands the options, those of the file included.
     fn plan(&self) -> anyhow::Result<Plan> {
         let file = self.config.as_deref().map(file::read).transpose()?.unwrap_or_default();
-        let both = self.both.clone().or(file.both);
+        let both = self.both.or(file.both);
         let one = |way: Way, lists: &[String], of_file: Settings| -> anyhow::Result<Settings> {
             let mut settings = Settings::default();
             for list in lists {
@@ -156,7 +156,7 @@ impl Args {
                     Settings::from_list(list).map_err(|error| Usage::error(format!("--{way} {list}: {error}")))?;
                 settings = more.or(settings);
             }
-            Ok(settings.or(of_file).or(both.clone()))
+            Ok(settings.or(of_file).or(both))
         };
         let settings = [one(Way::AToB, &self.a_to_b, file.a_to_b)?, one(Way::BToA, &self.b_to_a, file.b_to_a)?];
         let traces = [

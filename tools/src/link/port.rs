@@ -1,6 +1,5 @@
 //! What the emulator receives from and sends to: the wire of an interface, or memory in tests.
 
-use std::io;
 use std::time::{Duration, Instant as Clock, SystemTime, UNIX_EPOCH};
 
 use anabranch_drivers::TransmitError;
@@ -24,7 +23,7 @@ const OLDEST: Duration = Duration::from_secs(1);
 pub(super) trait Port {
     /// Hands over frames that have come, with the time at which they did, cut to the size they have on a wire.
     /// Returns until when none is missing: `now`, unless there were too many.
-    fn receive(&mut self, now: Instant, sink: &mut dyn FnMut(Instant, Payload)) -> io::Result<Instant>;
+    fn receive(&mut self, now: Instant, sink: &mut dyn FnMut(Instant, Payload)) -> anyhow::Result<Instant>;
 
     /// Sends complete frames. Those that the other side does not take now are lost.
     fn send(&mut self, frames: &[Frame]) -> anyhow::Result<()>;
@@ -112,9 +111,12 @@ impl WirePort {
 }
 
 impl Port for WirePort {
-    fn receive(&mut self, now: Instant, sink: &mut dyn FnMut(Instant, Payload)) -> io::Result<Instant> {
+    fn receive(&mut self, now: Instant, sink: &mut dyn FnMut(Instant, Payload)) -> anyhow::Result<Instant> {
         self.frames.clear();
-        let count = self.wire.receive(&mut self.frames, BATCH)?;
+        let count = match self.wire.receive(&mut self.frames, BATCH) {
+            Ok(count) => count,
+            Err(error) => bail!("interface {} is gone: {error}", self.wire.name()),
+        };
         if count == 0 {
             return Ok(now);
         }

@@ -255,6 +255,9 @@ impl Progress {
     }
 }
 
+/// One number of a summary.
+type Count = fn(&Summary) -> u64;
+
 /// The summary for people; what did not happen in either direction is left out.
 fn table([a, b]: &[String; 2], summaries: &[Box<Summary>; 2]) -> Vec<String> {
     let mut lines = vec![format!("{:<24}{:>22}{:>22}", "", format!("{a} > {b}"), format!("{b} > {a}"))];
@@ -265,7 +268,7 @@ fn table([a, b]: &[String; 2], summaries: &[Box<Summary>; 2]) -> Vec<String> {
     row("received", &|it| format!("{} ({})", it.offered_packets, Bytes(it.offered_bytes)));
     row("delivered", &|it| format!("{} ({})", it.delivered_packets, Bytes(it.delivered_bytes)));
     row("mean rate", &|it| Rate(it.bits_per_second).to_string());
-    let counts: [(&str, fn(&Summary) -> u64); 12] = [
+    let counts: [(&str, Count); 12] = [
         ("dropped by the policer", |it| it.dropped_police),
         ("dropped, queue full", |it| it.dropped_queue),
         ("dropped by the AQM", |it| it.dropped_aqm),

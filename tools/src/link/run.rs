@@ -20,6 +20,9 @@ const NAP: Duration = Duration::from_millis(50);
 /// How much too late the kernel may wake us, in nanoseconds: the least there is would cost it more.
 const TIMER_SLACK: u64 = 1_000;
 
+/// The `nice` value of who comes first.
+const FIRST: i32 = -20;
+
 /// How long before a deadline the emulator stays awake, if it is left to it.
 const AWAKE: Duration = Duration::from_micros(60);
 
@@ -74,6 +77,7 @@ where
     if let Err(error) = rustix::thread::set_current_timer_slack(NonZeroU64::new(TIMER_SLACK)) {
         tracing::warn!(%error, "the kernel's timers stay coarse");
     }
+    prefer_us();
     let mut next_tick = time.now() + orders.tick;
     loop {
         let now = time.now();
@@ -87,6 +91,13 @@ where
         }
         let deadline = emulator.next().unwrap_or(Instant::MAX).min(orders.end);
         wait(emulator, time, deadline, orders.busy_wait);
+    }
+}
+
+/// Has this thread run before others that are ready, if we may: a link does not wait for its hosts.
+fn prefer_us() {
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), FIRST) {
+        tracing::info!(%error, "running with the priority of everybody else");
     }
 }
 

@@ -19,7 +19,7 @@ const QUEUE_LEAST: u64 = 3_000;
 const WIRE_MEMORY: usize = 1 << 30;
 
 /// What a link is like. The same words do on the command line, in lists of KEY=VALUE and in a file.
-#[derive(clap::Args, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(clap::Args, Deserialize, Clone, Copy, Debug, Default, PartialEq)]
 #[command(next_help_heading = "Link options")]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Settings {

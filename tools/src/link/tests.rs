@@ -1,7 +1,6 @@
 //! The emulator between two ports in memory, on a clock of the test's.
 
 use std::collections::VecDeque;
-use std::io;
 use std::time::Duration;
 
 use anabranch_frame::Payload;
@@ -23,9 +22,9 @@ struct MemoryPort {
 }
 
 impl Port for MemoryPort {
-    fn receive(&mut self, now: Instant, sink: &mut dyn FnMut(Instant, Payload)) -> io::Result<Instant> {
+    fn receive(&mut self, now: Instant, sink: &mut dyn FnMut(Instant, Payload)) -> anyhow::Result<Instant> {
         if self.gone {
-            return Err(io::ErrorKind::NotFound.into());
+            anyhow::bail!("gone");
         }
         let mut last = now;
         for _ in 0..self.at_once {
