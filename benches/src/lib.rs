@@ -4,6 +4,7 @@
 //! * `benches/instructions.rs`: the same in instructions, by gungraun under valgrind;
 //! * `side-by-side`: the whole system beside its peers.
 
+pub mod parts;
 mod shards;
 
 pub use shards::{Pair, PairConfig, Side, Wire};

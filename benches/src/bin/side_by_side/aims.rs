@@ -167,3 +167,28 @@ fn memory() -> Vec<Aim> {
 fn rate(name: &'static str, ours: Case, theirs: Case, least: f64, aim: f64) -> Aim {
     Aim { name, ours, theirs: Some(theirs), quantity: Quantity::Gbps, least, aim }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_is_better_for_costs_only() {
+        let aims = all();
+        let rate = aims.iter().find(|aim| aim.quantity == Quantity::Gbps).expect("a rate");
+        let cost = aims.iter().find(|aim| aim.quantity == Quantity::P50Us).expect("a cost");
+        for (aim, better) in [(rate, 0.01), (cost, -0.01)] {
+            assert_eq!(aim.verdict(aim.aim + better), Verdict::Reached, "{}", aim.name);
+            assert_eq!(aim.verdict(aim.aim - better), Verdict::AtLeast, "{}", aim.name);
+            assert_eq!(aim.verdict(aim.least - better), Verdict::Missed, "{}", aim.name);
+        }
+    }
+
+    #[test]
+    fn each_aim_is_at_least_what_must_be_reached() {
+        for aim in all() {
+            let further = if aim.quantity.is_cost() { aim.aim <= aim.least } else { aim.aim >= aim.least };
+            assert!(further, "{}", aim.name);
+        }
+    }
+}
