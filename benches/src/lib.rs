@@ -2,8 +2,10 @@
 //!
 //! * `benches/parts.rs`: costs of the parts in time, by criterion;
 //! * `benches/instructions.rs`: the same in instructions, by gungraun under valgrind;
+//! * `idle`: memory of connections that have nothing to do;
 //! * `side-by-side`: the whole system beside its peers.
 
+pub mod idle;
 pub mod parts;
 mod shards;
 

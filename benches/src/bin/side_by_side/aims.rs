@@ -156,7 +156,17 @@ fn memory() -> Vec<Aim> {
         aim,
     };
     let scale = |name, measure| rate(name, Case::new(one.workers(2), measure), Case::new(one, measure), 1.7, 1.9);
+    let idle = |name, row, least, aim| Aim {
+        name,
+        ours: Case::new(row, Measure::Idle(100_000)),
+        theirs: None,
+        quantity: Quantity::BytesPerEnd,
+        least,
+        aim,
+    };
     vec![
+        idle("idle connection, TCP, bytes", one, 2048.0, 1024.0),
+        idle("idle connection, MPTCP with two subflows, bytes", Row::MEMORY_TWO, 4096.0, 2048.0),
         scale("two workers / one, in memory, super-segments", Measure::Whole(MANY)),
         scale("two workers / one, in memory, segments of 1460 bytes", Measure::Segments(MANY)),
         own("in memory, super-segments, Gbit/s of one core", Measure::Whole(1), 20.0, 40.0),
