@@ -50,8 +50,10 @@ impl Default for PairConfig {
 /// One worker of a client and one of a server.
 #[derive(Debug)]
 pub struct Pair {
-    client: Side,
-    server: Side,
+    /// The stack that connects.
+    pub client: Side,
+    /// The stack that listens.
+    pub server: Side,
     listener: ListenerId,
     clock: std::time::Instant,
     options: SocketOptions,
@@ -74,6 +76,7 @@ pub struct Side {
     /// Where an application reads into.
     buffer: Vec<u8>,
     received: u64,
+    accepted: u64,
 }
 
 impl Pair {
@@ -123,12 +126,24 @@ impl Pair {
     /// # Errors
     /// What the stack says.
     pub fn connect(&mut self, connections: usize) -> Result<(), Error> {
-        for _ in 0..connections {
-            let id = self.client.shard.connect(self.now(), None, server_addr(), &self.options)?;
+        for id in self.connect_idle(connections)? {
             self.sending.push_back(id);
-            self.turn();
         }
         Ok(())
+    }
+
+    /// Opens connections over which nothing is sent.
+    ///
+    /// # Errors
+    /// What the stack says.
+    pub fn connect_idle(&mut self, connections: usize) -> Result<Vec<ConnId>, Error> {
+        let mut all = Vec::new();
+        for _ in 0..connections {
+            all.push(self.client.shard.connect(self.now(), None, server_addr(), &self.options)?);
+            self.turn();
+            self.turn();
+        }
+        Ok(all)
     }
 
     /// Time since the beginning.
@@ -148,13 +163,64 @@ impl Pair {
         let now = self.now();
         self.write(now);
         let mut packets = std::mem::take(&mut self.packets);
-        self.client.speak(now, &mut packets);
-        self.server.listen(now, &mut packets);
-        self.server.serve(now, Some(self.listener));
-        self.server.speak(now, &mut packets);
-        self.client.listen(now, &mut packets);
-        self.client.serve(now, None);
+        self.exchange(now, &mut packets);
         self.packets = packets;
+    }
+
+    /// Packets of data that the client sends now: as many as a turn has. They are on their way.
+    pub fn burst(&mut self) -> Vec<RxPacket> {
+        let now = self.now();
+        let mut packets = Vec::new();
+        self.write(now);
+        self.client.speak(now, &mut packets);
+        packets
+    }
+
+    /// The server takes packets in, its application reads, and its answers come out.
+    pub fn take(&mut self, mut packets: Vec<RxPacket>) -> Vec<RxPacket> {
+        let now = self.now();
+        let mut answers = Vec::new();
+        for packet in packets.drain(..) {
+            self.server.shard.handle_packet(now, packet);
+            self.server.speak(now, &mut answers);
+            self.server.serve(now, Some(self.listener));
+        }
+        self.server.speak(now, &mut answers);
+        answers
+    }
+
+    /// The client hears the server's answers.
+    pub fn answer(&mut self, mut answers: Vec<RxPacket>) {
+        let now = self.now();
+        self.client.listen(now, &mut answers);
+        self.client.serve(now, None);
+    }
+
+    /// Opens a connection, waits until the server has accepted it, and ends it with a reset.
+    ///
+    /// # Panics
+    /// If there is a bug.
+    pub fn open_and_reset(&mut self) {
+        let accepted = self.server.accepted;
+        let now = self.now();
+        let id = self.client.shard.connect(now, None, server_addr(), &self.options).expect("a free port");
+        let mut packets = std::mem::take(&mut self.packets);
+        while self.server.accepted == accepted {
+            self.exchange(now, &mut packets);
+        }
+        self.client.shard.abort(now, id);
+        self.client.shard.release(now, id);
+        self.exchange(now, &mut packets);
+        self.packets = packets;
+    }
+
+    fn exchange(&mut self, now: Instant, packets: &mut Vec<RxPacket>) {
+        self.client.speak(now, packets);
+        self.server.listen(now, packets);
+        self.server.serve(now, Some(self.listener));
+        self.server.speak(now, packets);
+        self.client.listen(now, packets);
+        self.client.serve(now, None);
     }
 
     /// Each connection in turn gets its next chunk, if it has room.
@@ -192,7 +258,7 @@ impl Side {
             shard.add_path(Instant::ZERO, path).expect("a new path");
         }
         let (wire, mail) = (Wire::new(config.offload), Arc::clone(mail));
-        Self { shard, wire, mail, worker, buffer: vec![0; CHUNK], received: 0 }
+        Self { shard, wire, mail, worker, buffer: vec![0; CHUNK], received: 0, accepted: 0 }
     }
 
     /// Sends one turn's packets.
@@ -223,7 +289,13 @@ impl Side {
     fn serve(&mut self, now: Instant, listener: Option<ListenerId>) {
         while let Some(event) = self.shard.poll_event() {
             match event {
-                Event::Acceptable(_) => while listener.and_then(|id| self.shard.accept(id)).is_some() {},
+                Event::Acceptable(_) => {
+                    while listener.and_then(|id| self.shard.accept(id)).is_some() {
+                        self.accepted += 1;
+                    }
+                }
+                // It broke; what came before was read.
+                Event::Closed(id, _) => self.shard.release(now, id),
                 Event::Readable(id) => self.read(now, id),
                 _ => {}
             }

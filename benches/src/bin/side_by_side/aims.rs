@@ -156,7 +156,17 @@ fn memory() -> Vec<Aim> {
         aim,
     };
     let scale = |name, measure| rate(name, Case::new(one.workers(2), measure), Case::new(one, measure), 1.7, 1.9);
+    let idle = |name, row, least, aim| Aim {
+        name,
+        ours: Case::new(row, Measure::Idle(100_000)),
+        theirs: None,
+        quantity: Quantity::BytesPerEnd,
+        least,
+        aim,
+    };
     vec![
+        idle("idle connection, TCP, bytes", one, 2048.0, 1024.0),
+        idle("idle connection, MPTCP with two subflows, bytes", Row::MEMORY_TWO, 4096.0, 2048.0),
         scale("two workers / one, in memory, super-segments", Measure::Whole(MANY)),
         scale("two workers / one, in memory, segments of 1460 bytes", Measure::Segments(MANY)),
         own("in memory, super-segments, Gbit/s of one core", Measure::Whole(1), 20.0, 40.0),
@@ -166,4 +176,29 @@ fn memory() -> Vec<Aim> {
 
 fn rate(name: &'static str, ours: Case, theirs: Case, least: f64, aim: f64) -> Aim {
     Aim { name, ours, theirs: Some(theirs), quantity: Quantity::Gbps, least, aim }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_is_better_for_costs_only() {
+        let aims = all();
+        let rate = aims.iter().find(|aim| aim.quantity == Quantity::Gbps).expect("a rate");
+        let cost = aims.iter().find(|aim| aim.quantity == Quantity::P50Us).expect("a cost");
+        for (aim, better) in [(rate, 0.01), (cost, -0.01)] {
+            assert_eq!(aim.verdict(aim.aim + better), Verdict::Reached, "{}", aim.name);
+            assert_eq!(aim.verdict(aim.aim - better), Verdict::AtLeast, "{}", aim.name);
+            assert_eq!(aim.verdict(aim.least - better), Verdict::Missed, "{}", aim.name);
+        }
+    }
+
+    #[test]
+    fn each_aim_is_at_least_what_must_be_reached() {
+        for aim in all() {
+            let further = if aim.quantity.is_cost() { aim.aim <= aim.least } else { aim.aim >= aim.least };
+            assert!(further, "{}", aim.name);
+        }
+    }
 }

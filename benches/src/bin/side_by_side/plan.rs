@@ -85,6 +85,8 @@ impl Row {
     pub(crate) const SMOLTCP_PLAIN: Self = Self::new(Peer::Smoltcp, Link::PlainTun, Kind::Tcp);
     /// Ours in memory, one thread.
     pub(crate) const MEMORY: Self = Self::new(Peer::Anabranch, Link::Memory, Kind::Tcp);
+    /// The same with MPTCP and two subflows.
+    pub(crate) const MEMORY_TWO: Self = Self::new(Peer::Anabranch, Link::Memory, Kind::Two);
 
     /// The kernel's own, over veth.
     pub(crate) const fn kernel(kind: Kind) -> Self {
@@ -155,6 +157,8 @@ pub(crate) enum Measure {
     Whole(usize),
     /// The same in segments of 1460 bytes.
     Segments(usize),
+    /// Memory of so many idle connections between two stacks.
+    Idle(usize),
 }
 
 impl Measure {
@@ -165,15 +169,20 @@ impl Measure {
             Self::Send(_) => Some((Traffic::Receive, Service::Chargen)),
             Self::Echo(bytes, _) => Some((Traffic::Echo(bytes), Service::Echo)),
             Self::Connect(_) => Some((Traffic::Connect, Service::Echo)),
-            Self::Whole(_) | Self::Segments(_) => None,
+            Self::Whole(_) | Self::Segments(_) | Self::Idle(_) => None,
         }
     }
 
     /// Connections or loops at once.
     pub(crate) fn connections(self) -> usize {
         match self {
-            Self::Receive(n) | Self::Send(n) | Self::Connect(n) | Self::Whole(n) | Self::Segments(n) => n,
             Self::Echo(..) => 1,
+            Self::Receive(n)
+            | Self::Send(n)
+            | Self::Connect(n)
+            | Self::Whole(n)
+            | Self::Segments(n)
+            | Self::Idle(n) => n,
         }
     }
 
@@ -185,11 +194,17 @@ impl Measure {
         }
     }
 
+    /// Whether one round is not like the other.
+    pub(crate) fn varies(self) -> bool {
+        !matches!(self, Self::Idle(_))
+    }
+
     /// What the table shows of it.
     pub(crate) fn quantities(self) -> &'static [Quantity] {
         match self {
             Self::Echo(..) => &[Quantity::P50Us, Quantity::P99Us],
             Self::Connect(_) => &[Quantity::PerSecond, Quantity::ServerUs],
+            Self::Idle(_) => &[Quantity::BytesPerEnd],
             _ => &[Quantity::Gbps],
         }
     }
@@ -212,6 +227,7 @@ impl fmt::Display for Measure {
             Self::Connect(n) => write!(f, "connect-{n}"),
             Self::Whole(n) => write!(f, "super-segments-{n}"),
             Self::Segments(n) => write!(f, "segments-{n}"),
+            Self::Idle(n) => write!(f, "idle-{n}"),
         }
     }
 }
@@ -269,6 +285,7 @@ pub(crate) fn all() -> Vec<Case> {
 
     add(&[Row::MEMORY], &[Measure::Whole(1), Measure::Segments(1)]);
     add(&[Row::MEMORY, Row::MEMORY.workers(2)], &[Measure::Whole(MANY), Measure::Segments(MANY)]);
+    add(&[Row::MEMORY, Row::MEMORY_TWO], &[Measure::Idle(100_000), Measure::Idle(1_000_000)]);
     cases.sort();
     cases.dedup();
     cases

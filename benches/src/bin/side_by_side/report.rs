@@ -227,6 +227,7 @@ fn title(quantity: Quantity) -> &'static str {
         Quantity::ServerUserUs => "µs of the server's CPU each, outside of the kernel",
         Quantity::ServerCores => "cores of the server",
         Quantity::ClientCores => "cores of the client",
+        Quantity::BytesPerEnd => "bytes an end",
         Quantity::Others => "of the machine used by others",
     }
 }

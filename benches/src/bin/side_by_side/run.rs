@@ -11,10 +11,12 @@ use crate::cpu::{self, Accounts};
 use crate::plan::{Case, Kind, Link, Measure, Peer, Place, Row};
 use crate::process::{self, Server};
 use crate::site::{self, FAR_SERVER, SERVER, Site};
-use crate::task::{Anabranch, ClientStack, Load, Memory, Quantity, Sample, Serve, ServerStack, Task};
+use crate::task::{Anabranch, ClientStack, Idle, Load, Memory, Quantity, Sample, Serve, ServerStack, Task};
 
 /// Beyond its time, how long a client may take.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// How long a million connections may take to be opened.
+const PATIENCE_IDLE: Duration = Duration::from_secs(600);
 /// How long workers look for work before they sleep, where they do: longer than a round trip.
 const BUSY_POLL_US: u64 = 200;
 
@@ -73,15 +75,19 @@ impl Runner {
 
     fn in_memory(&self, case: Case, site: &Site) -> Result<Sample> {
         let threads = case.row.workers;
-        let (connections, offload) = match case.measure {
-            Measure::Whole(connections) => (connections, true),
-            Measure::Segments(connections) => (connections, false),
+        let connections = case.measure.connections();
+        let moves = |offload| {
+            let seconds = self.settings.seconds;
+            Task::Memory(Memory { threads, connections: connections / threads, offload, seconds })
+        };
+        let (task, patience) = match case.measure {
+            Measure::Whole(_) => (moves(true), self.patience()),
+            Measure::Segments(_) => (moves(false), self.patience()),
+            Measure::Idle(_) => (Task::Idle(Idle { connections, mptcp: case.row.kind.mptcp() }), PATIENCE_IDLE),
             _ => bail!("{case} is nothing that can be done in memory"),
         };
-        let seconds = self.settings.seconds;
-        let memory = Memory { threads, connections: connections / threads, offload, seconds };
         let accounts = Accounts::open(None)?;
-        let mut sample = process::measure(&site.client, &Task::Memory(memory), self.patience())?;
+        let mut sample = process::measure(&site.client, &task, patience)?;
         let shares = accounts.close()?;
         sample.insert(Quantity::ClientCores, shares.client / shares.elapsed);
         sample.insert(Quantity::Others, shares.others);

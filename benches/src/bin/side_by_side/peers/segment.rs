@@ -150,3 +150,50 @@ fn be16(bytes: &[u8], at: usize) -> Option<u16> {
 fn be32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A segment of 10.9.0.1 with the SYN options that the kernel sends.
+    fn syn() -> Vec<u8> {
+        let answer = Answer {
+            source: [10, 9, 0, 1],
+            destination: [10, 9, 0, 2],
+            ports: [40_000, 5001],
+            seq: 7,
+            ack: 0,
+            flags: SYN,
+            payload_len: 0,
+            segment_size: 0,
+        };
+        answer.headers(&mut [0; 58])[tun::HEADER..].to_vec()
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let packet = syn();
+        let segment = Segment::parse(&packet).expect("a segment");
+        assert_eq!((segment.source_port, segment.destination_port, segment.seq), (40_000, 5001, 7));
+        assert_eq!((segment.flags, segment.scale, segment.payload.len()), (SYN, 10, 0));
+        assert_eq!(sum(&packet[..IP], 0), 0xffff, "the checksum of the IP header");
+    }
+
+    #[test]
+    fn an_answer_goes_back() {
+        let packet = syn();
+        let answer = Answer::to(&Segment::parse(&packet).expect("a segment"));
+        assert_eq!((answer.source, answer.destination, answer.ports), ([10, 9, 0, 2], [10, 9, 0, 1], [5001, 40_000]));
+    }
+
+    #[test]
+    fn short_packets_and_odd_options_are_no_segments_and_no_scale() {
+        let packet = syn();
+        for len in 0..packet.len() {
+            assert!(Segment::parse(&packet[..len]).is_none(), "{len} bytes");
+        }
+        assert_eq!(scale(&[2, 0, 3, 3, 10]), 0);
+        assert_eq!(scale(&[8, 40, 1]), 0);
+        assert_eq!(scale(&[1, 1, 3, 3, 99]), 14);
+    }
+}
