@@ -29,8 +29,105 @@ mod futex {
     }
 }
 
+/// Crossbeam's queues by a lock: what matters here is that an item that was pushed is there, with all that its pusher
+/// did before, in the order of the pushes.
+mod queue {
+    use std::collections::VecDeque;
+
+    use loom::sync::Mutex;
+
+    pub(crate) struct SegQueue<T>(Mutex<VecDeque<T>>);
+
+    impl<T> SegQueue<T> {
+        pub(crate) fn new() -> Self {
+            Self(Mutex::new(VecDeque::new()))
+        }
+
+        pub(crate) fn push(&self, item: T) {
+            self.0.lock().unwrap().push_back(item);
+        }
+
+        pub(crate) fn pop(&self) -> Option<T> {
+            self.0.lock().unwrap().pop_front()
+        }
+
+        pub(crate) fn len(&self) -> usize {
+            self.0.lock().unwrap().len()
+        }
+
+        pub(crate) fn is_empty(&self) -> bool {
+            self.len() == 0
+        }
+    }
+
+    impl<T> std::fmt::Debug for SegQueue<T> {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("SegQueue")
+        }
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct ArrayQueue<T>(SegQueue<T>, usize);
+
+    impl<T> ArrayQueue<T> {
+        pub(crate) fn new(room: usize) -> Self {
+            Self(SegQueue::new(), room)
+        }
+
+        pub(crate) fn push(&self, item: T) -> Result<(), T> {
+            let mut items = self.0.0.lock().unwrap();
+            if items.len() == self.1 {
+                return Err(item);
+            }
+            items.push_back(item);
+            Ok(())
+        }
+
+        pub(crate) fn pop(&self) -> Option<T> {
+            self.0.pop()
+        }
+
+        pub(crate) fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        pub(crate) fn is_empty(&self) -> bool {
+            self.0.is_empty()
+        }
+    }
+}
+
+/// An event descriptor in an epoll set that watches for edges.
+mod event {
+    use std::io;
+
+    use loom::sync::Notify;
+
+    #[derive(Debug)]
+    pub(crate) struct EventFd(Notify);
+
+    impl EventFd {
+        pub(crate) fn new() -> io::Result<Self> {
+            Ok(Self(Notify::new()))
+        }
+
+        pub(crate) fn set(&self) {
+            self.0.notify();
+        }
+
+        /// Sleeps until an edge has come since the last time.
+        pub(crate) fn wait(&self) {
+            self.0.wait();
+        }
+    }
+}
+
 #[path = "../src/sync/announce.rs"]
 mod announce;
+#[path = "../src/sync/bell.rs"]
+mod bell;
+#[path = "../src/sync/mailbox.rs"]
+mod mailbox;
 #[path = "../src/sync/sleepers.rs"]
 mod sleepers;
 
@@ -38,7 +135,11 @@ use std::sync::Arc;
 
 use announce::{Announcement, Request};
 use atomic::{AtomicU32, Ordering, fence};
+use bell::Bell;
+use event::EventFd;
 use loom::thread;
+use mailbox::Mailbox;
+use queue::SegQueue;
 use sleepers::Sleepers;
 
 #[test]
@@ -125,5 +226,135 @@ fn no_thread_sleeps_through_an_opening() {
         fence(Ordering::SeqCst);
         shared.0.wake();
         assert_eq!(waiter.join().unwrap(), Some(()));
+    });
+}
+
+/// A worker with its mailbox and its bell.
+struct Post {
+    bell: Bell,
+    mail: Mailbox<u32, u32>,
+}
+
+impl Post {
+    fn new(room: usize) -> Arc<Self> {
+        Arc::new(Self { bell: Bell::new().unwrap(), mail: Mailbox::new(room) })
+    }
+
+    /// What a worker does between two turns.
+    fn sleep(&self) {
+        self.bell.prepare_sleep();
+        if self.mail.is_empty() {
+            // loom reports a deadlock if nobody ever rings.
+            self.bell.event().wait();
+        }
+        self.bell.awake();
+    }
+
+    /// Takes packets, then notes.
+    fn take(&self, packets: &mut Vec<u32>, notes: &mut Vec<u32>) {
+        self.mail.take_packets(usize::MAX, packets);
+        notes.extend(std::iter::from_fn(|| self.mail.take_note()));
+    }
+}
+
+#[test]
+fn no_letter_lies_there_while_the_worker_sleeps() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        let post = Post::new(2);
+        let senders = [1, 2].map(|letter| {
+            let post = Arc::clone(&post);
+            thread::spawn(move || {
+                match letter {
+                    1 => assert!(post.mail.post_packet(letter)),
+                    _ => post.mail.post_note(letter),
+                }
+                post.bell.ring();
+            })
+        });
+        let (mut packets, mut notes) = (Vec::new(), Vec::new());
+        while packets.len() + notes.len() < 2 {
+            post.take(&mut packets, &mut notes);
+            if packets.len() + notes.len() < 2 {
+                post.sleep();
+            }
+        }
+        assert_eq!((packets, notes), (vec![1], vec![2]));
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        assert_eq!(post.mail.len(), 0);
+    });
+}
+
+#[test]
+fn a_packet_never_overtakes_the_note_that_it_depends_on() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        // A worker notes at the tuple's home where the tuple lives, then answers the peer; the peer's next packet comes in at
+        // a third worker, which hands it to the home.
+        let home = Post::new(1);
+        let network = Arc::new(SegQueue::new());
+        let owner = {
+            let (home, network) = (Arc::clone(&home), Arc::clone(&network));
+            thread::spawn(move || {
+                home.mail.post_note(7);
+                network.push(7);
+            })
+        };
+        let third = {
+            let (home, network) = (Arc::clone(&home), Arc::clone(&network));
+            thread::spawn(move || network.pop().is_some_and(|packet| home.mail.post_packet(packet)))
+        };
+        let (mut packets, mut notes) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            home.take(&mut packets, &mut notes);
+            assert!(packets.is_empty() || notes == [7], "the home knows nothing of the tuple");
+        }
+        owner.join().unwrap();
+        let posted = third.join().unwrap();
+        home.take(&mut packets, &mut notes);
+        assert_eq!((packets.len(), notes), (usize::from(posted), vec![7]));
+    });
+}
+
+#[test]
+fn a_full_mailbox_drops_packets_and_no_notes() {
+    loom::model(|| {
+        let post = Post::new(1);
+        let senders = [1, 2].map(|letter| {
+            let post = Arc::clone(&post);
+            thread::spawn(move || {
+                post.mail.post_note(letter);
+                u32::from(post.mail.post_packet(letter))
+            })
+        });
+        let (mut packets, mut notes) = (Vec::new(), Vec::new());
+        post.take(&mut packets, &mut notes);
+        let posted: u32 = senders.into_iter().map(|sender| sender.join().unwrap()).sum();
+        post.take(&mut packets, &mut notes);
+        notes.sort_unstable();
+        assert_eq!(notes, [1, 2]);
+        assert_eq!(packets.len(), posted as usize);
+        assert!(posted >= 1);
+    });
+}
+
+#[test]
+fn a_command_is_dropped_by_the_worker_that_ends_or_refused() {
+    loom::model(|| {
+        let shared = Arc::new((Announcement::new(), SegQueue::new()));
+        let application = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                shared.1.push(());
+                !shared.0.stands()
+            })
+        };
+        // The worker ends: from now on nobody takes anything out of its queue.
+        shared.0.announce();
+        let dropped = shared.1.pop().is_some();
+        let accepted = application.join().unwrap();
+        assert!(!accepted || dropped, "somebody waits for an answer that never comes");
     });
 }
