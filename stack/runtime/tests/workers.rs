@@ -186,9 +186,9 @@ fn a_worker_that_panics_leaves_the_others_at_work() {
         let strike = Arc::clone(&strike);
         if at == 1 { Box::new(Fatal { device, strike }) as Box<dyn Device> } else { device }
     });
-    let server = Stack::builder().workers(3).devices(path(2), theirs.collect()).build().unwrap();
+    let server = Stack::builder().workers(3).mptcp(false).devices(path(2), theirs.collect()).build().unwrap();
     let ours = ours.into_iter().map(|device| Box::new(device) as Box<dyn Device>).collect();
-    let client = Stack::builder().workers(3).devices(path(1), ours).build().unwrap();
+    let client = Stack::builder().workers(3).mptcp(false).devices(path(1), ours).build().unwrap();
     serve_echo(server.listen((SERVER, 7)).unwrap());
     let echo = |mut stream: &TcpStream, round: u64| -> io::Result<()> {
         let said = bytes(round, 5_000);
