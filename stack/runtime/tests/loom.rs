@@ -6,6 +6,32 @@ mod atomic {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 }
 
+/// A clock by which whoever waits until some time finds that it has passed.
+mod clock {
+    pub(crate) use std::time::Duration;
+
+    #[derive(Clone, Copy)]
+    pub(crate) struct Instant;
+
+    impl Instant {
+        pub(crate) fn now() -> Self {
+            Self
+        }
+
+        pub(crate) fn saturating_duration_since(self, _: Self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    impl std::ops::Add<Duration> for Instant {
+        type Output = Self;
+
+        fn add(self, _: Duration) -> Self {
+            self
+        }
+    }
+}
+
 /// What a futex does, by loom's means.
 mod futex {
     use std::time::Duration;
@@ -101,23 +127,28 @@ mod queue {
 mod event {
     use std::io;
 
-    use loom::sync::Notify;
+    use loom::sync::{Condvar, Mutex};
 
     #[derive(Debug)]
-    pub(crate) struct EventFd(Notify);
+    pub(crate) struct EventFd(Mutex<bool>, Condvar);
 
     impl EventFd {
         pub(crate) fn new() -> io::Result<Self> {
-            Ok(Self(Notify::new()))
+            Ok(Self(Mutex::new(false), Condvar::new()))
         }
 
         pub(crate) fn set(&self) {
-            self.0.notify();
+            *self.0.lock().unwrap() = true;
+            self.1.notify_all();
         }
 
-        /// Sleeps until an edge has come since the last time.
+        /// Sleeps until an edge has come since the last time. Of several who wait any one may get it.
         pub(crate) fn wait(&self) {
-            self.0.wait();
+            let mut edge = self.0.lock().unwrap();
+            while !*edge {
+                edge = self.1.wait(edge).unwrap();
+            }
+            *edge = false;
         }
     }
 }
@@ -126,6 +157,8 @@ mod event {
 mod announce;
 #[path = "../src/sync/bell.rs"]
 mod bell;
+#[path = "../src/sync/driver.rs"]
+mod driver;
 #[path = "../src/sync/mailbox.rs"]
 mod mailbox;
 #[path = "../src/sync/sleepers.rs"]
@@ -136,6 +169,7 @@ use std::sync::Arc;
 use announce::{Announcement, Request};
 use atomic::{AtomicU32, Ordering, fence};
 use bell::Bell;
+use driver::Driver;
 use event::EventFd;
 use loom::thread;
 use mailbox::Mailbox;
@@ -356,5 +390,63 @@ fn a_command_is_dropped_by_the_worker_that_ends_or_refused() {
         let dropped = shared.1.pop().is_some();
         let accepted = application.join().unwrap();
         assert!(!accepted || dropped, "somebody waits for an answer that never comes");
+    });
+}
+
+#[test]
+fn a_driver_hears_of_what_it_waits_for_whoever_takes_the_event() {
+    struct Shared {
+        driver: Driver,
+        gate: Sleepers,
+        event: EventFd,
+        found: AtomicU32,
+        over: AtomicU32,
+    }
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(|| {
+        let shared = Arc::new(Shared {
+            driver: Driver::new(),
+            gate: Sleepers::new(),
+            event: EventFd::new().unwrap(),
+            found: AtomicU32::new(0),
+            over: AtomicU32::new(0),
+        });
+        // The worker's own thread, which goes to sleep and takes whatever event it can get.
+        let own = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                while shared.over.load(Ordering::Acquire) == 0 {
+                    shared.driver.give_way(|| shared.event.set());
+                    shared.event.wait();
+                }
+            })
+        };
+        // An application's thread waits in the worker's place, and if that brings nothing, for the worker.
+        let application = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let found = || (shared.found.load(Ordering::Acquire) == 1).then_some(());
+                assert!(shared.driver.take());
+                shared.driver.prepare_wait();
+                if found().is_none() {
+                    shared.event.wait();
+                }
+                shared.driver.awake();
+                shared.driver.leave();
+                shared.gate.wait(None, found).unwrap();
+            })
+        };
+        // Whoever does a turn that brings what it waits for.
+        shared.found.store(1, Ordering::Release);
+        fence(Ordering::SeqCst);
+        shared.gate.wake();
+        if shared.driver.poke() {
+            shared.event.set();
+        }
+        application.join().unwrap();
+        shared.over.store(1, Ordering::Release);
+        shared.event.set();
+        own.join().unwrap();
     });
 }

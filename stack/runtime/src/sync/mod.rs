@@ -27,3 +27,4 @@ pub(crate) use spin::spin;
 
 use crossbeam_queue as queue;
 use std::sync::atomic;
+use std::time as clock;
