@@ -104,12 +104,31 @@ impl Anabranch {
         paths: &[PathOptions],
         options: impl FnOnce(Builder) -> Builder + Send,
     ) -> Result<Box<dyn Subject>> {
+        Ok(Box::new(Self::over_tun(wires, family, paths, options)?))
+    }
+
+    /// The same as what it is.
+    ///
+    /// # Errors
+    /// When the stack cannot be built.
+    pub fn over_tun(
+        wires: &Netns,
+        family: Family,
+        paths: &[PathOptions],
+        options: impl FnOnce(Builder) -> Builder + Send,
+    ) -> Result<Self> {
         let specs = (0_u8..).zip(paths).map(|(path, flags)| {
             let (own, host, prefix) = (family.subject(path), family.host(path), family.network_prefix());
             with_words(format!("tun:ab{path},addr={own}/{prefix},host={host}"), *flags)
         });
         let stack = build(wires, specs, options)?;
-        Ok(Box::new(Self { stack, netns: None }))
+        Ok(Self { stack, netns: None })
+    }
+
+    /// The stack, for a test that wants to look into it.
+    #[must_use]
+    pub fn stack(&self) -> &Stack {
+        &self.stack
     }
 
     /// Over the packet driver on veth pairs, in a namespace of its own, see [`Start`].

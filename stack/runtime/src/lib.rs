@@ -55,8 +55,8 @@ mod worker;
 pub use anabranch_core::config::Keepalive;
 pub use anabranch_core::info::TcpState;
 pub use anabranch_core::{
-    ConnInfo, Counters, EndpointFlags, FallbackReason, IpCidr, Limits, PathConfig, SocketOptions, SubflowInfo, cc, pm,
-    sched,
+    ConnInfo, Counters, EndpointFlags, FallbackReason, IpCidr, Limits, PathConfig, Sizes, SocketOptions, SubflowInfo,
+    cc, pm, sched,
 };
 pub use anabranch_drivers::Device;
 pub use anabranch_frame::PathId;
@@ -65,5 +65,5 @@ pub use builder::Builder;
 pub use error::Error;
 pub use listener::{Incoming, TcpListener};
 pub use path::{Driver, PathSpec, PathSpecError};
-pub use stack::{ConnectOptions, Connection, PathCounters, PathInfo, Stack, WorkerStats};
+pub use stack::{ConnectOptions, Connection, PathCounters, PathInfo, Stack, WorkerInfo, WorkerStats};
 pub use stream::TcpStream;

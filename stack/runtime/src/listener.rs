@@ -1,7 +1,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anabranch_core::{ListenerId, SocketOptions};
 use crossbeam_queue::SegQueue;
@@ -25,6 +25,8 @@ pub(crate) struct Accepting {
     /// A worker has more and waits for room.
     pub(crate) starved: Announcement,
     pub(crate) gate: Gate,
+    /// Listeners of workers that may still have something to accept.
+    workers: AtomicUsize,
     closed: AtomicBool,
 }
 
@@ -41,6 +43,13 @@ impl Accepting {
     /// Each worker gets its share of the backlog, and at least one place.
     pub(crate) fn backlog_of_a_worker(&self, workers: usize) -> usize {
         self.backlog.div_ceil(workers).max(1)
+    }
+
+    /// A worker ended and will have nothing more to accept.
+    pub(crate) fn leave(&self) {
+        if self.workers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.close();
+        }
     }
 
     /// Nobody accepts any more, or no worker has anything to accept: what waits is reset.
@@ -78,6 +87,7 @@ impl TcpListener {
         backlog: usize,
         options: Arc<SocketOptions>,
     ) -> io::Result<Self> {
+        let workers: Vec<_> = stack.handles().iter().filter(|worker| !worker.ended.stands()).collect();
         let accepting = Arc::new(Accepting {
             local: locals[0],
             backlog,
@@ -85,6 +95,7 @@ impl TcpListener {
             queue: SegQueue::new(),
             starved: Announcement::new(),
             gate: Gate::new(),
+            workers: AtomicUsize::new(locals.len() * workers.len()),
             closed: AtomicBool::new(false),
         });
         let mut inner = Inner {
@@ -94,7 +105,7 @@ impl TcpListener {
             stack: stack.clone(),
         };
         for &local in locals {
-            for worker in stack.handles() {
+            for &worker in &workers {
                 let accepting = Arc::clone(&accepting);
                 match worker.ask(move |worker| worker.listen(local, accepting))? {
                     Ok(id) => inner.members.push((Arc::clone(worker), id)),
@@ -103,7 +114,10 @@ impl TcpListener {
                 }
             }
         }
-        Ok(Self { inner: Arc::new(inner) })
+        match inner.members.is_empty() {
+            true => Err(stack_is_gone()),
+            false => Ok(Self { inner: Arc::new(inner) }),
+        }
     }
 
     /// Waits for a connection and returns it with the peer's address.

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anabranch_core::{ConnInfo, Counters, Error, IpCidr, SocketOptions, SubflowInfo, WorkerId};
+use anabranch_core::{ConnInfo, Counters, Error, IpCidr, Sizes, SocketOptions, SubflowInfo, WorkerId};
 use anabranch_frame::PathId;
 use parking_lot::Mutex;
 
 use crate::buffers::WriteBuffers;
 use crate::conn::Conn;
-use crate::error::to_io;
+use crate::error::{stack_is_gone, to_io};
 use crate::worker::{Handle, Opening};
 use crate::{Builder, TcpListener, TcpStream};
 
@@ -118,6 +118,25 @@ pub struct WorkerStats {
     pub mail_dropped: u64,
     /// Packets to send that were dropped because a device stayed full, was down or gone.
     pub transmit_dropped: u64,
+}
+
+/// A worker as it is now.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct WorkerInfo {
+    /// Its number.
+    pub worker: WorkerId,
+    /// Whether it works. One that has ended before the stack was shut down has failed; its connections are lost, and the
+    /// others do what it had to do.
+    pub alive: bool,
+    /// What it has done.
+    pub stats: WorkerStats,
+    /// What its tables hold; nothing if it has ended.
+    pub sizes: Sizes,
+    /// What its part of the stack has counted; nothing if it has ended.
+    pub counters: Counters,
+    /// What other workers have handed to it and it has not looked at yet.
+    pub mail_waiting: usize,
 }
 
 impl Stack {
@@ -263,6 +282,18 @@ impl Stack {
         self.handles().iter().map(|worker| worker.stats.read()).collect()
     }
 
+    /// The workers as they are now, by their numbers.
+    #[must_use]
+    pub fn worker_info(&self) -> Vec<WorkerInfo> {
+        let info = |worker: &Arc<Handle>| {
+            let account = worker.ask(|worker| worker.account()).ok();
+            let (sizes, counters) = account.unwrap_or_default();
+            let (stats, mail_waiting) = (worker.stats.read(), worker.mail.len());
+            WorkerInfo { worker: worker.id, alive: account.is_some(), stats, sizes, counters, mail_waiting }
+        };
+        self.handles().iter().map(info).collect()
+    }
+
     // --- for the crate ---------------------------------------------------------------------------
 
     pub(crate) fn new(shared: Shared) -> Self {
@@ -284,13 +315,24 @@ impl Stack {
     /// Begins to open a connection. The stream is not to be given to anybody before its connection says that
     /// it is there; dropping it gives the attempt up.
     pub(crate) fn start_connect(&self, remote: SocketAddr, connect: ConnectOptions) -> io::Result<TcpStream> {
-        let next = self.shared.next_worker.fetch_add(1, Ordering::Relaxed);
-        let worker = &self.handles()[next % self.handles().len()];
+        let worker = match connect.local.filter(|local| local.port() != 0) {
+            // Only one worker knows whether the port is in use.
+            Some(local) => self.next_worker()?.ask(move |worker| worker.opener(local, remote))?,
+            None => Arc::clone(self.next_worker()?),
+        };
         let options = connect.options.unwrap_or_else(|| self.socket_options());
-        let conn = Conn::new(Arc::clone(worker), &options);
+        let conn = Conn::new(Arc::clone(&worker), &options);
         let opening = Opening::new(Arc::clone(&conn));
         worker.command(move |worker| opening.open(worker, connect.local, remote, &options))?;
         Ok(TcpStream::new(conn, self.clone()))
+    }
+
+    /// The workers in turn, as long as they are there.
+    fn next_worker(&self) -> io::Result<&Arc<Handle>> {
+        let first = self.shared.next_worker.fetch_add(1, Ordering::Relaxed);
+        let all = self.handles();
+        let mut in_turn = (0..all.len()).map(|step| &all[first.wrapping_add(step) % all.len()]);
+        in_turn.find(|worker| !worker.ended.stands()).ok_or_else(stack_is_gone)
     }
 
     fn listen_on(&self, addr: SocketAddr, backlog: usize, options: &Arc<SocketOptions>) -> io::Result<TcpListener> {

@@ -173,7 +173,7 @@ fn loop_back(conn: &Conn, handle: &Handle, total: u64) {
         let Some(ready) = handle.ready.pop() else {
             handle.bell.prepare_sleep();
             if handle.ready.is_empty() {
-                let fd = handle.bell.fd();
+                let fd = handle.bell.event().fd();
                 let timeout = rustix::time::Timespec { tv_sec: 10, tv_nsec: 0 };
                 let ready = rustix::event::poll(
                     &mut [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)],

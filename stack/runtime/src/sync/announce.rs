@@ -39,8 +39,9 @@ impl Announcement {
     /// Whether the caller is the one who has to wake the waiter: somebody waits, and nobody else took
     /// the announcement.
     pub(crate) fn take(&self) -> bool {
-        // The plain load first: a swap by every caller would bounce the cache line of a busy waiter.
-        self.stands() && self.0.swap(false, Ordering::Relaxed)
+        // The plain load first: an exchange by every caller would bounce the cache line of a busy waiter. And nothing is
+        // written unless it succeeds: the waiter may have withdrawn and announced itself anew.
+        self.stands() && self.0.compare_exchange(true, false, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 

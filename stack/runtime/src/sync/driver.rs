@@ -1,9 +1,8 @@
 //! An application's thread that does a worker's turns itself while it waits.
 
-use std::time::{Duration, Instant};
-
 use super::Sleepers;
 use super::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+use super::clock::{Duration, Instant};
 
 /// Nobody is in the seat.
 const FREE: u32 = 0;

@@ -1,6 +1,5 @@
-use std::time::{Duration, Instant};
-
 use super::atomic::{AtomicU32, Ordering, fence};
+use super::clock::{Duration, Instant};
 use super::futex;
 
 /// Threads that wait until another one says that they should look again.

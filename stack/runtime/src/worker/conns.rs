@@ -8,8 +8,8 @@ use anabranch_core::shard::{Read, Shutdown};
 use anabranch_core::{ConnId, Error, SocketOptions};
 use anabranch_frame::Instant;
 
-use super::Worker;
 use super::seat::{Wake, Woken};
+use super::{Handle, Worker};
 use crate::conn::{Conn, NO_SLOT, RING_LIMIT, cost, order, state};
 
 /// A connection that the application holds.
@@ -85,6 +85,12 @@ impl Worker {
         self.conns[at as usize].conn.slot.store(at, Ordering::Relaxed);
         self.by_id.insert(id, at);
         at
+    }
+
+    /// The worker that has to open a connection from `local`.
+    pub(crate) fn opener(&self, local: SocketAddr, remote: SocketAddr) -> Arc<Handle> {
+        let opener = self.shard.opener(Some(local), remote);
+        Arc::clone(self.peers.get(usize::from(opener)).unwrap_or(&self.handle))
     }
 
     /// Opens a connection for `conn`. What comes of it the application learns from its state.

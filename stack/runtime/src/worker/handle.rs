@@ -3,11 +3,12 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anabranch_core::{Mail, WorkerId};
-use crossbeam_queue::{ArrayQueue, SegQueue};
+use anabranch_frame::RxPacket;
+use crossbeam_queue::SegQueue;
 
 use super::Worker;
 use super::poll::{Poll, Ready, Token};
@@ -15,7 +16,7 @@ use super::seat::{Rest, Seat};
 use crate::WorkerStats;
 use crate::conn::Conn;
 use crate::error::stack_is_gone;
-use crate::sync::{Bell, Driver, reply};
+use crate::sync::{Announcement, Bell, Driver, Mailbox, reply};
 
 /// Packets that may wait for one worker in the hands of the others. Beyond that they are dropped: the network
 /// could fill any queue.
@@ -42,12 +43,10 @@ pub(crate) struct Handle {
     pub(crate) ready: SegQueue<Arc<Conn>>,
     /// Commands of the application.
     pub(crate) commands: SegQueue<Command>,
-    /// Packets from other workers.
-    pub(crate) packets: ArrayQueue<Mail>,
-    /// Other mail from other workers; few, and none may be lost.
-    pub(crate) notes: SegQueue<Mail>,
-    /// The worker has ended or is about to.
-    pub(crate) closed: AtomicBool,
+    /// What other workers have for it.
+    pub(crate) mail: Mailbox<RxPacket, Mail>,
+    /// It has ended: what is put into its queues from now on nobody takes out.
+    pub(crate) ended: Announcement,
     /// The worker's connections hold nearly as much memory as they may.
     tight: AtomicBool,
     pub(crate) stats: Stats,
@@ -83,7 +82,7 @@ impl Stats {
 impl Handle {
     pub(crate) fn new(id: WorkerId, busy_poll: Duration) -> io::Result<Self> {
         let (bell, poll) = (Bell::new()?, Poll::new()?);
-        poll.add(bell.fd(), Token::Bell)?;
+        poll.add(bell.event().fd(), Token::Bell)?;
         Ok(Self {
             id,
             busy_poll,
@@ -96,9 +95,8 @@ impl Handle {
             events: SegQueue::new(),
             ready: SegQueue::new(),
             commands: SegQueue::new(),
-            packets: ArrayQueue::new(MAILBOX),
-            notes: SegQueue::new(),
-            closed: AtomicBool::new(false),
+            mail: Mailbox::new(MAILBOX),
+            ended: Announcement::new(),
             tight: AtomicBool::new(false),
             stats: Stats::default(),
         })
@@ -120,12 +118,12 @@ impl Handle {
     /// Takes mail for the worker. The caller [rings](Self::ring) after the last one.
     pub(crate) fn post(&self, mail: Mail) {
         match mail {
-            Mail::Packet(_) => {
-                if self.packets.push(mail).is_err() {
+            Mail::Packet(packet) => {
+                if !self.mail.post_packet(packet) {
                     Stats::count(&self.stats.mail_dropped);
                 }
             }
-            Mail::Forward { .. } | Mail::Forget(_) | Mail::Ended(_) => self.notes.push(mail),
+            note => self.mail.post_note(note),
         }
     }
 
@@ -135,9 +133,8 @@ impl Handle {
     /// The worker has ended; the command may have been dropped or be dropped later, but never runs.
     pub(crate) fn command(&self, command: impl FnOnce(&mut Worker) + Send + 'static) -> io::Result<()> {
         self.commands.push(Box::new(command));
-        // Either the worker's last look at the queue, after it set `closed`, sees the command, or we see `closed`.
-        fence(Ordering::SeqCst);
-        if self.closed.load(Ordering::Relaxed) {
+        // Either the worker's last look at its queues, after it announced its end, sees the command, or we see that.
+        if self.ended.stands() {
             return Err(stack_is_gone());
         }
         self.call();

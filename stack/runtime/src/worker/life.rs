@@ -1,10 +1,9 @@
 //! How a worker rests, and how it ends.
 
-use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use anabranch_core::info::TcpState;
-use anabranch_core::{ConnId, ConnInfo, Counters, Error, SubflowInfo};
+use anabranch_core::{ConnId, ConnInfo, Counters, Error, Mail, Sizes, SubflowInfo};
 use anabranch_drivers::{LinkEvent, LinkMonitor};
 use anabranch_frame::Instant;
 
@@ -214,11 +213,15 @@ impl Worker {
 
     fn has_mail(&self) -> bool {
         let handle = &self.handle;
-        !(handle.ready.is_empty()
-            && handle.commands.is_empty()
-            && handle.notes.is_empty()
-            && handle.packets.is_empty()
-            && handle.events.is_empty())
+        !(handle.ready.is_empty() && handle.commands.is_empty() && handle.mail.is_empty() && handle.events.is_empty())
+    }
+
+    /// What this one was asked about the others are asked from now on: they may go on for longer.
+    fn leave_to_the_others(&self) {
+        for peer in self.peers.iter().filter(|peer| peer.id != self.handle.id) {
+            peer.post(Mail::Ended(self.handle.id));
+            peer.ring();
+        }
     }
 
     // --- what the application asks ---------------------------------------------------------------
@@ -226,6 +229,11 @@ impl Worker {
     /// This worker's counters.
     pub(crate) fn counters(&self) -> Counters {
         *self.shard.counters()
+    }
+
+    /// What this worker's tables hold, and what the shard has counted.
+    pub(crate) fn account(&self) -> (Sizes, Counters) {
+        (self.shard.sizes(), self.counters())
     }
 
     /// Every connection that the application holds.
@@ -246,16 +254,21 @@ impl Drop for Worker {
         if std::thread::panicking() {
             tracing::error!(worker = self.handle.id, "worker panicked: its connections are lost");
         }
-        self.handle.closed.store(true, Ordering::Relaxed);
-        // Either a command that comes now is seen below, or its sender sees `closed`.
-        fence(Ordering::SeqCst);
+        // Either a command that comes now is seen below, or its sender sees the announcement.
+        self.handle.ended.announce();
         while self.handle.commands.pop().is_some() {}
         while self.handle.ready.pop().is_some() {}
+        self.leave_to_the_others();
         for (_, slot) in std::mem::take(&mut self.conns) {
             slot.conn.end(Error::Aborted);
         }
         for accepting in std::mem::take(&mut self.listeners).into_values() {
-            accepting.close();
+            accepting.leave();
         }
+        // What a thread that waits in its place waits for will not come any more, which is an answer. And its own
+        // thread has nothing left to wait for.
+        self.handle.poke_driver();
+        self.handle.bell.send_event();
+        self.handle.driver.hurry();
     }
 }

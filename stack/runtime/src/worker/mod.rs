@@ -78,7 +78,7 @@ pub(crate) struct Worker {
     life: Life,
     /// Packets of this turn, from a device and from other workers.
     batch: Vec<RxPacket>,
-    mail: Vec<Mail>,
+    mail: Vec<RxPacket>,
     since_poll: u32,
     /// When the timer goes off, if it was set.
     timer: Option<Instant>,
@@ -169,21 +169,17 @@ impl Worker {
     /// handled: whatever note was on its way before a packet has arrived by then, so that the entry that forwards the
     /// packet is there.
     fn take_notes(&mut self, now: Instant) {
-        while let Some(note) = self.handle.notes.pop() {
+        while let Some(note) = self.handle.mail.take_note() {
             self.shard.handle_mail(now, note);
         }
     }
 
     fn take_mail(&mut self, now: Instant) {
-        while self.mail.len() < SERVICE_BATCH
-            && let Some(mail) = self.handle.packets.pop()
-        {
-            self.idle = false;
-            self.mail.push(mail);
-        }
+        self.handle.mail.take_packets(SERVICE_BATCH, &mut self.mail);
+        self.idle &= self.mail.is_empty();
         self.take_notes(now);
-        for mail in self.mail.drain(..) {
-            self.shard.handle_mail(now, mail);
+        for packet in self.mail.drain(..) {
+            self.shard.handle_mail(now, Mail::Packet(packet));
         }
     }
 

@@ -73,7 +73,7 @@ enum Driven<T> {
     Relieved,
 }
 
-/// A worker in whose turn an application's thread panics is lost, as one that panics by itself.
+/// A worker in whose turn a thread panics is lost, whoever's thread it is.
 struct Turns<'a>(MutexGuard<'a, Option<Box<Worker>>>);
 
 impl Drop for Turns<'_> {
@@ -92,15 +92,15 @@ impl Handle {
         let mut events = Events::new();
         let mut woken = Woken::new();
         let aborted = loop {
-            let mut seat = self.seat.lock();
-            let Some(worker) = seat.as_mut() else { break None };
+            let mut turns = Turns(self.seat.lock());
+            let Some(worker) = turns.0.as_mut() else { break None };
             worker.take_events(std::mem::take(&mut events));
             if let Some(aborted) = worker.work() {
-                *seat = None;
+                *turns.0 = None;
                 break Some(aborted);
             }
             worker.hand_out_woken(&mut woken);
-            drop(seat);
+            drop(turns);
             Stats::count(&self.stats.sleeps);
             self.rest.set(true);
             self.wake(&mut woken);
@@ -109,8 +109,6 @@ impl Handle {
             }
             self.rest.set(false);
         };
-        // What it waits for will not come any more, which is an answer.
-        self.poke_driver();
         tracing::debug!(worker = self.id, aborted, "worker ends");
         aborted
     }
@@ -226,7 +224,7 @@ impl Handle {
             let done = self.do_turn(events);
             let found = ready();
             let timed_out = deadline.is_some() && left_until(deadline).is_zero();
-            if found.is_none() && !timed_out && !self.driver.is_wanted() && !self.closed.load(Ordering::Relaxed) {
+            if found.is_none() && !timed_out && !self.driver.is_wanted() && !self.ended.stands() {
                 continue;
             }
             if !done {
