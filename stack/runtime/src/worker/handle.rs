@@ -9,6 +9,7 @@ use std::time::Duration;
 use anabranch_core::{Mail, WorkerId};
 use anabranch_frame::RxPacket;
 use crossbeam_queue::SegQueue;
+use crossbeam_utils::CachePadded;
 
 use super::Worker;
 use super::poll::{Poll, Ready, Token};
@@ -45,7 +46,8 @@ pub(crate) struct Handle {
     pub(crate) mail: Mailbox<RxPacket, Mail>,
     /// It has ended: what is put into its queues from now on nobody takes out.
     pub(crate) ended: Announcement,
-    pub(crate) stats: Stats,
+    /// Apart from what other threads read all the time.
+    pub(crate) stats: CachePadded<Stats>,
 }
 
 /// What a worker counts of itself. Written by the worker alone but for `mail_dropped` and `wakeups`.
@@ -92,7 +94,7 @@ impl Handle {
             commands: SegQueue::new(),
             mail: Mailbox::new(MAILBOX),
             ended: Announcement::new(),
-            stats: Stats::default(),
+            stats: CachePadded::default(),
         })
     }
 
