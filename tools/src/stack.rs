@@ -7,7 +7,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anabranch::{ConnectOptions, Error, Stack, TcpListener, TcpStream, cc, pm, sched};
+use anabranch::{ConnectOptions, Error, Stack, TcpListener, TcpStream, WorkerInfo, cc, pm, sched};
 use anyhow::{Context as _, anyhow};
 use bytesize::ByteSize;
 use serde::Serialize;
@@ -82,15 +82,67 @@ impl Session {
 struct CountersEvent {
     event: &'static str,
     counters: BTreeMap<&'static str, u64>,
+    workers: Vec<WorkerEvent>,
 }
 
-/// Says what the stack has counted, under the kernel's names; for people without what is zero.
+#[derive(Serialize)]
+struct WorkerEvent {
+    worker: u16,
+    alive: bool,
+    connections: usize,
+    half_open: usize,
+    time_waits: usize,
+    forwards: usize,
+    handed_over_tx: u64,
+    handed_over_rx: u64,
+    mail_waiting: usize,
+    mail_dropped: u64,
+    transmit_dropped: u64,
+    turns: u64,
+    sleeps: u64,
+}
+
+impl From<WorkerInfo> for WorkerEvent {
+    fn from(info: WorkerInfo) -> Self {
+        Self {
+            worker: info.worker,
+            alive: info.alive,
+            connections: info.sizes.connections,
+            half_open: info.sizes.half_open,
+            time_waits: info.sizes.time_waits,
+            forwards: info.sizes.forwards,
+            handed_over_tx: info.counters.handed_over_tx,
+            handed_over_rx: info.counters.handed_over_rx,
+            mail_waiting: info.mail_waiting,
+            mail_dropped: info.stats.mail_dropped,
+            transmit_dropped: info.stats.transmit_dropped,
+            turns: info.stats.turns,
+            sleeps: info.stats.sleeps,
+        }
+    }
+}
+
+/// Says what the stack has counted, under the kernel's names, and what each worker holds; for people without
+/// what is zero.
 fn report_counters(stack: &Stack, output: Output) {
     let counters = stack.counters();
     for (name, count) in counters.iter().filter(|(_, count)| *count > 0) {
         output.line(format_args!("{name:<36} {count}"));
     }
-    output.event(&CountersEvent { event: "counters", counters: counters.iter().collect() });
+    let workers: Vec<WorkerEvent> = stack.worker_info().into_iter().map(WorkerEvent::from).collect();
+    for worker in &workers {
+        let state = if worker.alive { "" } else { " (ended)" };
+        output.line(format_args!(
+            "worker {}{state}: {} connections, {} in TIME-WAIT, {} packets handed over, {} taken over, {} dropped",
+            worker.worker,
+            worker.connections,
+            worker.time_waits,
+            worker.handed_over_tx,
+            worker.handed_over_rx,
+            worker.mail_dropped,
+        ));
+    }
+    output.event(&CountersEvent { event: "counters", counters: counters.iter().collect(), workers });
 }
 
 /// Whether a signal came, see [`Session::abort_on_signal`].

@@ -49,9 +49,13 @@ mod futex {
         }
     }
 
-    pub(crate) fn wake_all(_: &AtomicU32) {
+    /// Either everybody is woken or one, and then there is one word in the model.
+    pub(crate) fn wake(_: &AtomicU32, most: u32) {
         let _held = KERNEL.0.lock().unwrap();
-        KERNEL.1.notify_all();
+        match most {
+            1 => KERNEL.1.notify_one(),
+            _ => KERNEL.1.notify_all(),
+        }
     }
 }
 
@@ -448,5 +452,26 @@ fn a_driver_hears_of_what_it_waits_for_whoever_takes_the_event() {
         shared.over.store(1, Ordering::Release);
         shared.event.set();
         own.join().unwrap();
+    });
+}
+
+#[test]
+fn as_many_threads_are_woken_as_there_is_something_for() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(|| {
+        // Two acceptors, and two connections that come one after the other, each of them for one thread.
+        let shared = Arc::new((Sleepers::new(), SegQueue::new()));
+        let acceptors = [0, 1].map(|_| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.0.wait(None, || shared.1.pop()))
+        });
+        for connection in [1, 2] {
+            shared.1.push(connection);
+            fence(Ordering::SeqCst);
+            shared.0.wake_some(1);
+        }
+        let got: u32 = acceptors.into_iter().map(|acceptor| acceptor.join().unwrap().unwrap()).sum();
+        assert_eq!(got, 3);
     });
 }

@@ -37,10 +37,12 @@ impl Shard {
     /// A packet straight from a device may belong to any worker.
     pub(super) fn steer(&mut self, now: Instant, packet: RxPacket) {
         if self.crew.is_alone() {
-            return self.receive(now, packet, None);
+            let Some(segment) = self.parse(packet) else { return };
+            let slot = self.table.find(&segment.tuple);
+            return self.receive(now, &segment, slot, None);
         }
         // What cannot be read is counted where it came in.
-        let Some(tuple) = peek_tuple(&packet.data) else { return self.receive(now, packet, None) };
+        let Some(tuple) = peek_tuple(&packet.data) else { return drop(self.parse(packet)) };
         match self.table.find(&tuple) {
             Some(Slot::Forward(worker)) => self.hand_over(worker, packet),
             None => match self.crew.home(&tuple) {
@@ -70,33 +72,44 @@ impl Shard {
     /// is kept as it came.
     fn receive_one_of_many(&mut self, now: Instant, packet: RxPacket, slot: Option<Slot>) {
         let kept = matches!(slot, None | Some(Slot::TimeWait(_))).then(|| packet.clone());
-        self.receive(now, packet, kept);
+        if let Some(segment) = self.parse(packet) {
+            self.receive(now, &segment, slot, kept);
+        }
     }
 
-    fn receive(&mut self, now: Instant, packet: RxPacket, kept: Option<RxPacket>) {
+    /// The segment in a packet that is for us; counts what it is otherwise.
+    fn parse(&mut self, packet: RxPacket) -> Option<Segment> {
         let segment = match Segment::parse(packet) {
             Ok(segment) => segment,
-            Err(dropped) => return self.count_dropped(dropped),
+            Err(dropped) => {
+                self.count_dropped(dropped);
+                return None;
+            }
         };
         self.counters.tcp_in_segs += 1;
         self.counters.tcp_malformed_options += u64::from(segment.options.malformed);
         if !self.paths.owns(segment.tuple.local.ip()) {
             self.counters.ip_in_addr_errors += 1;
-            return;
+            return None;
         }
-        match self.table.find(&segment.tuple) {
+        Some(segment)
+    }
+
+    /// `slot` is what stands behind the segment's tuple.
+    fn receive(&mut self, now: Instant, segment: &Segment, slot: Option<Slot>, kept: Option<RxPacket>) {
+        match slot {
             Some(Slot::Conn(index, subflow)) => {
                 if let Some(place) = self.conns.get_mut(index as usize) {
                     let conn = place.wake(&mut self.counters.conns_at_rest, self.memory.level());
-                    conn.on_segment(&mut cx!(self, now), subflow, &segment);
+                    conn.on_segment(&mut cx!(self, now), subflow, segment);
                     self.touch(index);
                 }
             }
-            Some(Slot::Syn(key)) => self.on_syn_segment(now, key, &segment),
-            Some(Slot::TimeWait(index)) => self.on_time_wait(now, index, &segment, kept),
+            Some(Slot::Syn(key)) => self.on_syn_segment(now, key, segment),
+            Some(Slot::TimeWait(index)) => self.on_time_wait(now, index, segment, kept),
             // Sent on before.
             Some(Slot::Forward(_)) => {}
-            None => self.on_stranger(now, &segment, kept),
+            None => self.on_stranger(now, segment, kept),
         }
     }
 

@@ -11,7 +11,7 @@ pub(crate) fn wait(word: &AtomicU32, value: u32, timeout: Option<Duration>) {
     let _ = futex::wait(word, futex::Flags::PRIVATE, value, timeout.as_ref());
 }
 
-/// Wakes every thread that sleeps on the word.
-pub(crate) fn wake_all(word: &AtomicU32) {
-    let _ = futex::wake(word, futex::Flags::PRIVATE, i32::MAX as u32);
+/// Wakes at most `most` of the threads that sleep on the word.
+pub(crate) fn wake(word: &AtomicU32, most: u32) {
+    let _ = futex::wake(word, futex::Flags::PRIVATE, most.min(i32::MAX as u32));
 }

@@ -53,8 +53,13 @@ impl Gate {
 
     /// Wakes everybody who waits, to look again.
     pub(crate) fn open(&self) {
+        self.open_for(u32::MAX);
+    }
+
+    /// The same when there is something for that many threads only; tasks are all woken.
+    pub(crate) fn open_for(&self, threads: u32) {
         fence(Ordering::SeqCst);
-        self.threads.wake();
+        self.threads.wake_some(threads);
         if self.registered.load(Ordering::Relaxed) {
             self.missed.store(true, Ordering::Relaxed);
             self.wake_missed();

@@ -22,9 +22,14 @@ impl Sleepers {
     /// Wakes all of them to look again. Called after what they wait for was made true, and after a
     /// sequentially consistent fence.
     pub(crate) fn wake(&self) {
+        self.wake_some(u32::MAX);
+    }
+
+    /// Wakes as many of them: for what can be had so many times, so that the others sleep on.
+    pub(crate) fn wake_some(&self, most: u32) {
         if self.count.load(Ordering::Relaxed) != 0 {
             self.epoch.fetch_add(1, Ordering::Release);
-            futex::wake_all(&self.epoch);
+            futex::wake(&self.epoch, most);
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anabranch_core::{Mail, WorkerId};
 use anabranch_frame::RxPacket;
 use crossbeam_queue::SegQueue;
+use crossbeam_utils::CachePadded;
 
 use super::Worker;
 use super::poll::{Poll, Ready, Token};
@@ -49,7 +50,8 @@ pub(crate) struct Handle {
     pub(crate) ended: Announcement,
     /// The worker's connections hold nearly as much memory as they may.
     tight: AtomicBool,
-    pub(crate) stats: Stats,
+    /// Apart from what other threads read all the time.
+    pub(crate) stats: CachePadded<Stats>,
 }
 
 /// What a worker counts of itself. Written by the worker alone but for `mail_dropped` and `wakeups`.
@@ -98,7 +100,7 @@ impl Handle {
             mail: Mailbox::new(MAILBOX),
             ended: Announcement::new(),
             tight: AtomicBool::new(false),
-            stats: Stats::default(),
+            stats: CachePadded::default(),
         })
     }
 

@@ -41,7 +41,7 @@ impl Worker {
     /// the backlog.
     pub(super) fn fill_accepting(&mut self, now: Instant, id: ListenerId) {
         let Some(accepting) = self.listeners.get(&id).map(Arc::clone) else { return };
-        let mut any = false;
+        let mut count = 0;
         loop {
             if accepting.queue.len() >= ACCEPT_AHEAD {
                 accepting.starved.announce();
@@ -57,10 +57,10 @@ impl Worker {
             let at = self.adopt(conn_id, Arc::clone(&conn));
             self.pump_rx(now, at);
             accepting.queue.push(conn);
-            any = true;
+            count += 1;
         }
-        if any {
-            self.woken.push(Wake::Accepting(accepting));
+        if count > 0 {
+            self.woken.push(Wake::Accepting(accepting, count));
         }
     }
 }

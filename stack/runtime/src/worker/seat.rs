@@ -39,8 +39,13 @@ impl Rest {
 
 /// Somebody to wake when the worker has done its turns.
 pub(super) enum Wake {
-    Conn { conn: Arc<Conn>, rx: bool, tx: bool },
-    Accepting(Arc<Accepting>),
+    Conn {
+        conn: Arc<Conn>,
+        rx: bool,
+        tx: bool,
+    },
+    /// With so many connections more.
+    Accepting(Arc<Accepting>, u32),
 }
 
 impl Wake {
@@ -54,7 +59,7 @@ impl Wake {
                     conn.tx_gate.open();
                 }
             }
-            Self::Accepting(accepting) => accepting.gate.open(),
+            Self::Accepting(accepting, connections) => accepting.gate.open_for(connections),
         }
     }
 }
