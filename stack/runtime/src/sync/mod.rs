@@ -6,6 +6,7 @@ mod driver;
 mod futex;
 mod gate;
 mod reply;
+mod ring;
 mod sleepers;
 mod spin;
 
@@ -16,6 +17,7 @@ pub(crate) use gate::Gate;
 #[cfg(feature = "tokio")]
 pub(crate) use gate::TaskKey;
 pub(crate) use reply::reply;
+pub(crate) use ring::Ring;
 use sleepers::Sleepers;
 pub(crate) use spin::spin;
 
