@@ -8,13 +8,12 @@ use std::time::{Duration, Instant};
 
 use anabranch_core::{Error, SocketOptions};
 use anabranch_frame::Payload;
-use crossbeam_queue::SegQueue;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::buffers::WriteBuffers;
 use crate::error::to_io;
-use crate::sync::{Announcement, Gate, Request};
+use crate::sync::{Announcement, Gate, Request, Ring};
 use crate::worker::Handle;
 
 #[cfg(test)]
@@ -30,6 +29,10 @@ const PIECE_COST: u64 = 128;
 /// The worker is not woken for less than this many consumed bytes, or a quarter of the receive buffer if that
 /// is less: a window that opens by so little is not worth a packet.
 const REPORT_MIN: u64 = 16 << 10;
+
+/// Payloads on their way between the application and the worker. [`RING_LIMIT`] admits 16 large ones: those are kept
+/// in place.
+type Payloads = Ring<Payload, 24>;
 
 /// No slot: the worker does not know the connection yet, or any more.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
@@ -84,7 +87,7 @@ pub(crate) struct Conn {
 
     /// Held by whoever puts something into `tx`.
     write_end: Mutex<()>,
-    pub(crate) tx: SegQueue<Payload>,
+    pub(crate) tx: Payloads,
     /// Cost of what was put into `tx` so far.
     pub(crate) tx_given: CachePadded<AtomicU64>,
     /// Cost of what the worker took from `tx` so far.
@@ -92,7 +95,7 @@ pub(crate) struct Conn {
     pub(crate) tx_gate: Gate,
 
     read_end: Mutex<ReadEnd>,
-    pub(crate) rx: SegQueue<Payload>,
+    pub(crate) rx: Payloads,
     /// Cost of what the worker put into `rx` so far.
     pub(crate) rx_given: CachePadded<AtomicU64>,
     /// What the application has done with it.
@@ -147,12 +150,12 @@ impl Conn {
             error_told: AtomicBool::new(false),
             addrs: OnceLock::new(),
             write_end: Mutex::new(()),
-            tx: SegQueue::new(),
+            tx: Ring::new(),
             tx_given: CachePadded::new(AtomicU64::new(0)),
             tx_taken: CachePadded::new(AtomicU64::new(0)),
             tx_gate: Gate::new(),
             read_end: Mutex::new(ReadEnd::default()),
-            rx: SegQueue::new(),
+            rx: Ring::new(),
             rx_given: CachePadded::new(AtomicU64::new(0)),
             rx_done: CachePadded::new(ReadProgress::default()),
             rx_stalled: Announcement::new(),
@@ -357,7 +360,7 @@ impl Conn {
 
 impl ReadEnd {
     /// Makes sure that `head` has bytes, if there are any.
-    fn has_head(&mut self, ring: &SegQueue<Payload>) -> bool {
+    fn has_head(&mut self, ring: &Payloads) -> bool {
         if self.head.is_empty() {
             let Some(payload) = ring.pop() else { return false };
             self.cost += cost(&payload);
@@ -366,7 +369,7 @@ impl ReadEnd {
         true
     }
 
-    fn fill(&mut self, buf: &mut [u8], ring: &SegQueue<Payload>) -> usize {
+    fn fill(&mut self, buf: &mut [u8], ring: &Payloads) -> usize {
         let mut at = 0;
         while at < buf.len() && self.has_head(ring) {
             let n = self.head.len().min(buf.len() - at);

@@ -45,7 +45,7 @@ pub(crate) struct Args {
 
 #[derive(Subcommand, Debug)]
 enum Side {
-    Server(ServerArgs),
+    Server(Box<ServerArgs>),
     Client(Box<ClientArgs>),
 }
 
@@ -112,7 +112,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 
 pub(crate) fn run(args: Args, output: &mut Output) -> anyhow::Result<()> {
     match args.side {
-        Side::Server(args) => server::run(args, output),
+        Side::Server(args) => server::run(*args, output),
         Side::Client(args) => client::run(*args, output),
     }
 }

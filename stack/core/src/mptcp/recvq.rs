@@ -34,10 +34,12 @@ pub(crate) struct RecvQueue {
     round: (Instant, u64),
 }
 
-/// A [`RecvQueue`] of which the application has read everything.
+/// A [`RecvQueue`] of which the application has read everything. It need not have given everything back: sockets say so
+/// when it is worth a segment.
 #[derive(Debug)]
 pub(crate) struct RestingRecvQueue {
     nxt: u64,
+    consumed: u64,
     edge: u64,
     buffer: u64,
     max: u64,
@@ -46,12 +48,12 @@ pub(crate) struct RestingRecvQueue {
 
 impl RestingRecvQueue {
     pub(crate) fn resume(self) -> RecvQueue {
-        let Self { nxt, edge, buffer, max, round } = self;
+        let Self { nxt, consumed, edge, buffer, max, round } = self;
         RecvQueue {
             reorder: Reorder::starting_at(nxt),
             fin: None,
             read: nxt,
-            consumed: nxt,
+            consumed,
             edge,
             buffer,
             max,
@@ -64,21 +66,26 @@ impl RestingRecvQueue {
         self.nxt
     }
 
+    /// Bytes that the application has taken and not given back.
+    pub(crate) fn taken(&self) -> u64 {
+        self.nxt - self.consumed
+    }
+
     pub(crate) fn buffer(&self) -> u64 {
         self.buffer
     }
 }
 
 impl RecvQueue {
-    /// Whether everything that came was read and given back, and more may come.
+    /// Whether everything that came was read, and more may come.
     pub(crate) fn may_rest(&self) -> bool {
-        self.consumed == self.nxt() && self.out_of_order() == 0 && self.fin.is_none()
+        self.readable() == 0 && self.out_of_order() == 0 && self.fin.is_none()
     }
 
     /// Shrinks to what has to be remembered. Only if it [may](Self::may_rest).
     pub(crate) fn rest(self) -> RestingRecvQueue {
-        let Self { edge, buffer, max, round, .. } = self;
-        RestingRecvQueue { nxt: self.reorder.nxt(), edge, buffer, max, round }
+        let Self { consumed, edge, buffer, max, round, .. } = self;
+        RestingRecvQueue { nxt: self.reorder.nxt(), consumed, edge, buffer, max, round }
     }
 
     pub(crate) fn new(now: Instant, max: u64) -> Self {

@@ -181,7 +181,7 @@ impl RestingConn {
     /// Bytes of memory that it holds.
     pub(crate) fn memory(&self) -> u64 {
         let subflows: usize = self.subflows.iter().map(RestingSubflow::memory).sum();
-        (size_of::<Self>() + memory::BESIDE + subflows) as u64
+        (size_of::<Self>() + memory::BESIDE + subflows) as u64 + self.rx.taken()
     }
 
     /// As [`Conn::subflow_info`].

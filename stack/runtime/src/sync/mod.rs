@@ -8,6 +8,7 @@ mod futex;
 mod gate;
 mod mailbox;
 mod reply;
+mod ring;
 mod sleepers;
 mod spin;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub(crate) use gate::Gate;
 pub(crate) use gate::TaskKey;
 pub(crate) use mailbox::Mailbox;
 pub(crate) use reply::reply;
+pub(crate) use ring::Ring;
 use sleepers::Sleepers;
 pub(crate) use spin::spin;
 

@@ -17,11 +17,14 @@ use super::seat::{Rest, Seat};
 use crate::WorkerStats;
 use crate::conn::Conn;
 use crate::error::stack_is_gone;
-use crate::sync::{Announcement, Bell, Driver, Mailbox, reply};
+use crate::sync::{Announcement, Bell, Driver, Mailbox, Ring, reply};
 
 /// Packets that may wait for one worker in the hands of the others. Beyond that they are dropped: the network
 /// could fill any queue.
 const MAILBOX: usize = 1024;
+
+/// Connections that may ask for service at once without an allocation.
+const READY: usize = 256;
 
 /// Something for the worker to do between two packets.
 pub(crate) type Command = Box<dyn FnOnce(&mut Worker) + Send>;
@@ -41,7 +44,7 @@ pub(crate) struct Handle {
     /// News of descriptors from a thread that found the seat taken.
     pub(super) events: SegQueue<Ready>,
     /// Connections that want service, each at most once.
-    pub(crate) ready: SegQueue<Arc<Conn>>,
+    pub(crate) ready: Ring<Arc<Conn>, READY>,
     /// Commands of the application.
     pub(crate) commands: SegQueue<Command>,
     /// What other workers have for it.
@@ -95,7 +98,7 @@ impl Handle {
             rest: Rest::default(),
             unfinished: AtomicBool::new(false),
             events: SegQueue::new(),
-            ready: SegQueue::new(),
+            ready: Ring::new(),
             commands: SegQueue::new(),
             mail: Mailbox::new(MAILBOX),
             ended: Announcement::new(),
