@@ -7,7 +7,9 @@ use std::time::Duration;
 use anabranch_core::IpCidr;
 use anabranch_core::PathConfig;
 use anabranch_frame::PathId;
-use anabranch_sim::{AppId, HostConfig, LinkConfig, LinkStats, Pair, Transfer, Verdict};
+use anabranch_sim::{
+    AppId, Aqm, Codel, HostConfig, LinkConfig, LinkStats, Opportunities, Pair, Police, Red, Transfer, Verdict,
+};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -167,4 +169,40 @@ fn tshark_finds_nothing_wrong_with_a_capture() {
         assert!(others.len() < 200, "{} packets without MPTCP, such as {}", others.len(), others[0]);
         assert!(all.len() > 3000, "{} packets", all.len());
     }
+}
+
+/// A transfer over 20 Mbit/s and 10 ms with a queue of two seconds, managed like this; the median waiting time there.
+fn bloated(aqm: Aqm) -> Duration {
+    let link = LinkConfig::new(20, 10).queue_time(secs(2)).aqm(aqm, false);
+    let mut net = Pair::seeded(3).path(link).build();
+    let server = net.spawn(Pair::SERVER, Transfer::listen(Pair::server_addr(0)));
+    net.spawn(Pair::CLIENT, Transfer::connect(Pair::server_addr(0)).sends(8_000_000));
+    assert!(net.run_until(secs(20), |world| world.app(server).completed(1)), "{aqm:?}");
+    net.link(net.up_link(0)).queue_delay().percentile(50.0)
+}
+
+#[test]
+fn managed_queues_stay_short_below_a_transfer() {
+    let tail = bloated(Aqm::None);
+    assert!(tail > ms(200), "{tail:?}");
+    for aqm in [Aqm::Codel(Codel::default()), Aqm::Red(Some(Red::between(30_000, 90_000)))] {
+        let managed = bloated(aqm);
+        assert!(managed < tail / 3, "{aqm:?}: {managed:?} instead of {tail:?}");
+    }
+}
+
+#[test]
+fn a_transfer_runs_over_a_trace_and_past_a_policer() {
+    // Given 12 Mbit/s in opportunities of a millisecond with a pause of 200 ms in each second.
+    let lines: String = (1..=800).chain([1000]).map(|ms| format!("{ms}\n")).collect();
+    let trace = std::sync::Arc::new(Opportunities::parse(&lines).unwrap());
+    let up = LinkConfig::default().delay(ms(20)).trace(trace).queue_packets(200);
+    // And a policer of 4 Mbit/s for what comes back.
+    let down = LinkConfig::default().delay(ms(20)).police(Police { rate: 4_000_000, burst: 30_000 });
+    let mut net = Pair::seeded(4).path_with(up, down).build();
+    let (client, server) = talk(&mut net);
+    finish(&mut net, client, server);
+    assert!(net.up_stats(0).dropped_police == 0 && net.down_stats(0).dropped_police > 0);
+    // What came back cannot have come faster than that.
+    assert!(net.elapsed() > ms(3_900), "{:?}", net.elapsed());
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anabranch_drivers::packet::{VlanTag, Wire, WireConfig, WireFrame};
 use anabranch_frame::{Instant as ModelInstant, Payload};
-use anabranch_sim::{Link, LinkConfig, Random, seed_from_env};
+use anabranch_sim::{Jitter, Link, LinkConfig, Random, seed_from_env};
 use anabranch_tests::kernel::{self, Protocol};
 use anabranch_tests::transfer::{Stream, Transfer, greet};
 use anabranch_tests::{
@@ -201,6 +201,44 @@ fn nothing_comes_before_its_time_or_faster_than_the_rate() {
         // No longer than if all had come at the same moment; the histogram has two digits.
         let waited = summary["a_to_b"]["queue_delay_ms"]["max"].as_f64().unwrap_or_default();
         ensure!(waited <= 99.0 * 1.01, "waited {waited} ms");
+        Ok(())
+    });
+}
+
+#[test]
+fn each_datagram_has_the_delay_that_the_seed_gives_it() {
+    story("jitter", || {
+        // Given the delays that the model draws with this seed, of 60 ms give or take up to 50.
+        const COUNT: u32 = 200;
+        let seed = seed_from_env(5);
+        let config = LinkConfig::default().delay(Duration::from_millis(60));
+        let config = config.jitter(Jitter::Uniform(Duration::from_millis(50))).unordered();
+        let mut model = Link::new(config, Random::new(seed, 1), ModelInstant::ZERO);
+        let mut drawn = |_| -> Result<Duration> {
+            model.enqueue(ModelInstant::ZERO, Payload::from(&[0; 100]));
+            let (arrival, _) = model.poll_arrival(ModelInstant::MAX).context("nothing is lost")?;
+            Ok(arrival - ModelInstant::ZERO)
+        };
+        let drawn: Vec<Duration> = (0..COUNT).map(&mut drawn).collect::<Result<_>>()?;
+        // When so many datagrams are sent, then none comes before its own time is over.
+        let bed = Bed::new(true)?;
+        let words = ["--delay", "60ms", "--jitter", "50ms:unordered", "--seed", &seed.to_string()];
+        let emulator = bed.link(&words)?;
+        let (sender, receiver) = bed.sockets()?;
+        let mut sent = Vec::new();
+        for number in 0..COUNT {
+            sent.push(Instant::now());
+            send(&sender, number)?;
+        }
+        for _ in 0..COUNT {
+            let number = receive(&receiver)? as usize;
+            let took = sent[number].elapsed();
+            ensure!(took >= drawn[number], "datagram {number} took {took:?}, before {:?}", drawn[number]);
+        }
+        ensure!(drawn.iter().min() < Some(&Duration::from_millis(15)), "{drawn:?}");
+        ensure!(drawn.iter().max() > Some(&Duration::from_millis(105)), "{drawn:?}");
+        let summary = summary(emulator)?;
+        ensure!(summary["a_to_b"]["delivered_packets"] == COUNT, "{summary}");
         Ok(())
     });
 }

@@ -131,6 +131,10 @@ impl WireFrame {
         if !fits || header_len > anabranch_frame::HEADER_MAX {
             return None;
         }
+        // Within a tunnel there are more lengths to be set right than those of one header.
+        if segment_size.is_some() && !self.is_bare(packet, transport) {
+            return None;
+        }
         let mut header = Header::zeroed(header_len);
         header.copy_from_slice(&packet[..header_len]);
         Some(Transmit {
@@ -141,6 +145,15 @@ impl WireFrame {
             payload: [self.data.slice(ETHERNET_HEADER + header_len..)].into_iter().collect(),
             segment_size,
         })
+    }
+
+    /// Whether the IP header follows the Ethernet header, and the transport header that.
+    fn is_bare(&self, packet: &[u8], transport: usize) -> bool {
+        match (self.data.get(TAG_AT..ETHERNET_HEADER), packet.first()) {
+            (Some([0x08, 0x00]), Some(first)) => usize::from(first & 0x0f) * 4 == transport,
+            (Some([0x86, 0xdd]), Some(first)) => first >> 4 == 6,
+            _ => false,
+        }
     }
 }
 
@@ -153,4 +166,80 @@ pub(super) fn tag_bytes(tag: VlanTag) -> [u8; 4] {
 /// Where a tag goes in a frame of that length.
 pub(super) fn tag_at(len: usize) -> usize {
     len.min(TAG_AT)
+}
+
+#[cfg(test)]
+mod tests {
+    use anabranch_frame::checksum::{Sum, pseudo_header};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A virtio header: the checksum is unfinished, at `offset` behind `start`; segments of `size`.
+    fn vnet(kind: u8, size: u16, start: u16, offset: u16) -> [u8; vnet::LEN] {
+        let mut header = [1, kind, 0, 0, 0, 0, 0, 0, 0, 0];
+        for (at, value) in [(4, size), (6, start), (8, offset)] {
+            header[at..at + 2].copy_from_slice(&value.to_ne_bytes());
+        }
+        header
+    }
+
+    /// A super-datagram of IPv4 with that much payload.
+    fn datagram(payload: usize) -> Vec<u8> {
+        let mut frame = vec![2; 12];
+        frame.extend_from_slice(&[0x08, 0x00, 0x45]);
+        frame.resize(14 + 28 + payload, 7);
+        frame[14 + 9] = 17;
+        frame[26..34].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+        let sum = pseudo_header(&[10, 0, 0, 1], &[10, 0, 0, 2], 17, payload as u32 + 8).fold();
+        frame[40..42].copy_from_slice(&sum.to_be_bytes());
+        frame
+    }
+
+    fn segments(frame: &WireFrame) -> Vec<Vec<u8>> {
+        let mut segments = Vec::new();
+        frame.for_each_segment(&mut Vec::new(), |segment| segments.push(segment.to_vec()));
+        segments
+    }
+
+    #[test]
+    fn a_super_datagram_is_cut_behind_its_tag() {
+        let tag = Some(VlanTag { tpid: 0x8100, tci: 7 });
+        let data = Payload::from(datagram(2_500));
+        let frame = WireFrame { vlan: tag, vnet: vnet(5, 1_000, 34, 6), ..WireFrame::new(data) };
+        let segments = segments(&frame);
+        assert_eq!(segments.iter().map(|segment| segment.len() - 18 - 28).collect::<Vec<_>>(), [1_000, 1_000, 500]);
+        for segment in &segments {
+            let udp = &segment[18 + 20..];
+            assert_eq!(
+                (&segment[12..18], udp[4..6].to_vec()),
+                (&[0x81, 0, 0, 7, 8, 0][..], (udp.len() as u16).to_be_bytes().to_vec())
+            );
+            let sum = pseudo_header(&[10, 0, 0, 1], &[10, 0, 0, 2], 17, udp.len() as u32);
+            assert_eq!(sum.add(udp).fold(), 0xffff);
+            assert_eq!(Sum::new().add(&segment[18..38]).fold(), 0xffff);
+        }
+    }
+
+    #[test]
+    fn what_is_in_a_tunnel_is_left_alone() {
+        let data = datagram(2_500);
+        // Given a transport header twenty bytes behind where the first IP header ends.
+        let frame = WireFrame { vnet: vnet(5, 1_000, 54, 6), ..WireFrame::new(Payload::from(data.clone())) };
+        assert_eq!(segments(&frame), [data]);
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_survived(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            kind in 0u8..8,
+            size in 0u16..50,
+            start in 0u16..250,
+            offset in prop_oneof![Just(6u16), Just(16), 0u16..60],
+        ) {
+            let frame = WireFrame { vnet: vnet(kind, size, start, offset), ..WireFrame::new(Payload::from(bytes)) };
+            prop_assert!(!segments(&frame).is_empty());
+        }
+    }
 }

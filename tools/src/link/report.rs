@@ -297,3 +297,37 @@ fn table([a, b]: &[String; 2], summaries: &[Box<Summary>; 2]) -> Vec<String> {
     row("sent late, at most", &|it| micros(it.late_us.max).to_string());
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_leaves_out_what_did_not_happen() {
+        let mut late = Durations::default();
+        late.record(Duration::from_nanos(100));
+        let report = |lost| Report {
+            link: LinkStats {
+                offered_packets: 9,
+                delivered_bytes: 1_000_000,
+                dropped_loss: lost,
+                ..LinkStats::default()
+            },
+            queue_delay: Durations::default(),
+            late: late.clone(),
+            missed: 0,
+            refused: 0,
+        };
+        let summary = |lost| Box::new(Summary::of(&report(lost), Duration::from_secs(4)));
+        let lines = table(&["left".into(), "right".into()], &[summary(0), summary(3)]);
+        for expected in [
+            "                                  left > right          right > left",
+            "mean rate                          2.00 Mbit/s           2.00 Mbit/s",
+            "lost                                         0                     3",
+            "sent late, at most                     0.10 µs               0.10 µs",
+        ] {
+            assert!(lines.iter().any(|line| line == expected), "{expected}\n{lines:#?}");
+        }
+        assert!(!lines.iter().any(|line| line.contains("outage")), "{lines:#?}");
+    }
+}

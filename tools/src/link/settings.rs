@@ -18,6 +18,12 @@ const QUEUE_LEAST: u64 = 3_000;
 /// Memory that frames on the wire may take in each direction.
 const WIRE_MEMORY: usize = 1 << 30;
 
+const LOSS_HELP: &str = "Lost packets: 1% at random; ge:P:R[:1-H[:1-K]] in bursts (Gilbert and Elliott, as \
+tc-netem's gemodel); every:100 for each hundredth";
+
+const AQM_HELP: &str =
+    "How the queue is managed: tail, red[:MIN:MAX[:PERCENT]], codel[:TARGET[:INTERVAL]] [default: tail]";
+
 /// What a link is like. The same words do on the command line, in lists of KEY=VALUE and in a file.
 #[derive(clap::Args, Deserialize, Clone, Copy, Debug, Default, PartialEq)]
 #[command(next_help_heading = "Link options")]
@@ -36,9 +42,8 @@ pub(super) struct Settings {
     #[arg(long, value_name = "TIME")]
     #[serde(deserialize_with = "text")]
     pub(super) jitter: Option<Spread>,
-    /// Lost packets: 1% at random; ge:P:R[:1-H[:1-K]] in bursts (Gilbert and Elliott, as tc-netem's gemodel);
-    /// every:100 for each hundredth.
-    #[arg(long, value_name = "LOSS")]
+    /// Lost packets.
+    #[arg(long, value_name = "LOSS", help = LOSS_HELP)]
     #[serde(deserialize_with = "text")]
     pub(super) loss: Option<Lost>,
     /// Packets that are held back, so that others overtake them: 1%:5ms, or 1%:0..20ms for a time in between.
@@ -58,8 +63,8 @@ pub(super) struct Settings {
     #[arg(long, value_name = "SIZE")]
     #[serde(deserialize_with = "text")]
     pub(super) queue: Option<Queue>,
-    /// How the queue is managed: tail, red[:MIN:MAX[:PERCENT]], codel[:TARGET[:INTERVAL]] [default: tail].
-    #[arg(long, value_name = "NAME")]
+    /// How the queue is managed.
+    #[arg(long, value_name = "NAME", help = AQM_HELP)]
     #[serde(deserialize_with = "text")]
     pub(super) aqm: Option<Managed>,
     /// RED and CoDel mark packets that say they can be marked, instead of dropping them.
