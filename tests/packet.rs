@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use anabranch::Stack;
+use anabranch::{Device, PathConfig, PathId, Stack};
+use anabranch_drivers::packet::{Packet, PacketConfig, Reception};
 use anabranch_tests::kernel::{self, Protocol};
 use anabranch_tests::transfer::{Stream, Transfer, greet};
 use anabranch_tests::{
@@ -320,6 +321,42 @@ fn two_workers_share_a_wire() {
             lab.wait_closed(&before)?;
             let counted = Counters::read(&lab.peer)?.since(&before);
             ensure!(counted.get("TcpOutRsts") == 0 && counted.get("TcpEstabResets") == 0, "{counted:?}");
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn a_receive_queue_that_overflows_loses_segments_and_nothing_else() {
+    for reception in [Reception::Queue, Reception::Ring] {
+        run("packet overflow", || {
+            let wire = Wire::new()?;
+            // Given room for a few frames only,
+            let config = PacketConfig {
+                addresses: vec![("10.9.0.2".parse()?, 24)],
+                reception,
+                buffer_bytes: 100_000,
+                ..PacketConfig::new("w0", PathId(0))
+            };
+            let device = wire.ours.run(|| Packet::open(&config))?.remove(0);
+            let mut path = PathConfig::new(PathId(0), vec!["10.9.0.2/24".parse().expect("an address")]);
+            path.point_to_point = false;
+            let stack =
+                wire.ours.run(|| Stack::builder().devices(path, vec![Box::new(device) as Box<dyn Device>]).build())?;
+            let listener = kernel::listen(&wire.kernel, Protocol::Tcp, "0.0.0.0:5001".parse()?)?;
+            // when the kernel sends as much as it can,
+            let pairs = (0..4).map(|_| connect(&stack, &listener, "10.9.0.1")).collect::<Result<Vec<_>>>()?;
+            std::thread::scope(|scope| -> Result<()> {
+                let transfer = |(client, server): &(_, std::net::TcpStream)| {
+                    Transfer::one_way(20_000_000).run(server, client as &anabranch::TcpStream).intact()
+                };
+                let running: Vec<_> = pairs.iter().map(|pair| scope.spawn(move || transfer(pair))).collect();
+                running.into_iter().try_for_each(|thread| thread.join().expect("no panic there"))
+            })?;
+            // then what found no room was sent again, and counted.
+            let counters = stack.paths()[0].counters;
+            ensure!(counters.rx_overflow > 0, "nothing was lost: {counters:?}");
+            ensure!(counters.rx_malformed == 0, "{counters:?}");
             Ok(())
         });
     }

@@ -159,12 +159,9 @@ impl Device for Pnet {
 
     fn receive(&mut self, batch: &mut Vec<RxPacket>, max: usize) -> io::Result<usize> {
         let before = batch.len();
-        for _ in 0..max {
-            let frame = match self.receiver.next() {
-                Ok(frame) => frame,
-                // It times out when there is nothing, and fails while the interface is down.
-                Err(_) => break,
-            };
+        while batch.len() - before < max {
+            // It times out when there is nothing, and fails while the interface is down.
+            let Ok(frame) = self.receiver.next() else { break };
             match self.station.input(frame, now()) {
                 Input::Packet => {
                     let packet = &frame[ETHERNET_HEADER..];

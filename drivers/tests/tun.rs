@@ -59,6 +59,36 @@ fn the_stacks_addresses_answer_pings() {
 }
 
 #[test]
+#[cfg(feature = "tun-tap")]
+fn the_stacks_addresses_answer_pings_through_tun_tap() {
+    use anabranch_drivers::tun_tap::TunTap;
+
+    in_namespace(|| {
+        let mut device = TunTap::open(&config("ab0")).unwrap_or_else(|error| panic!("{error}"));
+        for addr in OURS {
+            let mut ping = Command::new("ping").args(["-q", "-c1", "-W4", addr]).stdout(Stdio::null()).spawn().unwrap();
+
+            receive_until(&mut device, |device, packet| match echo::answer(&packet, owns) {
+                Some(reply) => device.transmit(&reply).map(|()| true).unwrap(),
+                None => false,
+            });
+
+            assert!(ping.wait().unwrap().success(), "no answer from {addr}");
+        }
+        let packet = tcp_segment(PathId(3), OURS[0], HOST[0], &[&[1; 3_000]], Some(1_400));
+        device.transmit(&packet).unwrap();
+        assert_eq!((device.counters().tx_packets, device.counters().tx_segments), (3, 5));
+
+        run("ip link set ab0 down");
+        assert!(matches!(device.transmit(&packet), Err(TransmitError::Down)));
+        run("ip link set ab0 up");
+        assert_eq!(device.refresh(), State::Up);
+        run("ip link del ab0");
+        assert_eq!(device.refresh(), State::Gone);
+    });
+}
+
+#[test]
 fn the_kernels_syn_arrives() {
     for (offload, checksum) in [(true, RxChecksum::Trusted), (false, RxChecksum::Unverified)] {
         in_namespace(move || {

@@ -19,8 +19,8 @@ A path of the stack; repeat it for more than one.
 
 DRIVER:IFNAME,addr=CIDR[,host=IP][,gw=IP][,mtu=N][,id=N][,signal][,subflow][,backup][,fullmesh][,cost=N][,offload=on|off]
 
-DRIVER is `tun`, which creates the interface IFNAME, or adopts it if it exists; `addr` is our address on it \
-and `host` the kernel's. `addr`, `host` and `gw` may be given once for IPv4 and once for IPv6. The flags are those of \
+DRIVER is `tun`, which creates the interface IFNAME, or adopts it if it exists, or `packet`, which goes out on the wire \
+of the interface IFNAME; `addr` is our address on it and, for `tun`, `host` the kernel's. `addr`, `host` and `gw` may be given once for IPv4 and once for IPv6. The flags are those of \
 `ip mptcp endpoint`. Paths given here replace those of the file.";
 
 const BUSY_POLL_HELP: &str = "\

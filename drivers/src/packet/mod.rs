@@ -4,6 +4,10 @@
 //! [`Packet`] makes devices of it that have addresses of their own on that wire: others find them there, and they find
 //! others, without the kernel of this host taking part.
 //!
+//! Frames come by `recvmmsg` unless a ring is asked for ([`Reception`]): a `TPACKET_V3` ring hands them over a
+//! millisecond late, which is forty times as long as all the rest of a small request and its answer takes, and it costs a
+//! second copy of each large one. docs/architecture.md has the figures.
+//!
 //! The kernel sees the frames, too. It must not own the addresses, or it would reset the connections, and it must
 //! not forward them: where it forwards, the device takes an Ethernet address of its own, so that what is for it is
 //! for nobody else. Elsewhere it has the interface's, as switches that filter, clouds and wireless networks demand.

@@ -208,17 +208,28 @@ impl Device for PacketQueue {
     fn receive(&mut self, batch: &mut Vec<RxPacket>, max: usize) -> io::Result<usize> {
         let before = batch.len();
         let mut frames = std::mem::take(&mut self.frames);
-        let result = self.wire.receive(&mut frames, max);
-        let now = now();
-        for frame in frames.drain(..) {
-            if let Some(packet) = self.take(frame, now) {
-                self.counters.received(&packet);
-                batch.push(packet);
+        let result = loop {
+            let wanted = max - (batch.len() - before);
+            let result = self.wire.receive(&mut frames, wanted);
+            let now = now();
+            for frame in frames.drain(..) {
+                if let Some(packet) = self.take(frame, now) {
+                    self.counters.received(&packet);
+                    batch.push(packet);
+                }
             }
-        }
+            // Not all frames are packets for the stack: fewer of those do not mean that there are no more.
+            match result {
+                Ok(count) if count == wanted && batch.len() - before < max => {}
+                result => break result,
+            }
+        };
         self.frames = frames;
         self.send_out();
-        result.map(|_| batch.len() - before)
+        match result {
+            Err(error) if batch.len() == before => Err(error),
+            _ => Ok(batch.len() - before),
+        }
     }
 
     fn transmit(&mut self, packet: &Transmit) -> Result<(), TransmitError> {

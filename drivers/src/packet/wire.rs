@@ -110,8 +110,6 @@ pub struct Wire {
     slots: Vec<Slot>,
     /// Slots that the next call offers: few while few frames come.
     offered: usize,
-    /// The last call took all that there was.
-    drained: bool,
     buffers: Buffers,
     counters: WireCounters,
     overflow: Cell<u64>,
@@ -226,7 +224,6 @@ impl Wire {
             ring,
             slots: Vec::new(),
             offered: 1,
-            drained: false,
             buffers: Buffers::new(ROOM),
             counters: WireCounters::default(),
             overflow: Cell::new(0),
@@ -295,7 +292,7 @@ impl Wire {
         self.state
     }
 
-    /// What to put into epoll, level-triggered, for `EPOLLIN`.
+    /// What to put into epoll, for `EPOLLIN`.
     #[must_use]
     pub fn poll_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -309,32 +306,27 @@ impl Wire {
         WireCounters { rx_overflow: self.overflow.get(), ..self.counters }
     }
 
-    /// Appends up to `max` frames that came in and returns how many; `Ok(0)` when there is none now. Does not block.
+    /// Appends up to `max` frames that came in and returns how many; fewer than `max` when there are no more now.
+    /// Does not block.
     ///
     /// # Errors
     /// The interface is gone for good.
     pub fn receive(&mut self, batch: &mut Vec<WireFrame>, max: usize) -> io::Result<usize> {
         let before = batch.len();
-        match self.ring.is_some() {
-            true => self.receive_from_ring(batch, max),
-            false => {
-                if std::mem::take(&mut self.drained) {
-                    // The last call said that there was no more: epoll tells when there is.
-                    return Ok(0);
-                }
-                let mut left = max;
-                while left > 0 && !self.drained {
-                    match self.receive_from_queue(batch, left) {
-                        Ok(count) => left -= count.min(left),
-                        Err(Errno::AGAIN) => break,
-                        Err(Errno::INTR) => {}
-                        Err(errno) if self.refresh() == State::Gone && batch.len() == before => {
-                            return Err(errno.into());
-                        }
-                        // It was set down; frames that it has received before may still wait.
-                        Err(_) => break,
-                    }
-                }
+        if self.ring.is_some() {
+            self.receive_from_ring(batch, max);
+            return Ok(batch.len() - before);
+        }
+        let mut told = false;
+        while batch.len() - before < max {
+            match self.receive_from_queue(batch, max - (batch.len() - before)) {
+                Ok(true) => {}
+                Ok(false) | Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(errno) if self.refresh() == State::Gone && batch.len() == before => return Err(errno.into()),
+                // It was set down, of which one is told once; frames that came before still wait.
+                Err(_) if !told => told = true,
+                Err(_) => break,
             }
         }
         Ok(batch.len() - before)
@@ -343,7 +335,8 @@ impl Wire {
     fn receive_from_ring(&mut self, batch: &mut Vec<WireFrame>, max: usize) {
         let Some(ring) = &mut self.ring else { return };
         let (buffers, counters, with_vnet) = (&self.buffers, &mut self.counters, self.with_vnet);
-        for _ in 0..max {
+        let before = batch.len();
+        while batch.len() - before < max {
             let more = ring.next(|entry| match entry {
                 Some(entry) if !entry.truncated && entry.data.len() <= ROOM => {
                     let data = buffers.gather(entry.data.len(), std::iter::once(entry.data));
@@ -357,8 +350,8 @@ impl Wire {
         }
     }
 
-    /// One call of the kernel; how many frames it handed over, sound or not.
-    fn receive_from_queue(&mut self, batch: &mut Vec<WireFrame>, max: usize) -> Result<usize, Errno> {
+    /// One call of the kernel; whether there may be more.
+    fn receive_from_queue(&mut self, batch: &mut Vec<WireFrame>, max: usize) -> Result<bool, Errno> {
         let offered = self.offered.min(max).min(BATCH);
         while self.slots.len() < offered {
             self.slots.push(Slot::new(self.buffers.take_large()));
@@ -366,7 +359,6 @@ impl Wire {
         let count = sys::receive(&self.fd, &mut self.slots[..offered], self.with_vnet, self.metadata)?;
         // Offering more than there is saves the call that finds nothing.
         self.offered = (count * 2).clamp(2, BATCH);
-        self.drained = count < offered;
         for slot in &mut self.slots[..count] {
             if slot.truncated {
                 self.counters.rx_malformed += 1;
@@ -381,7 +373,7 @@ impl Wire {
             };
             batch.push(frame(data, slot.vnet, slot.about, self.with_vnet));
         }
-        Ok(count)
+        Ok(count == offered)
     }
 
     /// Sends a frame, whole or in segments, as the interface takes it. Does not block.

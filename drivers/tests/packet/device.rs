@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+#[cfg(feature = "pnet")]
+use anabranch_drivers::TransmitError;
 use anabranch_drivers::packet::{
     Mac, OpenError, Packet, PacketConfig, PacketQueue, Reception, VlanTag, Wire, WireConfig, WireFrame,
 };
@@ -67,6 +69,46 @@ fn addresses_answer_pings() {
             assert_eq!(device.counters().rx_malformed, 0);
         });
     }
+}
+
+#[test]
+#[cfg(feature = "pnet")]
+fn addresses_answer_pings_through_pnet() {
+    use anabranch_drivers::pnet::Pnet;
+
+    in_namespace(|| {
+        make_pair();
+        let mut device = Pnet::open(&config()).unwrap_or_else(|error| panic!("{error}"));
+        for addr in OURS {
+            let mut ping = Command::new("ping").args(["-q", "-c1", "-W4", addr]).stdout(Stdio::null()).spawn().unwrap();
+
+            receive_until(&mut device, |device, packet| match echo::answer(&packet, owns) {
+                Some(reply) => device.transmit(&reply).map(|()| true).unwrap(),
+                None => false,
+            });
+
+            assert!(ping.wait().unwrap().success(), "no answer from {addr}");
+        }
+        // A super-segment is cut up before it is sent.
+        let mut there = wire("va");
+        device.transmit(&tcp_segment(PathId(3), OURS[0], HOST[0], &[&[1; 3_000]], Some(1_400))).unwrap();
+        let lens: Vec<usize> = (0..3)
+            .map(|_| frames(&mut there, |frame| frame.data[12..14] == [8, 0] && frame.data[23] == 6).data.len())
+            .collect();
+        assert_eq!(lens, [1_454, 1_454, 254]);
+
+        run("ip link set vb down");
+        assert_eq!(device.refresh(), State::Down);
+        device.receive(&mut Vec::new(), 64).unwrap();
+        assert!(matches!(
+            device.transmit(&tcp_segment(PathId(3), OURS[0], HOST[0], &[b"?"], None)),
+            Err(TransmitError::Down)
+        ));
+        run("ip link set vb up");
+        assert_eq!(device.refresh(), State::Up);
+        run("ip link del va");
+        assert_eq!(device.refresh(), State::Gone);
+    });
 }
 
 #[test]
@@ -134,7 +176,7 @@ fn frames(wire: &mut Wire, mut satisfied: impl FnMut(&WireFrame) -> bool) -> Wir
     let mut batch = Vec::new();
     loop {
         assert!(std::time::Instant::now() < deadline, "the frame did not come");
-        wire.receive(&mut batch, 64).unwrap();
+        wire.receive(&mut batch, 1).unwrap();
         for frame in batch.drain(..) {
             if satisfied(&frame) {
                 return frame;

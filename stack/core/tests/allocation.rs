@@ -74,7 +74,7 @@ impl Net {
         let len = transmit.payload_len();
         if len > 0 && self.lose > 0 {
             self.with_payload += 1;
-            if self.with_payload % self.lose == 0 {
+            if self.with_payload.is_multiple_of(self.lose) {
                 return;
             }
         }
