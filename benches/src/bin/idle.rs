@@ -5,6 +5,7 @@
 //! counted is divided by the number of *ends*.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::Duration;
 
 use anabranch::{SocketOptions, Stack};
@@ -12,7 +13,7 @@ use anabranch_benches::idle::{self, Kind};
 use anabranch_counting::{Counting, Heap};
 use anabranch_drivers::memory::{MemoryConfig, pair};
 use anabranch_frame::PathId;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 
 #[global_allocator]
@@ -35,12 +36,32 @@ struct Args {
     /// the first byte the opener does not know that it may join).
     #[arg(long)]
     fresh: bool,
-    /// One JSON object a line.
+    /// One JSON object a line, with nothing but numbers in it.
     #[arg(long)]
     json: bool,
     /// Say how many blocks of which size there are.
     #[arg(long)]
     blocks: bool,
+}
+
+/// What the process holds.
+struct Held {
+    heap: Heap,
+    /// Bytes of its memory that no file stands behind.
+    resident: i64,
+}
+
+impl Held {
+    fn now() -> Result<Self> {
+        let status = fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<i64>().ok());
+        Ok(Self { heap: Heap::now(), resident: kib.context("no RssAnon in /proc/self/status")? << 10 })
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self { resident: self.resident - before.resident, heap: self.heap - before.heap }
+    }
 }
 
 fn main() -> Result<()> {
@@ -50,8 +71,8 @@ fn main() -> Result<()> {
         let cost = match args.sockets {
             true => sockets(kind, args.connections, used)?,
             false => {
-                let [before, after] = idle::rest(kind, args.connections, used, Heap::now)?;
-                after - before
+                let [before, after] = idle::rest(kind, args.connections, used, Held::now)?;
+                after?.since(before?)
             }
         };
         report(&args, kind, &cost);
@@ -59,26 +80,26 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn report(args: &Args, kind: Kind, cost: &Heap) {
+fn report(args: &Args, kind: Kind, cost: &Held) {
     let ends = 2.0 * args.connections as f64;
-    let each = cost.bytes as f64 / ends;
+    let (heap, resident) = (cost.heap.bytes as f64 / ends, cost.resident as f64 / ends);
     let name = kind.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
     let level = if args.sockets { "socket" } else { "core" };
     if args.json {
-        let object = serde_json::json!({
-            "kind": name, "level": level, "connections": args.connections, "bytes_per_end": each,
-        });
-        println!("{object}");
+        println!("{}", serde_json::json!({ "heap_per_end": heap, "resident_per_end": resident }));
     } else {
-        println!("{level:<6} {name:<6} {:>9} connections: {each:>7.0} bytes an end", args.connections);
+        let connections = args.connections;
+        println!(
+            "{level:<6} {name:<6} {connections:>9} connections: {heap:>7.0} bytes an end, {resident:>7.0} resident"
+        );
     }
     if args.blocks {
-        for (size, blocks) in cost.sizes().filter(|(_, blocks)| blocks.unsigned_abs() as f64 > ends / 100.0) {
+        for (size, blocks) in cost.heap.sizes().filter(|(_, blocks)| blocks.unsigned_abs() as f64 > ends / 100.0) {
             let each = blocks as f64 / ends;
             println!("    {size:>6} bytes × {each:.2} = {:>7.1}", size as f64 * each);
         }
-        let small: i64 = cost.sizes().map(|(size, blocks)| size as i64 * blocks).sum();
-        println!("    tables and other large blocks: {:.1}", (cost.bytes - small) as f64 / ends);
+        let small: i64 = cost.heap.sizes().map(|(size, blocks)| size as i64 * blocks).sum();
+        println!("    tables and other large blocks: {:.1}", (cost.heap.bytes - small) as f64 / ends);
     }
 }
 
@@ -97,7 +118,7 @@ fn stacks(paths: u16, connections: usize) -> Result<[Stack; 2]> {
     Ok([client.build()?, server.build()?])
 }
 
-fn sockets(kind: Kind, connections: usize, used: bool) -> Result<Heap> {
+fn sockets(kind: Kind, connections: usize, used: bool) -> Result<Held> {
     use std::io::{Read as _, Write as _};
     let [client, host] = stacks(kind.paths(), connections)?;
     let options = |stack: &Stack| SocketOptions { mptcp: kind != Kind::Tcp, ..stack.socket_options() };
@@ -105,7 +126,7 @@ fn sockets(kind: Kind, connections: usize, used: bool) -> Result<Heap> {
         .map(|port| host.listen_with(idle::server(port * idle::PER_PORT), 128, options(&host)))
         .collect::<Result<_, _>>()?;
     let mut ends = Vec::with_capacity(2 * connections);
-    let before = Heap::now();
+    let before = Held::now()?;
     for connection in 0..connections {
         let connect = anabranch::ConnectOptions { options: Some(options(&client)), ..Default::default() };
         let ours = client.connect_with(idle::server(connection), connect)?;
@@ -119,7 +140,7 @@ fn sockets(kind: Kind, connections: usize, used: bool) -> Result<Heap> {
         ends.extend([ours, theirs]);
     }
     std::thread::sleep(Duration::from_secs(3));
-    let cost = Heap::now() - before;
+    let cost = Held::now()?.since(before);
     let mut subflows = BTreeMap::new();
     for end in [ends.first(), ends.last()].into_iter().flatten() {
         *subflows.entry(end.subflows()?.len()).or_insert(0) += 1;

@@ -146,7 +146,7 @@ fn round_trips() -> Vec<Aim> {
 }
 
 fn memory() -> Vec<Aim> {
-    let one = Row::MEMORY;
+    let (one, two) = (Row::MEMORY, Row::MEMORY_TWO);
     let own = |name, measure, least, aim| Aim {
         name,
         ours: Case::new(one, measure),
@@ -156,17 +156,25 @@ fn memory() -> Vec<Aim> {
         aim,
     };
     let scale = |name, measure| rate(name, Case::new(one.workers(2), measure), Case::new(one, measure), 1.7, 1.9);
-    let idle = |name, row, least, aim| Aim {
+    let idle = |name, row, quantity, least, aim| Aim {
         name,
         ours: Case::new(row, Measure::Idle(100_000)),
         theirs: None,
-        quantity: Quantity::BytesPerEnd,
+        quantity,
         least,
         aim,
     };
     vec![
-        idle("idle connection, TCP, bytes", one, 2048.0, 1024.0),
-        idle("idle connection, MPTCP with two subflows, bytes", Row::MEMORY_TWO, 4096.0, 2048.0),
+        idle("idle connection, TCP, bytes of the heap", one, Quantity::HeapPerEnd, 2048.0, 1024.0),
+        idle("idle connection, TCP, bytes of the process", one, Quantity::ResidentPerEnd, 2048.0, 1024.0),
+        idle("idle connection, MPTCP, two subflows, bytes of the heap", two, Quantity::HeapPerEnd, 4096.0, 2048.0),
+        idle(
+            "idle connection, MPTCP, two subflows, bytes of the process",
+            two,
+            Quantity::ResidentPerEnd,
+            4096.0,
+            2048.0,
+        ),
         scale("two workers / one, in memory, super-segments", Measure::Whole(MANY)),
         scale("two workers / one, in memory, segments of 1460 bytes", Measure::Segments(MANY)),
         own("in memory, super-segments, Gbit/s of one core", Measure::Whole(1), 20.0, 40.0),

@@ -101,7 +101,6 @@ fn work(task: &Task) -> Result<()> {
         Task::Serve(serve) => return peers::serve(serve),
         Task::Load(load) => load::run(load)?,
         Task::Memory(memory) => memory::run(memory)?,
-        Task::Idle(idle) => memory::rest(*idle)?,
     };
     println!("{}", serde_json::to_string(&sample)?);
     Ok(())

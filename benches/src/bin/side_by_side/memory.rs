@@ -1,15 +1,13 @@
 //! Two stacks in memory: no devices, no sockets, no kernel.
 
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anabranch_benches::idle::{self, Kind};
 use anabranch_benches::{Pair, PairConfig};
 use anyhow::{Context, Result, ensure};
 
 use crate::cpu;
-use crate::task::{Idle, Memory, Quantity, Sample};
+use crate::task::{Memory, Quantity, Sample};
 
 /// Not counted.
 const WARM_UP: Duration = Duration::from_millis(300);
@@ -51,20 +49,4 @@ fn one(mut pair: Pair, connections: usize, begin: Instant, end: Instant) -> Resu
     }
     ensure!(pair.received() > before, "nothing arrived");
     Ok(pair.received() - before)
-}
-
-/// What connections cost that rest: what the kernel says that this process holds, divided by their ends.
-pub(crate) fn rest(idle: Idle) -> Result<Sample> {
-    let kind = if idle.mptcp { Kind::Mptcp2 } else { Kind::Tcp };
-    let [before, after] = idle::rest(kind, idle.connections, true, resident)?;
-    let bytes = after? - before?;
-    Ok(Sample::from([(Quantity::BytesPerEnd, bytes / (2.0 * idle.connections as f64))]))
-}
-
-/// Bytes of memory of this process that no file stands behind.
-fn resident() -> Result<f64> {
-    let status = fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib: f64 = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).context("no RssAnon")?;
-    Ok(kib * 1024.0)
 }

@@ -204,7 +204,7 @@ impl Measure {
         match self {
             Self::Echo(..) => &[Quantity::P50Us, Quantity::P99Us],
             Self::Connect(_) => &[Quantity::PerSecond, Quantity::ServerUs],
-            Self::Idle(_) => &[Quantity::BytesPerEnd],
+            Self::Idle(_) => &[Quantity::HeapPerEnd, Quantity::ResidentPerEnd],
             _ => &[Quantity::Gbps],
         }
     }

@@ -21,12 +21,18 @@ impl Drop for Process {
     }
 }
 
-fn start(netns: &Netns, task: &Task) -> Result<Process> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["task", &serde_json::to_string(task)?]).stdin(Stdio::piped()).stdout(Stdio::piped());
+fn start(netns: &Netns, mut command: Command) -> Result<Process> {
     // What went wrong is said in one line.
-    command.env("RUST_LIB_BACKTRACE", "0");
-    Ok(Process(netns.run(|| command.spawn()).context("starting a process of this program")?))
+    command.env("RUST_LIB_BACKTRACE", "0").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let program = command.get_program().to_owned();
+    Ok(Process(netns.run(|| command.spawn()).with_context(|| format!("starting {}", program.display()))?))
+}
+
+/// This program with a task.
+fn task_command(task: &Task) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["task", &serde_json::to_string(task)?]);
+    Ok(command)
 }
 
 /// A server that is ready. It ends when this is dropped.
@@ -36,7 +42,7 @@ pub(crate) struct Server(Process);
 impl Server {
     /// Starts one and waits until it is ready.
     pub(crate) fn start(netns: &Netns, task: &Task) -> Result<Self> {
-        let mut process = start(netns, task)?;
+        let mut process = start(netns, task_command(task)?)?;
         let stdout = process.0.stdout.take().context("a pipe was asked for")?;
         let mut line = String::new();
         if BufReader::new(stdout).read_line(&mut line)? == 0 {
@@ -52,7 +58,24 @@ impl Server {
 
 /// Runs a process that measures to its end.
 pub(crate) fn measure(netns: &Netns, task: &Task, patience: Duration) -> Result<Sample> {
-    let mut process = start(netns, task)?;
+    run(netns, task_command(task)?, patience)
+}
+
+/// Runs the program `idle`, which was built with this one. It has an allocator that counts.
+pub(crate) fn rest(netns: &Netns, connections: usize, kind: &str, patience: Duration) -> Result<Sample> {
+    let program = std::env::current_exe()?.with_file_name("idle");
+    ensure!(
+        program.exists(),
+        "{} is not there: build the whole package, cargo build --release -p anabranch-benches",
+        program.display()
+    );
+    let mut command = Command::new(program);
+    command.args([&connections.to_string(), "--kinds", kind, "--json"]);
+    run(netns, command, patience)
+}
+
+fn run(netns: &Netns, command: Command, patience: Duration) -> Result<Sample> {
+    let mut process = start(netns, command)?;
     let mut stdout = process.0.stdout.take().context("a pipe was asked for")?;
     let reader = thread::spawn(move || {
         let mut text = String::new();

@@ -227,7 +227,8 @@ fn title(quantity: Quantity) -> &'static str {
         Quantity::ServerUserUs => "µs of the server's CPU each, outside of the kernel",
         Quantity::ServerCores => "cores of the server",
         Quantity::ClientCores => "cores of the client",
-        Quantity::BytesPerEnd => "bytes an end",
+        Quantity::HeapPerEnd => "bytes of the heap for each end",
+        Quantity::ResidentPerEnd => "bytes of the process for each end",
         Quantity::Others => "of the machine used by others",
     }
 }

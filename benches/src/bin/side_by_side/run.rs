@@ -11,7 +11,7 @@ use crate::cpu::{self, Accounts};
 use crate::plan::{Case, Kind, Link, Measure, Peer, Place, Row};
 use crate::process::{self, Server};
 use crate::site::{self, FAR_SERVER, SERVER, Site};
-use crate::task::{Anabranch, ClientStack, Idle, Load, Memory, Quantity, Sample, Serve, ServerStack, Task};
+use crate::task::{Anabranch, ClientStack, Load, Memory, Quantity, Sample, Serve, ServerStack, Task};
 
 /// Beyond its time, how long a client may take.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -78,16 +78,19 @@ impl Runner {
         let connections = case.measure.connections();
         let moves = |offload| {
             let seconds = self.settings.seconds;
-            Task::Memory(Memory { threads, connections: connections / threads, offload, seconds })
-        };
-        let (task, patience) = match case.measure {
-            Measure::Whole(_) => (moves(true), self.patience()),
-            Measure::Segments(_) => (moves(false), self.patience()),
-            Measure::Idle(_) => (Task::Idle(Idle { connections, mptcp: case.row.kind.mptcp() }), PATIENCE_IDLE),
-            _ => bail!("{case} is nothing that can be done in memory"),
+            let memory = Memory { threads, connections: connections / threads, offload, seconds };
+            process::measure(&site.client, &Task::Memory(memory), self.patience())
         };
         let accounts = Accounts::open(None)?;
-        let mut sample = process::measure(&site.client, &task, patience)?;
+        let mut sample = match case.measure {
+            Measure::Whole(_) => moves(true)?,
+            Measure::Segments(_) => moves(false)?,
+            Measure::Idle(_) => {
+                let kind = if case.row.kind.mptcp() { "mptcp2" } else { "tcp" };
+                process::rest(&site.client, connections, kind, PATIENCE_IDLE)?
+            }
+            _ => bail!("{case} is nothing that can be done in memory"),
+        };
         let shares = accounts.close()?;
         sample.insert(Quantity::ClientCores, shares.client / shares.elapsed);
         sample.insert(Quantity::Others, shares.others);

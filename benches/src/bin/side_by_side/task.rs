@@ -14,8 +14,6 @@ pub(crate) enum Task {
     Load(Load),
     /// Moves bytes between stacks in its own memory, prints a [`Sample`] and ends.
     Memory(Memory),
-    /// Lets connections in its own memory rest, prints a [`Sample`] and ends.
-    Idle(Idle),
 }
 
 /// The services: on [`Service::port`].
@@ -147,15 +145,6 @@ pub(crate) struct Memory {
     pub(crate) seconds: f64,
 }
 
-/// Connections that have nothing to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct Idle {
-    /// How many.
-    pub(crate) connections: usize,
-    /// MPTCP with two subflows, not TCP.
-    pub(crate) mptcp: bool,
-}
-
 /// Something measured.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -176,8 +165,10 @@ pub(crate) enum Quantity {
     ServerCores,
     /// Cores that the client used.
     ClientCores,
-    /// Bytes of memory that one end of a connection costs the process.
-    BytesPerEnd,
+    /// Bytes of the heap for one end of a connection.
+    HeapPerEnd,
+    /// Bytes of the process's memory for it: what the allocator adds is in it.
+    ResidentPerEnd,
     /// The part of the whole machine that others used.
     Others,
 }
