@@ -274,3 +274,36 @@ impl Device for PacketQueue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn hostile_frames_are_survived(
+            data in proptest::collection::vec(any::<u8>(), ETHERNET_HEADER..200),
+            first in prop_oneof![Just(0x45u8), Just(0x60), any::<u8>()],
+            vnet: [u8; vnet::LEN],
+            kind in prop_oneof![Just(0u8), Just(1), Just(4), any::<u8>()],
+            offload: bool,
+            trusted: bool,
+        ) {
+            let mut data = data;
+            if let Some(byte) = data.get_mut(ETHERNET_HEADER) {
+                *byte = first;
+            }
+            let mut frame = WireFrame::new(Payload::from(data.clone()));
+            frame.vnet = vnet;
+            frame.vnet[1] = kind;
+            frame.trusted = trusted;
+
+            if let Some(packet) = to_packet(PathId(0), frame, offload) {
+                prop_assert!(packet.data.len() <= data.len() - ETHERNET_HEADER);
+                prop_assert!(packet.segment_size != Some(0));
+                Counters::default().received(&packet);
+            }
+        }
+    }
+}
