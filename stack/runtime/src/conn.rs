@@ -268,10 +268,11 @@ impl Conn {
             given += cost(&payload);
             self.tx_given.store(given, Ordering::Relaxed);
             self.tx.push(payload);
-            // While it is in this processor's cache.
-            self.call_worker();
         }
         drop(end);
+        if whole > bytes.len() {
+            self.call_worker();
+        }
         match whole - bytes.len() {
             0 if whole > 0 => Err(io::ErrorKind::WouldBlock.into()),
             taken => Ok(taken),

@@ -18,7 +18,7 @@ const POKED: u32 = 3;
 /// Of the threads that wait in an epoll set Linux wakes the one that came last. A driver that comes and goes is in front of
 /// the worker's thread, so packets wake the driver. But after the worker's thread had something to do, it would stand in front
 /// itself; and a packet that arrives while the driver is busy with the last one would wake it as well. So before it waits in
-/// epoll it [gives way](Self::give_way) for as long as there is a driver that comes back every [`LOOK_EVERY`]. That is also how
+/// epoll it [gives way](Self::give_way) for as long as there is a driver that comes back between two looks. That is also how
 /// long packets wait for somebody when a driver does not come back.
 #[derive(Debug)]
 pub(crate) struct Driver {
@@ -37,8 +37,10 @@ pub(crate) struct Driver {
     hurried: AtomicBool,
 }
 
-/// How long the worker's thread gives way before it looks again.
-const LOOK_EVERY: Duration = Duration::from_micros(100);
+/// How long the worker's thread gives way before it looks again, at first and at most: each look that finds that the driver
+/// was there again doubles it.
+const LOOK_AFTER: Duration = Duration::from_micros(100);
+const LOOK_AFTER_MAX: Duration = Duration::from_micros(400);
 /// How often it looks at a driver that waits. One that waits for longer may as well say when it wakes up.
 const LOOKS: u32 = 20;
 
@@ -125,6 +127,7 @@ impl Driver {
     /// event.
     pub(crate) fn give_way(&self, event: impl Fn()) -> bool {
         let mut looks = 0;
+        let mut pause = LOOK_AFTER;
         let mut stood_by = false;
         loop {
             let state = self.state.load(Ordering::Acquire);
@@ -146,9 +149,10 @@ impl Driver {
                     self.stands_by.store(true, Ordering::Relaxed);
                     fence(Ordering::SeqCst);
                     let hurried = || self.hurried.swap(false, Ordering::Acquire).then_some(());
-                    if self.standby.wait(Some(Instant::now() + LOOK_EVERY), hurried).is_some() {
+                    if self.standby.wait(Some(Instant::now() + pause), hurried).is_some() {
                         break;
                     }
+                    pause = (pause * 2).min(LOOK_AFTER_MAX);
                 }
             }
         }

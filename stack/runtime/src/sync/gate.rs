@@ -140,15 +140,18 @@ impl fmt::Debug for Gate {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, AtomicUsize};
-    use std::task::Wake;
+    use std::sync::atomic::AtomicU32;
     use std::thread;
     use std::time::Duration;
+    #[cfg(feature = "tokio")]
+    use std::{sync::atomic::AtomicUsize, task::Wake};
 
     use super::*;
 
+    #[cfg(feature = "tokio")]
     #[derive(Default)]
     struct Count(AtomicUsize);
+    #[cfg(feature = "tokio")]
     impl Wake for Count {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::SeqCst);
@@ -190,6 +193,7 @@ mod tests {
         assert!(begin.elapsed() >= Duration::from_millis(20));
     }
 
+    #[cfg(feature = "tokio")]
     #[test]
     fn the_last_poller_and_every_future_are_woken_once() {
         let gate = Gate::new();
@@ -206,6 +210,7 @@ mod tests {
         assert_eq!([&first, &last, &future].map(|count| count.0.load(Ordering::SeqCst)), [0, 1, 1]);
     }
 
+    #[cfg(feature = "tokio")]
     #[test]
     fn a_future_that_was_dropped_leaves_nothing_behind() {
         let gate = Gate::new();
@@ -218,6 +223,7 @@ mod tests {
         assert_eq!(future.0.load(Ordering::SeqCst), 0);
     }
 
+    #[cfg(feature = "tokio")]
     #[test]
     fn an_opener_that_finds_the_lock_taken_leaves_the_waking_to_its_holder() {
         let gate = Gate::new();
@@ -233,6 +239,7 @@ mod tests {
         assert_eq!(task.0.load(Ordering::SeqCst), 1);
     }
 
+    #[cfg(feature = "tokio")]
     #[test]
     fn tasks_miss_nothing_however_registering_and_opening_interleave() {
         const ROUNDS: usize = 50_000;
