@@ -41,6 +41,8 @@ pub(crate) struct Handle {
     pub(super) rest: Rest,
     /// An application's thread left something to do.
     pub(super) unfinished: AtomicBool,
+    /// The worker shall end once its connections have closed.
+    pub(super) draining: AtomicBool,
     /// News of descriptors from a thread that found the seat taken.
     pub(super) events: SegQueue<Ready>,
     /// Connections that want service, each at most once.
@@ -97,6 +99,7 @@ impl Handle {
             driver: Driver::new(),
             rest: Rest::default(),
             unfinished: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             events: SegQueue::new(),
             ready: Ring::new(),
             commands: SegQueue::new(),

@@ -1,5 +1,6 @@
 //! How a worker rests, and how it ends.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anabranch_core::info::TcpState;
@@ -34,6 +35,7 @@ impl Worker {
         let now = self.clock.now();
         self.life = Life::Draining(now + timeout);
         // Its own thread has to see to it.
+        self.handle.draining.store(true, Ordering::Relaxed);
         self.handle.bell.send_event();
         self.handle.driver.hurry();
         for (id, accepting) in std::mem::take(&mut self.listeners) {
@@ -125,12 +127,12 @@ impl Worker {
     pub(super) fn work_once(&mut self) -> bool {
         self.handle.bell.awake();
         let more = self.turn(self.clock.now(), RX_BATCH_OF_OTHERS);
-        let done = !more && self.settle() && self.is_running();
-        if !done {
+        let finished = !more && self.settle();
+        if !finished {
             // Who calls does the next turn.
             self.handle.bell.prepare_sleep();
         }
-        done
+        finished
     }
 
     /// Makes sure that whatever happens from now on wakes a thread; `false` if something has happened already.

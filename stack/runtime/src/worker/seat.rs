@@ -70,6 +70,17 @@ pub(super) type Woken = SmallVec<[Wake; 4]>;
 /// A worker, unless it has not begun or has ended.
 pub(crate) type Seat = Mutex<Option<Box<Worker>>>;
 
+/// What came of a turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Turn {
+    /// There is nothing left to do.
+    Finished,
+    /// There is.
+    Unfinished,
+    /// Another thread does the turns, or the worker has ended.
+    SomebodyElses,
+}
+
 /// What came of driving.
 enum Driven<T> {
     Found(T),
@@ -99,6 +110,7 @@ impl Handle {
         let aborted = loop {
             let mut turns = Turns(self.seat.lock());
             let Some(worker) = turns.0.as_mut() else { break None };
+            self.unfinished.store(false, Ordering::Relaxed);
             worker.take_events(std::mem::take(&mut events));
             if let Some(aborted) = worker.work() {
                 *turns.0 = None;
@@ -121,7 +133,7 @@ impl Handle {
     /// Has the worker look at its queues: on the calling thread if nobody does the worker's turns. For
     /// the application's threads, after they put something there.
     pub(crate) fn call(&self) {
-        if self.bell.worker_sleeps() && !self.do_turn(Events::new()) {
+        if self.bell.worker_sleeps() && self.do_turn(Events::new()) == Turn::Unfinished {
             self.leave_rest();
         }
     }
@@ -152,28 +164,24 @@ impl Handle {
     }
 
     /// Takes in `events` and does a turn, if nobody else does the worker's turns. If somebody does, the events
-    /// are left where they will be found. Returns whether there is nothing left to do, or somebody else to do it.
-    fn do_turn(&self, events: Events) -> bool {
-        let Some(guard) = self.seat.try_lock() else {
+    /// are left where they will be found.
+    fn do_turn(&self, events: Events) -> Turn {
+        let mut turns = self.seat.try_lock().map(Turns);
+        let Some(worker) = turns.as_mut().and_then(|turns| turns.0.as_mut()) else {
             events.into_iter().for_each(|event| self.events.push(event));
             // Whoever it is may have looked there for the last time.
             self.ring();
-            return true;
-        };
-        let mut turns = Turns(guard);
-        let Some(worker) = turns.0.as_mut() else {
-            self.ring();
-            return true;
+            return Turn::SomebodyElses;
         };
         worker.take_events(events);
-        let done = worker.work_once();
-        self.unfinished.store(!done, Ordering::Relaxed);
+        let finished = worker.work_once();
+        self.unfinished.store(!finished, Ordering::Relaxed);
         let mut woken = Woken::new();
         worker.hand_out_woken(&mut woken);
         drop(turns);
         self.driver.drove();
         self.wake(&mut woken);
-        done
+        if finished { Turn::Finished } else { Turn::Unfinished }
     }
 
     /// What is left to do is the worker's thread's, unless this thread comes back soon.
@@ -194,7 +202,7 @@ impl Handle {
         if let Some(found) = spin(self.busy_poll.min(left_until(deadline)), &mut ready) {
             return Some(found);
         }
-        if self.rest.is_resting() && self.driver.take() {
+        if self.rest.is_resting() && !self.draining.load(Ordering::Relaxed) && self.driver.take() {
             match self.drive(deadline, &mut ready) {
                 Driven::Found(found) => {
                     self.driver.leave();
@@ -226,13 +234,16 @@ impl Handle {
                 }
                 self.driver.awake();
             }
-            let done = self.do_turn(events);
+            let turn = self.do_turn(events);
             let found = ready();
             let timed_out = deadline.is_some() && left_until(deadline).is_zero();
-            if found.is_none() && !timed_out && !self.driver.is_wanted() && !self.ended.stands() {
+            // Only the worker's own thread ends it.
+            let relieved =
+                turn == Turn::SomebodyElses || self.driver.is_wanted() || self.draining.load(Ordering::Relaxed);
+            if found.is_none() && !timed_out && !relieved {
                 continue;
             }
-            if !done {
+            if turn == Turn::Unfinished {
                 self.leave_rest();
             }
             return match found {
