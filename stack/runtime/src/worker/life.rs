@@ -9,7 +9,7 @@ use anabranch_drivers::{LinkEvent, LinkMonitor};
 use anabranch_frame::Instant;
 
 use super::poll::{Events, Ready, Token};
-use super::{POLL_EVERY, RX_BATCH, RX_BATCH_OF_OTHERS, Worker};
+use super::{POLL_EVERY, RX_BYTES, RX_BYTES_OF_OTHERS, Worker};
 
 /// How often a worker that drains looks whether it has finished.
 const DRAIN_CHECK: Duration = Duration::from_millis(5);
@@ -100,7 +100,7 @@ impl Worker {
                 self.look();
             }
             self.idle = true;
-            let more = self.turn(now, RX_BATCH);
+            let more = self.turn(now, RX_BYTES);
             let aborted = self.finished(now);
             if aborted.is_some() {
                 return aborted;
@@ -126,7 +126,7 @@ impl Worker {
     /// One turn on an application's thread. Returns whether there is nothing left to do: then whoever brings work rings.
     pub(super) fn work_once(&mut self) -> bool {
         self.handle.bell.awake();
-        let more = self.turn(self.clock.now(), RX_BATCH_OF_OTHERS);
+        let more = self.turn(self.clock.now(), RX_BYTES_OF_OTHERS);
         let finished = !more && self.settle();
         if !finished {
             // Who calls does the next turn.

@@ -36,8 +36,10 @@ use seat::Woken;
 
 /// Packets taken from one device in one turn.
 const RX_BATCH: usize = 32;
-/// The same on an application's thread, which wants to look at them while they are in its cache.
-const RX_BATCH_OF_OTHERS: usize = 4;
+/// Bytes after which a turn takes no more packets from a device: on the worker's own thread, and on an application's
+/// thread, which looks at them next and wants them in its cache.
+const RX_BYTES: usize = 2 << 20;
+const RX_BYTES_OF_OTHERS: usize = 192 << 10;
 /// Packets sent in one turn before the devices are read again.
 const TX_BATCH: usize = 64;
 /// Connections served and commands run in one turn.
@@ -131,9 +133,9 @@ impl Worker {
         })
     }
 
-    fn turn(&mut self, now: Instant, rx_batch: usize) -> bool {
+    fn turn(&mut self, now: Instant, rx_bytes: usize) -> bool {
         Stats::count(&self.handle.stats.turns);
-        self.receive(now, rx_batch);
+        self.receive(now, rx_bytes);
         self.take_mail(now);
         // What a thread did to a connection comes before what it asked afterwards.
         self.serve_ready(now);
@@ -147,10 +149,10 @@ impl Worker {
         more
     }
 
-    fn receive(&mut self, now: Instant, rx_batch: usize) {
+    fn receive(&mut self, now: Instant, rx_bytes: usize) {
         for at in 0..self.paths.len() {
             let mut batch = std::mem::take(&mut self.batch);
-            self.paths[at].receive(&mut batch, rx_batch);
+            self.paths[at].receive(&mut batch, RX_BATCH, rx_bytes);
             if !batch.is_empty() {
                 self.idle = false;
                 self.take_notes(now);

@@ -15,6 +15,8 @@ mod tests;
 
 /// Packets that a full device refused and that wait for it. At that many the shard is asked for no more.
 const STASH_MAX: usize = 64;
+/// Packets asked for in one go, before their bytes are looked at.
+const RX_STEP: usize = 4;
 /// A device that stays full for this long holds up the other paths no more: what comes for it is dropped.
 const STUCK_AFTER: Duration = Duration::from_millis(10);
 /// How often a device that is down is looked at.
@@ -106,20 +108,22 @@ impl PathQueue {
         self.readable = self.device.is_some();
     }
 
-    /// Takes in packets if there may be any.
-    pub(super) fn receive(&mut self, batch: &mut Vec<RxPacket>, max: usize) {
-        if !self.readable {
-            return;
-        }
-        let Some(device) = self.device.as_mut() else { return };
-        match device.receive(batch, max) {
-            // The descriptor tells of what comes from now on.
-            Ok(count) => self.readable = count == max,
-            Err(error) => {
-                self.readable = false;
-                self.look_due = Some(Instant::ZERO);
-                tracing::debug!(path = self.name, %error, "receiving failed");
+    /// Takes in up to `max` packets if there may be any, and not many more than `bytes`.
+    pub(super) fn receive(&mut self, batch: &mut Vec<RxPacket>, max: usize, bytes: usize) {
+        let (end, mut came) = (batch.len() + max, 0);
+        while self.readable && batch.len() < end && came < bytes {
+            let Some(device) = self.device.as_mut() else { return };
+            let (begin, wanted) = (batch.len(), RX_STEP.min(end - batch.len()));
+            match device.receive(batch, wanted) {
+                // The descriptor tells of what comes from now on.
+                Ok(count) => self.readable = count == wanted,
+                Err(error) => {
+                    self.readable = false;
+                    self.look_due = Some(Instant::ZERO);
+                    tracing::debug!(path = self.name, %error, "receiving failed");
+                }
             }
+            came += batch[begin..].iter().map(|packet| packet.data.len()).sum::<usize>();
         }
     }
 

@@ -182,14 +182,14 @@ fn what_came_before_the_end_of_a_device_is_still_received() {
     script.lock().state = Some(State::Gone);
 
     let mut batch = Vec::new();
-    path.receive(&mut batch, 9);
+    path.receive(&mut batch, 9, 1000);
     assert_eq!(batch.len(), 1);
     path.ready(Ready { token: Token::Path(0), readable: true, writable: false, broken: false });
-    path.receive(&mut batch, 9);
+    path.receive(&mut batch, 9, 1000);
     path.look(NOW, &poll, &stats);
     assert!(!path.is_up() && path.device.is_none());
     assert_eq!(path.counters().tx_packets, 1, "its counts are not forgotten");
-    path.receive(&mut batch, 9);
+    path.receive(&mut batch, 9, 1000);
     path.send(NOW, packet(1), &stats);
     assert_eq!((path.next_look(), dropped(&stats)), (None, 1));
 }
