@@ -100,5 +100,14 @@ fn timers(c: &mut Criterion) {
     }
 }
 
-criterion_group!(all, options, checksum, segments, reorder, schedulers, set_up, timers);
+/// Two seconds for each: enough for parts that cost nanoseconds.
+fn quick() -> Criterion {
+    Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_millis(1500))
+}
+
+criterion_group! {
+    name = all;
+    config = quick();
+    targets = options, checksum, segments, reorder, schedulers, set_up, timers
+}
 criterion_main!(all);

@@ -26,10 +26,14 @@ mod socket;
 mod task;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use crate::plan::Case;
 use crate::report::Report;
@@ -115,10 +119,15 @@ fn compare(args: &Args) -> Result<()> {
     let settings = Settings { seconds: args.seconds, congestion: args.congestion.clone() };
     let mut runner = Runner::new(settings);
     let mut report = Report::new(args.rounds, args.seconds)?;
+    let stop = stop_at_signal()?;
     let start = Instant::now();
-    for round in 1..=args.rounds {
+    'rounds: for round in 1..=args.rounds {
         // What does not vary is measured once.
         for &case in cases.iter().filter(|case| round == 1 || case.measure.varies()) {
+            if stop.load(Ordering::Relaxed) {
+                eprintln!("stopped in round {round}");
+                break 'rounds;
+            }
             one(args, round, case, &mut runner, &mut report)?;
         }
     }
@@ -128,6 +137,16 @@ fn compare(args: &Args) -> Result<()> {
         std::fs::write(path, report.json()? + "\n").with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Set by the first SIGINT or SIGTERM: what was measured until then is reported. The second one ends the program.
+fn stop_at_signal() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
 }
 
 /// Runs a case until it was quiet enough. One that fails is told and left out: the others are worth having.
