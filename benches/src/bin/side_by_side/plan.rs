@@ -35,6 +35,10 @@ pub(crate) enum Link {
     Veth,
     /// A veth pair, ours by AF_PACKET.
     Packet,
+    /// A TUN device, ours by the crate tun-tap.
+    TunTap,
+    /// A veth pair, ours by the crate pnet.
+    Pnet,
     /// Two TUN devices, ours at both ends, and a veth pair between two routers.
     Routed,
     /// Nothing but memory.
@@ -116,6 +120,8 @@ impl fmt::Display for Row {
             Link::PlainTun => "plain-tun",
             Link::Veth => "veth",
             Link::Packet => "packet",
+            Link::TunTap => "tun-tap",
+            Link::Pnet => "pnet",
             Link::Routed => "two-tuns",
             Link::Memory => "memory",
         };
@@ -270,6 +276,7 @@ pub(crate) fn all() -> Vec<Case> {
     let bulk = [Measure::Receive(1), Measure::Send(1)];
     add(&[Row::BARE, Row::SMOLTCP, Row::SMOLTCP_PLAIN, plain], &bulk);
     add(&[kernel, tun, packet, routed].concat(), &bulk);
+    add(&[Row::ours(Link::TunTap, Kind::Tcp), Row::ours(Link::Pnet, Kind::Tcp)], &bulk);
 
     let more = [4, 10, 100, 1000].map(|n| [Measure::Receive(n), Measure::Send(n)]).concat();
     add(&[Row::BARE], &more[..2]);

@@ -29,9 +29,10 @@ impl Site {
         let client = namespace("client")?;
         let site = match row.link {
             Link::Memory => Self { server: client.clone(), client },
-            Link::Tun | Link::PlainTun => Self::tun(row, client)?,
+            Link::Tun | Link::PlainTun | Link::TunTap => Self::tun(row, client)?,
             Link::Veth => Self::veth(client, true)?,
             Link::Packet => Self::veth(client, false)?,
+            Link::Pnet => Self::veth(client, false)?.without_offload()?,
             Link::Routed => Self::routed(client)?,
         };
         site.limit(row.kind)?;
@@ -66,6 +67,15 @@ impl Site {
             server.ip("mptcp endpoint add 10.9.1.2 dev k1 signal")?;
         }
         Ok(Self { client, server })
+    }
+
+    /// pnet does not tell which checksums the kernel left unfinished, nor how a super-segment is to be cut.
+    fn without_offload(self) -> Result<Self> {
+        for path in 0..2 {
+            self.client.command("ethtool", &format!("-K k{path} tx off tso off gso off"))?;
+            self.server.command("ethtool", &format!("-K k{path} gro off"))?;
+        }
+        Ok(self)
     }
 
     /// Our stack on either side of two routers: its TUN devices are `.1.` and `.3.`, the wires `.2.`.
@@ -112,7 +122,9 @@ pub(crate) fn server_paths(link: Link, kind: Kind) -> Vec<String> {
         match link {
             Link::Tun => format!("tun:ab{path},addr=10.9.{path}.2/24,host=10.9.{path}.1{signal}"),
             Link::PlainTun => format!("tun:ab{path},addr=10.9.{path}.2/24,host=10.9.{path}.1,offload=off{signal}"),
+            Link::TunTap => format!("tun-tap:ab{path},addr=10.9.{path}.2/24,host=10.9.{path}.1{signal}"),
             Link::Packet => format!("packet:k{path},addr=10.9.{path}.2/24{signal}"),
+            Link::Pnet => format!("pnet:k{path},addr=10.9.{path}.2/24{signal}"),
             Link::Routed => routed_path(path, 3, signal),
             Link::Veth | Link::Memory => unreachable!("no paths of ours on {link:?}"),
         }
