@@ -1,11 +1,11 @@
 //! The client.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::cpu;
 use crate::peers::chunk;
@@ -14,6 +14,8 @@ use crate::task::{Load, Quantity, Sample, Service, Traffic};
 
 /// Round trips that are not counted.
 const WARM_UP: Duration = Duration::from_millis(300);
+/// How often a reader that gets nothing looks at the clock.
+const LOOK: Duration = Duration::from_millis(100);
 /// The stack of a thread, of which there may be a thousand.
 const STACK: usize = 128 << 10;
 
@@ -78,13 +80,17 @@ fn send(mut stream: &Stream, end: Instant, buffer: &mut [u8]) -> Result<u64> {
     Ok(bytes)
 }
 
-/// Reads until `end`.
+/// Reads until `end`. A connection that others starve gets what it gets.
 fn receive(mut stream: &Stream, end: Instant, buffer: &mut [u8]) -> Result<u64> {
+    stream.set_read_timeout(LOOK)?;
     let mut bytes = 0;
     while Instant::now() < end {
-        let count = stream.read(buffer).context("reading")?;
-        ensure!(count > 0, "the server closed early");
-        bytes += count as u64;
+        match stream.read(buffer) {
+            Ok(0) => bail!("the server closed early"),
+            Ok(count) => bytes += count as u64,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) => return Err(error).context("reading"),
+        }
     }
     Ok(bytes)
 }

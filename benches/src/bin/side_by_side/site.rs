@@ -30,7 +30,7 @@ impl Site {
         let site = match row.link {
             Link::Memory => Self { server: client.clone(), client },
             Link::Tun | Link::PlainTun | Link::TunTap => Self::tun(row, client)?,
-            Link::Veth => Self::veth(client, true)?,
+            Link::Veth => Self::veth(client, true)?.announcing(row.kind)?,
             Link::Packet => Self::veth(client, false)?,
             Link::Pnet => Self::veth(client, false)?.without_offload()?,
             Link::Routed => Self::routed(client)?,
@@ -62,11 +62,16 @@ impl Site {
                 netns.ip(&format!("link set k{path} up"))?;
             }
         }
-        if addressed {
-            server.ip("mptcp limits set subflows 8 add_addr_accepted 8")?;
-            server.ip("mptcp endpoint add 10.9.1.2 dev k1 signal")?;
-        }
         Ok(Self { client, server })
+    }
+
+    /// The kernel's server tells of its second address, if there is to be a second subflow.
+    fn announcing(self, kind: Kind) -> Result<Self> {
+        if kind == Kind::Two {
+            self.server.ip("mptcp limits set subflows 4 add_addr_accepted 4")?;
+            self.server.ip("mptcp endpoint add 10.9.1.2 dev k1 signal")?;
+        }
+        Ok(self)
     }
 
     /// pnet does not tell which checksums the kernel left unfinished, nor how a super-segment is to be cut.

@@ -53,17 +53,19 @@ impl Stream {
         }
     }
 
-    /// Gives up on a peer that is silent.
-    fn set_patience(&self) -> io::Result<()> {
+    /// Gives up on a peer that sends nothing for so long.
+    pub(crate) fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
         match self {
-            Self::Kernel(stream) => {
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))
-            }
-            Self::Anabranch(stream) => {
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))
-            }
+            Self::Kernel(stream) => stream.set_read_timeout(Some(timeout)),
+            Self::Anabranch(stream) => stream.set_read_timeout(Some(timeout)),
+        }
+    }
+
+    /// Gives up on a peer that takes nothing for so long.
+    fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
+        match self {
+            Self::Kernel(stream) => stream.set_write_timeout(Some(timeout)),
+            Self::Anabranch(stream) => stream.set_write_timeout(Some(timeout)),
         }
     }
 }
@@ -143,7 +145,8 @@ impl Connector {
             Self::Anabranch { stack, .. } => Stream::Anabranch(stack.connect(remote)?),
         };
         stream.set_nodelay()?;
-        stream.set_patience()?;
+        stream.set_read_timeout(PATIENCE)?;
+        stream.set_write_timeout(PATIENCE)?;
         Ok(stream)
     }
 
