@@ -262,7 +262,10 @@ impl Shard {
 
     pub(super) fn on_syn_timer(&mut self, now: Instant, key: u32) {
         let Some(entry) = self.syns.get_mut(key) else { return };
-        if entry.exhausted() {
+        // A subflow of a connection that is over joins nothing any more.
+        let orphaned = matches!(entry.kind, SynKind::Join { conn, .. }
+            if self.conns.get(conn.index as usize).is_none_or(|place| place.id() != Some(conn)));
+        if entry.exhausted() || orphaned {
             self.counters.tcp_attempt_fails += 1;
             self.remove_syn(now, key);
             return;

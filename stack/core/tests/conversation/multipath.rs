@@ -1,7 +1,7 @@
 //! MPTCP with one, two and three subflows on links that work.
 
 use anabranch_core::{EndpointFlags, Limits, SocketOptions};
-use anabranch_sim::{Action, Chatter, LinkConfig, Pair, Transfer};
+use anabranch_sim::{Action, Chatter, LinkConfig, Pair, Transfer, Verdict};
 
 use crate::support::*;
 
@@ -53,6 +53,25 @@ fn the_client_joins_a_second_subflow() {
     assert_eq!((client.mp_join_syn_tx, client.mp_join_synack_rx), (1, 1));
     assert_eq!((server.mp_join_syn_rx, server.mp_join_ack_rx), (1, 1));
     assert_eq!(server.add_addr_tx + client.add_addr_tx, 0);
+}
+
+#[test]
+fn a_half_open_join_goes_with_its_connection() {
+    // Given a second path that breaks right after the SYN of the join,
+    let mut net = two_paths(804);
+    let link = net.up_link(1);
+    let mut passed = 0;
+    net.set_middlebox(link, move |_, packet| {
+        passed += 1;
+        if passed == 1 { Verdict::Pass(packet) } else { Verdict::Drop }
+    });
+    let apps = start(&mut net, 5 * MEGABYTE, 1000, &SocketOptions::default());
+    finish(&mut net, apps, secs(20));
+    assert_eq!(net.sizes(Pair::SERVER).0[0].half_open, 1);
+    // when the connection is over, then what is left of the join does not wait for its last SYN/ACK.
+    close(&mut net, apps);
+    net.run_for(secs(5));
+    assert_eq!(net.sizes(Pair::SERVER).0[0].half_open, 0);
 }
 
 #[test]
