@@ -12,6 +12,9 @@ use super::seat::{Wake, Woken};
 use super::{Handle, Worker};
 use crate::conn::{Conn, NO_SLOT, RING_LIMIT, cost, order, state};
 
+/// With more connections than this the worker's own thread does all its turns.
+const CROWD: usize = 32;
+
 /// A connection that the application holds.
 pub(super) struct Slot {
     pub(super) id: ConnId,
@@ -84,6 +87,7 @@ impl Worker {
         }) as u32;
         self.conns[at as usize].conn.slot.store(at, Ordering::Relaxed);
         self.by_id.insert(id, at);
+        self.note_crowd();
         at
     }
 
@@ -91,6 +95,14 @@ impl Worker {
     pub(crate) fn opener(&self, local: SocketAddr, remote: SocketAddr) -> Arc<Handle> {
         let opener = self.shard.opener(Some(local), remote);
         Arc::clone(self.peers.get(usize::from(opener)).unwrap_or(&self.handle))
+    }
+
+    /// With many connections a thread that does turns mostly works for others, and many threads contend for the seat.
+    fn note_crowd(&self) {
+        let crowded = self.conns.len() > CROWD;
+        if self.handle.crowded.load(Ordering::Relaxed) != crowded {
+            self.handle.crowded.store(crowded, Ordering::Relaxed);
+        }
     }
 
     /// Opens a connection for `conn`. What comes of it the application learns from its state.
@@ -243,6 +255,7 @@ impl Worker {
     /// The application let go of the connection: what it wrote is still sent, and the rest is the shard's.
     fn release(&mut self, now: Instant, at: u32) {
         let mut slot = self.conns.remove(at as usize);
+        self.note_crowd();
         slot.conn.slot.store(NO_SLOT, Ordering::Relaxed);
         self.by_id.remove(&slot.id);
         while !slot.tx_ended {

@@ -41,6 +41,8 @@ pub(crate) struct Handle {
     pub(super) rest: Rest,
     /// An application's thread left something to do.
     pub(super) unfinished: AtomicBool,
+    /// So many connections that the next thing to do is hardly ever the calling thread's own.
+    pub(super) crowded: AtomicBool,
     /// The worker shall end once its connections have closed.
     pub(super) draining: AtomicBool,
     /// News of descriptors from a thread that found the seat taken.
@@ -99,6 +101,7 @@ impl Handle {
             driver: Driver::new(),
             rest: Rest::default(),
             unfinished: AtomicBool::new(false),
+            crowded: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             events: SegQueue::new(),
             ready: Ring::new(),

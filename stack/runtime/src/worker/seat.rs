@@ -133,9 +133,16 @@ impl Handle {
     /// Has the worker look at its queues: on the calling thread if nobody does the worker's turns. For
     /// the application's threads, after they put something there.
     pub(crate) fn call(&self) {
-        if self.bell.worker_sleeps() && self.do_turn(Events::new()) == Turn::Unfinished {
+        if !self.is_open() {
+            self.ring();
+        } else if self.bell.worker_sleeps() && self.do_turn(Events::new()) == Turn::Unfinished {
             self.leave_rest();
         }
+    }
+
+    /// Whether threads of the application may do the worker's turns.
+    fn is_open(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed) && !self.crowded.load(Ordering::Relaxed)
     }
 
     /// Wakes the worker if it sleeps.
@@ -202,7 +209,7 @@ impl Handle {
         if let Some(found) = spin(self.busy_poll.min(left_until(deadline)), &mut ready) {
             return Some(found);
         }
-        if self.rest.is_resting() && !self.draining.load(Ordering::Relaxed) && self.driver.take() {
+        if self.rest.is_resting() && self.is_open() && self.driver.take() {
             match self.drive(deadline, &mut ready) {
                 Driven::Found(found) => {
                     self.driver.leave();
