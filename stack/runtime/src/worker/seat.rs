@@ -245,8 +245,7 @@ impl Handle {
             let found = ready();
             let timed_out = deadline.is_some() && left_until(deadline).is_zero();
             // Only the worker's own thread ends it.
-            let relieved =
-                turn == Turn::SomebodyElses || self.driver.is_wanted() || self.draining.load(Ordering::Relaxed);
+            let relieved = turn == Turn::SomebodyElses || self.driver.is_wanted() || !self.is_open();
             if found.is_none() && !timed_out && !relieved {
                 continue;
             }
