@@ -13,7 +13,7 @@ use crossbeam_utils::CachePadded;
 
 use super::Worker;
 use super::poll::{Poll, Ready, Token};
-use super::seat::{Rest, Seat};
+use super::seat::Seat;
 use crate::WorkerStats;
 use crate::conn::Conn;
 use crate::error::stack_is_gone;
@@ -38,7 +38,8 @@ pub(crate) struct Handle {
     pub(crate) bell: Bell,
     pub(super) poll: Poll,
     pub(super) driver: Driver,
-    pub(super) rest: Rest,
+    /// The worker's own thread has nothing to do.
+    pub(super) resting: AtomicBool,
     /// An application's thread left something to do.
     pub(super) unfinished: AtomicBool,
     /// So many connections that the next thing to do is hardly ever the calling thread's own.
@@ -99,7 +100,7 @@ impl Handle {
             bell,
             poll,
             driver: Driver::new(),
-            rest: Rest::default(),
+            resting: AtomicBool::new(false),
             unfinished: AtomicBool::new(false),
             crowded: AtomicBool::new(false),
             draining: AtomicBool::new(false),

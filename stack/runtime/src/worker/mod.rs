@@ -133,6 +133,7 @@ impl Worker {
         })
     }
 
+    /// One turn, in which each device is asked for about `rx_bytes`. Returns whether there is more to send already.
     fn turn(&mut self, now: Instant, rx_bytes: usize) -> bool {
         Stats::count(&self.handle.stats.turns);
         self.receive(now, rx_bytes);

@@ -2,7 +2,7 @@
 //!
 //! A worker stands in a seat, behind a lock that whoever does its turns holds. Mostly that is the worker's own thread. But
 //! handing work from thread to thread costs more than the work when there is little of it, so an application's thread does it
-//! itself when nobody else is at it: after a small write or a command it does the turn that sends ([`Handle::call`]), and
+//! itself when nobody else is at it: after a write or a command it does the turn that sends ([`Handle::call`]), and
 //! instead of sleeping until the worker wakes it, it waits in the worker's epoll set for the packet and takes it in
 //! ([`Handle::wait`]). A request and its answer then cost as many context switches as with sockets of the kernel.
 //!
@@ -10,7 +10,7 @@
 //! finds it taken leaves its work in a queue, which the holder looks at before it lets go.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -21,21 +21,6 @@ use super::{Handle, Stats, Worker};
 use crate::conn::Conn;
 use crate::listener::Accepting;
 use crate::sync::{Gate, spin};
-
-/// Whether the worker's own thread rests, for other threads to see.
-#[derive(Debug, Default)]
-pub(crate) struct Rest(AtomicBool);
-
-impl Rest {
-    fn set(&self, rests: bool) {
-        self.0.store(rests, Ordering::Release);
-    }
-
-    /// Whether the worker's thread has nothing to do.
-    fn is_resting(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
 
 /// Somebody to wake when the worker has done its turns.
 pub(super) enum Wake {
@@ -119,12 +104,12 @@ impl Handle {
             worker.hand_out_woken(&mut woken);
             drop(turns);
             Stats::count(&self.stats.sleeps);
-            self.rest.set(true);
+            self.resting.store(true, Ordering::Release);
             self.wake(&mut woken);
             if !self.driver.give_way(|| self.bell.send_event()) {
                 events = self.poll.wait(None);
             }
-            self.rest.set(false);
+            self.resting.store(false, Ordering::Release);
         };
         tracing::debug!(worker = self.id, aborted, "worker ends");
         aborted
@@ -209,7 +194,7 @@ impl Handle {
         if let Some(found) = spin(self.busy_poll.min(left_until(deadline)), &mut ready) {
             return Some(found);
         }
-        if self.rest.is_resting() && self.is_open() && self.driver.take() {
+        if self.resting.load(Ordering::Acquire) && self.is_open() && self.driver.take() {
             match self.drive(deadline, &mut ready) {
                 Driven::Found(found) => {
                     self.driver.leave();
