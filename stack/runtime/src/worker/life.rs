@@ -161,12 +161,8 @@ impl Worker {
     fn look(&mut self) {
         self.since_poll = 0;
         self.watch_paths();
-        let events = self.handle.poll.wait(Some(Duration::ZERO));
+        let events = self.handle.events_now();
         self.take_events(events);
-        if self.handle.driver.is_poked() {
-            // One of them may have been the driver's.
-            self.handle.bell.send_event();
-        }
     }
 
     /// Takes in what epoll said, here or to others.

@@ -120,9 +120,24 @@ impl Handle {
     pub(crate) fn call(&self) {
         if !self.is_open() {
             self.ring();
-        } else if self.bell.worker_sleeps() && self.do_turn(Events::new()) == Turn::Unfinished {
+        } else if self.bell.worker_sleeps() && self.do_turn(self.untended_events()) == Turn::Unfinished {
             self.leave_rest();
         }
+    }
+
+    /// What epoll has to say, if the worker's thread gives way: a thread that calls again and again keeps it from looking.
+    fn untended_events(&self) -> Events {
+        if self.driver.has_standby() { self.events_now() } else { Events::new() }
+    }
+
+    /// What epoll has to say, without waiting.
+    pub(super) fn events_now(&self) -> Events {
+        let events = self.poll.wait(Some(Duration::ZERO));
+        if self.driver.is_poked() {
+            // One of them may have been the driver's.
+            self.bell.send_event();
+        }
+        events
     }
 
     /// Whether threads of the application may do the worker's turns.
