@@ -1,0 +1,379 @@
+//! Scripts in the spirit of packetdrill: one stack, a peer made of text, virtual time.
+//!
+//! A script is lines of `TIME WHAT`. The time is `+SECONDS` after the line before. What happens then is one of
+//!
+//! * `< PACKET`: the peer's packet comes in;
+//! * `> PACKET`: this is the next packet that goes out, at this time to the millisecond (`* > PACKET`: whenever within
+//!   two minutes). A super-segment is seen as the segments it stands for; one line may expect several of them at once;
+//! * `quiet`: nothing went out until now;
+//! * a command of the application: `accept`, `connect`, `write N`, `read N`, `eof`, `shutdown`, `close`, `abort`.
+//!
+//! Before `<` and before a command everything that went out must have been expected: a script is the whole trace.
+//! Sequence numbers, and timestamps of the stack in milliseconds of the script, are relative. What `PACKET` leaves out
+//! (window, options, ECN field) is not compared.
+
+mod packet;
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anabranch_core::shard::{Read, Shutdown};
+use anabranch_core::{
+    ConnId, Counters, Event, IpCidr, ListenerId, PathConfig, Shard, ShardConfig, SocketOptions, SubflowInfo,
+};
+use anabranch_frame::{Instant, PathId, Payload, RxPacket, gso};
+
+use packet::{Base, Packet, byte_at};
+
+/// The peer's initial sequence number: it wraps soon.
+const PEER_ISN: u32 = 0xffff_f000;
+/// How far from its time an expected packet may be.
+const TOLERANCE: Duration = Duration::from_millis(1);
+/// How long `*` waits.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Where the stack's clock stands when a script begins.
+const START: Instant = Instant::from_nanos(1_000_000_000);
+
+/// A stack, its application and its peer.
+pub(crate) struct Script {
+    pub(crate) shard: Shard,
+    pub(crate) options: SocketOptions,
+    /// The time, for commands of the shard.
+    pub(crate) now: Instant,
+    v6: bool,
+    listener: Option<ListenerId>,
+    conn: Option<ConnId>,
+    events: Vec<Event>,
+    /// What went out and was not expected yet.
+    out: VecDeque<(Instant, Packet)>,
+    ours: SocketAddr,
+    peer: SocketAddr,
+    isn: Option<u32>,
+    ts_base: Option<u32>,
+    written: u32,
+    read: u32,
+    trace: String,
+}
+
+impl Script {
+    /// Plain TCP over IPv4 on a path with an MTU of 1500, super-segments allowed.
+    pub(crate) fn new() -> Self {
+        Self::with(ShardConfig::single(1), |_| ())
+    }
+
+    /// The same over IPv6.
+    pub(crate) fn v6() -> Self {
+        Self::build(ShardConfig::single(1), true, |_| ())
+    }
+
+    /// With another configuration of the stack and of the path.
+    pub(crate) fn with(config: ShardConfig, path: impl FnOnce(&mut PathConfig)) -> Self {
+        Self::build(config, false, path)
+    }
+
+    fn build(config: ShardConfig, v6: bool, edit: impl FnOnce(&mut PathConfig)) -> Self {
+        let addr = |host: u8| -> IpAddr {
+            if v6 {
+                Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::from(host)).into()
+            } else {
+                Ipv4Addr::new(192, 0, 2, host).into()
+            }
+        };
+        let cidr = IpCidr::new(addr(1), 24).expect("a prefix of that family");
+        let mut path = PathConfig::new(PathId(0), vec![cidr]);
+        path.gso_max = 65_535;
+        edit(&mut path);
+        let mut shard = Shard::new(config);
+        shard.add_path(START, path).expect("a new path");
+        Self {
+            shard,
+            options: SocketOptions { mptcp: false, ..SocketOptions::default() },
+            now: START,
+            v6,
+            listener: None,
+            conn: None,
+            events: Vec::new(),
+            out: VecDeque::new(),
+            ours: SocketAddr::new(addr(1), 80),
+            peer: SocketAddr::new(addr(2), 40_000),
+            isn: None,
+            ts_base: None,
+            written: 0,
+            read: 0,
+            trace: String::new(),
+        }
+    }
+
+    /// Listens with `self.options`.
+    pub(crate) fn listen(mut self) -> Self {
+        self.listener = Some(self.shard.listen(self.ours, 16, self.options.clone()).expect("a free port"));
+        self
+    }
+
+    /// Options of the socket.
+    pub(crate) fn options(mut self, edit: impl FnOnce(&mut SocketOptions)) -> Self {
+        edit(&mut self.options);
+        self
+    }
+
+    /// A server whose handshake is done and accepted: the peer's MSS is 1000, its window 65535, no other options.
+    pub(crate) fn accepted(self) -> Self {
+        self.accepted_with("mss 1000", "")
+    }
+
+    /// The same, with the peer's options on its SYN and on its third ACK.
+    pub(crate) fn accepted_with(self, syn: &str, ack: &str) -> Self {
+        let ack = if ack.is_empty() { String::new() } else { format!("<{ack}>") };
+        let mut script = self.listen();
+        script.run(&format!(
+            "+0 < S 0:0(0) win 65535 <{syn}>
+             +0 > S. 0:0(0) ack 1
+             +0.1 < . 1:1(0) ack 1 win 65535 {ack}
+             +0 accept"
+        ));
+        script
+    }
+
+    /// Plays lines.
+    #[track_caller]
+    pub(crate) fn run(&mut self, script: &str) {
+        for line in script.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")) {
+            if let Err(problem) = self.play(line) {
+                let seen: String = self.out.iter().fold(String::new(), |mut text, (at, packet)| {
+                    let _ = writeln!(text, "   {} > {packet}", self.clock(*at));
+                    text
+                });
+                panic!("{}-> {line}\n   {problem}\nwent out and was not expected:\n{seen}", self.trace);
+            }
+            let clock = self.clock(self.now);
+            let _ = writeln!(self.trace, "   {clock} {}", line.split_once(' ').map_or(line, |(_, what)| what));
+        }
+    }
+
+    /// The accepted or opened connection's only subflow.
+    #[track_caller]
+    pub(crate) fn subflow(&self) -> SubflowInfo {
+        let conn = self.conn.expect("a connection");
+        self.shard.subflows(conn).and_then(|subflows| subflows.first().cloned()).expect("a subflow")
+    }
+
+    /// The connection, for commands of the shard.
+    #[track_caller]
+    pub(crate) fn conn(&self) -> ConnId {
+        self.conn.expect("a connection")
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        self.shard.counters()
+    }
+
+    /// Whether this was told, ever.
+    pub(crate) fn saw(&self, event: impl Fn(&Event) -> bool) -> bool {
+        self.events.iter().any(event)
+    }
+
+    /// A datagram as it is comes in.
+    pub(crate) fn inject(&mut self, datagram: &[u8]) {
+        self.shard.handle_packet(self.now, RxPacket::new(PathId(0), Payload::from(datagram)));
+        self.settle();
+    }
+
+    fn ends(&self) -> ((IpAddr, u16), (IpAddr, u16)) {
+        ((self.ours.ip(), self.ours.port()), (self.peer.ip(), self.peer.port()))
+    }
+
+    /// Takes all that the stack has to send and to tell.
+    fn settle(&mut self) {
+        while let Some(transmit) = self.shard.poll_transmit(self.now) {
+            let mut scratch = Vec::new();
+            let mut datagrams = Vec::new();
+            gso::for_each_segment(&transmit, &mut scratch, |datagram| datagrams.push(datagram.to_vec()));
+            for datagram in datagrams {
+                self.went_out(&datagram);
+            }
+        }
+        while let Some(event) = self.shard.poll_event() {
+            self.events.push(event);
+        }
+    }
+
+    fn went_out(&mut self, datagram: &[u8]) {
+        let raw = Packet::read(datagram, Base::default()).expect("a TCP segment");
+        if raw.has('S') {
+            let ports = if self.v6 { &datagram[40..42] } else { &datagram[20..22] };
+            self.ours.set_port(u16::from_be_bytes([ports[0], ports[1]]));
+            self.isn = Some(raw.seq);
+        }
+        if self.ts_base.is_none() {
+            let val = raw.options.iter().flatten().find_map(|option| match option {
+                packet::Opt::Ts { val, .. } => *val,
+                _ => None,
+            });
+            self.ts_base = val.map(|val| val.wrapping_sub(self.millis(self.now)));
+        }
+        let packet = Packet::read(datagram, self.base(false)).expect("a TCP segment");
+        let start = datagram.len() - packet.len as usize;
+        for (i, byte) in (0u32..).zip(&datagram[start..]) {
+            assert_eq!(*byte, byte_at(packet.seq.wrapping_add(i)), "payload of {packet} is not what was written");
+        }
+        self.out.push_back((self.now, packet));
+    }
+
+    fn base(&self, from_peer: bool) -> Base {
+        let (isn, ts) = (self.isn.unwrap_or(0), self.ts_base.unwrap_or(0));
+        if from_peer {
+            Base { isn: PEER_ISN, peer_isn: isn, ts: 0, peer_ts: ts }
+        } else {
+            Base { isn, peer_isn: PEER_ISN, ts, peer_ts: 0 }
+        }
+    }
+
+    fn millis(&self, at: Instant) -> u32 {
+        at.saturating_since(START).as_millis() as u32
+    }
+
+    fn clock(&self, at: Instant) -> String {
+        format!("{:.3}", at.saturating_since(START).as_secs_f64())
+    }
+
+    // --- lines -----------------------------------------------------------------------------------
+
+    fn play(&mut self, line: &str) -> Result<(), String> {
+        let line = line.split("//").next().unwrap_or(line).trim_end();
+        let (time, what) = line.split_once(' ').ok_or("expected TIME WHAT")?;
+        let what = what.trim_start();
+        if let Some(expected) = what.strip_prefix('>') {
+            return self.expect(time, &Packet::parse(expected)?);
+        }
+        let at = self.now + seconds(time)?;
+        self.advance(at);
+        if let Some((_, packet)) = self.out.front() {
+            return Err(format!("{packet} went out before"));
+        }
+        match what.strip_prefix('<') {
+            Some(packet) => {
+                let (ours, peer) = self.ends();
+                self.inject(&Packet::parse(packet)?.emit(peer, ours, self.base(true)));
+                Ok(())
+            }
+            None => self.command(what),
+        }
+    }
+
+    /// Lets time pass; timers go off when they are due.
+    fn advance(&mut self, to: Instant) {
+        while let Some(due) = self.shard.poll_timeout().filter(|due| *due <= to) {
+            self.now = self.now.max(due);
+            self.shard.handle_timeout(self.now);
+            self.settle();
+        }
+        self.now = self.now.max(to);
+    }
+
+    /// Takes one expected packet, which may be several segments, from what goes out.
+    fn expect(&mut self, time: &str, expected: &Packet) -> Result<(), String> {
+        let due = if time == "*" { None } else { Some(self.now + seconds(time)?) };
+        let latest = due.map_or(self.now + PATIENCE, |due| due + TOLERANCE);
+        while self.out.is_empty() {
+            match self.shard.poll_timeout().filter(|at| *at <= latest) {
+                Some(at) => self.advance(at),
+                None => break,
+            }
+        }
+        let Some((at, mut found)) = self.out.pop_front() else {
+            return Err(format!("nothing goes out until {}", self.clock(latest)));
+        };
+        while found.len < expected.len && self.out.front().is_some_and(|(_, next)| follows(&found, next)) {
+            let (_, next) = self.out.pop_front().expect("looked at");
+            found = Packet { seq: found.seq, len: found.len + next.len, ..next };
+        }
+        if !found.matches(expected) {
+            let message = format!("{} > {found} instead", self.clock(at));
+            return Err(message);
+        }
+        if let Some(due) = due {
+            let off = if at > due { at - due } else { due - at };
+            if off > TOLERANCE {
+                return Err(format!("{found} goes out at {} instead of {}", self.clock(at), self.clock(due)));
+            }
+        }
+        // The next line counts from here.
+        self.now = self.now.max(at);
+        Ok(())
+    }
+
+    fn command(&mut self, what: &str) -> Result<(), String> {
+        let words: Vec<&str> = what.split_whitespace().collect();
+        let size = |text: &str| text.parse::<usize>().map_err(|_| format!("{text:?} is no number"));
+        match words[..] {
+            ["quiet"] => {}
+            ["accept"] => {
+                let listener = self.listener.ok_or("nobody listens")?;
+                let (conn, remote) = self.shard.accept(listener).ok_or("nothing to accept")?;
+                if remote != self.peer {
+                    return Err(format!("accepted {remote}"));
+                }
+                self.conn = Some(conn);
+            }
+            ["connect"] => {
+                let conn = self.shard.connect(self.now, None, self.peer, &self.options);
+                self.conn = Some(conn.map_err(|error| error.to_string())?);
+            }
+            ["write", n] => self.write(size(n)?)?,
+            ["read", n] => self.read(size(n)?)?,
+            ["eof"] => match self.shard.read(self.conn(), 1) {
+                Read::Eof => {}
+                other => return Err(format!("{other:?} instead of the end of the stream")),
+            },
+            ["shutdown"] => {
+                self.shard.shutdown(self.now, self.conn(), Shutdown::Write).map_err(|error| error.to_string())?;
+            }
+            ["close"] => self.shard.release(self.now, self.conn()),
+            ["abort"] => self.shard.abort(self.now, self.conn()),
+            _ => return Err("unknown command".into()),
+        }
+        self.settle();
+        Ok(())
+    }
+
+    fn write(&mut self, len: usize) -> Result<(), String> {
+        let bytes: Vec<u8> = (0..len as u32).map(|i| byte_at(1 + self.written + i)).collect();
+        self.written += len as u32;
+        self.shard.write(self.now, self.conn(), Payload::from(bytes)).map_err(|error| error.to_string())
+    }
+
+    fn read(&mut self, len: usize) -> Result<(), String> {
+        let mut missing = len;
+        while missing > 0 {
+            match self.shard.read(self.conn(), missing) {
+                Read::Data(piece) => {
+                    for byte in piece.as_slice() {
+                        if *byte != byte_at(1 + self.read) {
+                            return Err(format!("byte {} of the stream is wrong", self.read));
+                        }
+                        self.read += 1;
+                    }
+                    missing -= piece.len();
+                }
+                other => return Err(format!("{other:?} with {missing} bytes missing")),
+            }
+        }
+        self.shard.consumed(self.now, self.conn(), len);
+        Ok(())
+    }
+}
+
+/// Whether `next` goes on where `first` ends, as the segments of one super-segment do.
+fn follows(first: &Packet, next: &Packet) -> bool {
+    next.seq == first.seq.wrapping_add(first.len)
+        && next.len > 0
+        && (next.ack, next.win, &next.options) == (first.ack, first.win, &first.options)
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_prefix('+').ok_or("a time is +SECONDS")?;
+    let seconds: f64 = number.parse().map_err(|_| format!("{text:?} is no time"))?;
+    Ok(Duration::from_secs_f64(seconds))
+}

@@ -1,0 +1,4 @@
+//! What goes out when what comes in, segment by segment: one script a rule.
+
+mod basics;
+mod harness;
