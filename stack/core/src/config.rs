@@ -187,6 +187,11 @@ pub struct SocketOptions {
     pub send_buffer_max: u32,
     /// Most bytes that may wait to be read; autotuning stays under it, the window scale follows it.
     pub recv_buffer_max: u32,
+    /// Never send faster than this many bytes per second on one subflow (`SO_MAX_PACING_RATE`).
+    pub max_pacing_rate: Option<u64>,
+    /// Pace also what congestion control leaves to the window, at the rates that the kernel uses (2 × cwnd / srtt in slow
+    /// start, 1.2 × after), as its `fq` does. BBR and `max_pacing_rate` pace in any case.
+    pub pacing: bool,
     /// Give up after this long without any answer; `None` for the retransmission limit.
     pub user_timeout: Option<Duration>,
 }
@@ -203,6 +208,8 @@ impl Default for SocketOptions {
             limits: Limits::default(),
             send_buffer_max: 15 << 20,
             recv_buffer_max: 15 << 20,
+            max_pacing_rate: None,
+            pacing: false,
             user_timeout: None,
         }
     }

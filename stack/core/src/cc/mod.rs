@@ -43,8 +43,12 @@ pub struct AckSample {
     pub prior_in_flight: u64,
     /// Bytes in flight now.
     pub in_flight: u64,
-    /// Delivery rate in bytes per second, if it could be measured.
-    pub delivery_rate: Option<u64>,
+    /// Bytes newly presumed lost.
+    pub lost: u64,
+    /// Bytes newly delivered under an acknowledgement that echoes congestion (RFC 3168 §6.1.2, RFC 8257 §3.3).
+    pub ce_bytes: u64,
+    /// What the newest segment that was delivered tells of the path; `None` if nothing was.
+    pub delivery: Option<Delivery>,
     /// Whether the sender was limited by the window (and not by the application) before this
     /// acknowledgement: only then may the window grow (RFC 7661, RFC 9438 §5.8).
     pub cwnd_limited: bool,
@@ -52,6 +56,41 @@ pub struct AckSample {
     pub round_start: bool,
     /// Whether loss recovery goes on: the window stays as it is.
     pub in_recovery: bool,
+}
+
+/// A delivery rate sample (draft-ietf-ccwg-bbr §4.1): what happened between the sending of a segment and its delivery. Of
+/// the segments that an acknowledgement delivers it is about the one sent last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Delivery {
+    /// Bytes per second; `None` if the time is too short to tell.
+    pub rate: Option<u64>,
+    /// Bytes delivered in that time.
+    pub delivered: u64,
+    /// Bytes delivered, in the life of the subflow, when the segment was sent. With `delivered` it makes those delivered by now.
+    pub prior_delivered: u64,
+    /// Bytes in flight when it was sent, it included.
+    pub tx_in_flight: u64,
+    /// Bytes presumed lost in that time.
+    pub lost: u64,
+    /// The application, not the path, limited what was sent.
+    pub app_limited: bool,
+}
+
+/// A piece of data that is presumed lost: one segment, or a super-segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Loss {
+    /// When it is noticed.
+    pub now: Instant,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Bytes in flight when it was sent, it included.
+    pub tx_in_flight: u64,
+    /// Bytes presumed lost since it was sent, it included.
+    pub lost: u64,
+    /// Bytes delivered in the life of the subflow.
+    pub total_delivered: u64,
+    /// The application, not the path, limited what was sent with it.
+    pub app_limited: bool,
 }
 
 /// One subflow of the connection, as its siblings' congestion control sees it.
@@ -99,12 +138,20 @@ pub trait CongestionControl: fmt::Debug + Send {
     fn name(&self) -> &'static str;
     /// The maximum segment size became known or changed.
     fn set_mss(&mut self, mss: u64);
-    /// `bytes` were sent; `in_flight` includes them.
-    fn on_sent(&mut self, now: Instant, bytes: u64, in_flight: u64) {
-        let _ = (now, bytes, in_flight);
+    /// The handshake took `rtt`: there is no other sample yet.
+    fn on_handshake(&mut self, now: Instant, rtt: Duration) {
+        let _ = (now, rtt);
     }
-    /// An acknowledgement came.
+    /// Something is about to be sent while nothing is in flight, because the application had nothing to send.
+    fn on_restart(&mut self, now: Instant) {
+        let _ = now;
+    }
+    /// An acknowledgement came. Its losses were told before.
     fn on_ack(&mut self, sample: &AckSample, group: Group<'_>);
+    /// Something is presumed lost. For who wants to know how much and when; the reduction is `on_congestion`'s.
+    fn on_lost(&mut self, loss: &Loss) {
+        let _ = loss;
+    }
     /// A recovery episode begins (loss or ECN): reduce the window. Remembers enough to undo it.
     fn on_congestion(&mut self, now: Instant, in_flight: u64, group: Group<'_>);
     /// The retransmission timer fired: the window collapses to one segment. Remembers enough to undo
@@ -112,6 +159,10 @@ pub trait CongestionControl: fmt::Debug + Send {
     fn on_rto(&mut self, now: Instant, in_flight: u64, first: bool);
     /// The last reduction was a mistake: take it back.
     fn on_spurious(&mut self, now: Instant);
+    /// All that was outstanding when the last episode began, of fast recovery or after a timeout, is delivered.
+    fn on_recovered(&mut self, now: Instant) {
+        let _ = now;
+    }
     /// Nothing was sent for a retransmission timeout or longer (RFC 9293 §3.8.1, RFC 2861).
     fn on_idle(&mut self, now: Instant, rto: Duration, idle: Duration);
     /// A packet scheduler asks for half the window (opportunistic retransmission with penalisation).
@@ -126,9 +177,20 @@ pub trait CongestionControl: fmt::Debug + Send {
     fn in_slow_start(&self) -> bool {
         self.cwnd() < self.ssthresh()
     }
-    /// Pacing rate in bytes per second, if it paces.
+    /// Pacing rate in bytes per second. Either always there, or never: an algorithm paces or does not.
     fn pacing_rate(&self) -> Option<u64> {
         None
+    }
+    /// Whether proportional rate reduction leads down to the new window in fast recovery (RFC 6937). Otherwise `cwnd` says
+    /// at each moment what may be in flight.
+    fn uses_prr(&self) -> bool {
+        true
+    }
+    /// Whether it lives on marks: ECN is asked for even if the socket does not, the receiver of the data echoes each
+    /// mark as it came (RFC 8257 §3.2), and what is made of them is the algorithm's, by [`AckSample::ce_bytes`]:
+    /// `on_congestion` is for losses only.
+    fn needs_ecn(&self) -> bool {
+        false
     }
     /// What it shows of its state.
     fn metrics(&self) -> Metrics {

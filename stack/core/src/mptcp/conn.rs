@@ -16,7 +16,7 @@ use crate::pm::{self, PathManager};
 use crate::rng::Rng;
 use crate::sched::{self, Scheduler, SubflowId};
 use crate::shard::{ConnId, Crew, Event, Level, Mail, Paths, Read, Table, TimeWaits, Tokens, WorkerId};
-use crate::tcp::{Negotiated, Opening, Subflow};
+use crate::tcp::{Negotiated, Opening, Pacing, Subflow};
 use crate::{Counters, Error, FallbackReason};
 
 use super::recvq::RecvQueue;
@@ -69,6 +69,7 @@ pub(crate) struct Conn {
     pub(super) congestion: &'static str,
     pub(super) path_manager: Box<dyn PathManager>,
     pub(super) limits: Limits,
+    pub(super) pacing: Pacing,
     pub(super) nodelay: bool,
     pub(super) keepalive: Option<Keepalive>,
     pub(super) user_timeout: Option<Duration>,
@@ -144,6 +145,7 @@ impl Conn {
             congestion,
             path_manager: pm::by_name(&options.path_manager)?,
             limits: options.limits,
+            pacing: Pacing { always: options.pacing, max_rate: options.max_pacing_rate },
             nodelay: options.nodelay,
             keepalive: options.keepalive,
             user_timeout: options.user_timeout,
@@ -242,6 +244,13 @@ impl Conn {
 
     pub(crate) fn set_nodelay(&mut self, nodelay: bool) {
         self.nodelay = nodelay;
+    }
+
+    pub(crate) fn set_max_pacing_rate(&mut self, max_rate: Option<u64>) {
+        self.pacing.max_rate = max_rate;
+        for subflow in &mut self.subflows {
+            subflow.snd.set_pacing(self.pacing);
+        }
     }
 
     pub(crate) fn set_keepalive(&mut self, keepalive: Option<Keepalive>) {

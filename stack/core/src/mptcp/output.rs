@@ -357,8 +357,8 @@ impl Conn {
         } else if range.start == self.tx.una() {
             subflow.walked = range.end;
         }
-        subflow.snd.set_app_limited(!more && subflow.snd.room(cx.now) > len);
         let pos = subflow.snd.on_send_new(cx.now, payload.clone(), mapping, false);
+        subflow.snd.set_drained(!more);
         subflow.probe = false;
         let id = subflow.id;
         let out = Out {
@@ -475,7 +475,11 @@ impl Conn {
         if self.stage != Stage::Open || self.tx.unassigned() == 0 {
             return;
         }
-        if self.subflows.iter().any(|subflow| subflow.persist.is_some() || subflow.snd.in_flight() > 0) {
+        if self
+            .subflows
+            .iter()
+            .any(|subflow| subflow.persist.is_some() || subflow.snd.in_flight() > 0 || subflow.snd.paced_out(cx.now))
+        {
             return;
         }
         if let Some(subflow) = self.subflows.iter_mut().find(|subflow| subflow.usable() && !subflow.stale) {

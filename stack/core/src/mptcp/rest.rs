@@ -16,7 +16,7 @@ use crate::info::{ConnInfo, SubflowInfo};
 use crate::pm::PathManager;
 use crate::sched::{Scheduler, SubflowId};
 use crate::shard::{ConnId, Level};
-use crate::tcp::{RestingSubflow, Subflow};
+use crate::tcp::{Pacing, RestingSubflow, Subflow};
 use crate::wire::{PackedTuple, Tuple};
 
 use super::conn::{Conn, Stage, Stats};
@@ -47,6 +47,7 @@ pub(crate) struct RestingConn {
     turn: u32,
     limits: Limits,
     next_subflow: SubflowId,
+    pacing: Pacing,
     nodelay: bool,
     server_side: bool,
 }
@@ -110,6 +111,7 @@ impl Conn {
             turn: self.turn as u32,
             limits: self.limits,
             next_subflow: self.next_subflow,
+            pacing: self.pacing,
             nodelay: self.nodelay,
             server_side: self.server_side,
         }
@@ -125,7 +127,7 @@ impl RestingConn {
             id: self.id,
             stage: Stage::Open,
             mode: self.mode,
-            subflows: self.subflows.into_iter().map(RestingSubflow::resume).collect(),
+            subflows: self.subflows.into_iter().map(|subflow| subflow.resume(self.pacing)).collect(),
             openings: Default::default(),
             next_subflow: self.next_subflow,
             tx: SendQueue::resume(self.tx),
@@ -136,6 +138,7 @@ impl RestingConn {
             congestion: self.congestion,
             path_manager: self.path_manager,
             limits: self.limits,
+            pacing: self.pacing,
             nodelay: self.nodelay,
             keepalive: self.keepalive.map(|keepalive| *keepalive),
             user_timeout: self.user_timeout,

@@ -591,6 +591,14 @@ impl Shard {
         self.with(now, conn, |conn, _| conn.set_nodelay(nodelay)).ok_or(Error::NotConnected)
     }
 
+    /// Sets or lifts the limit of the rate at which each subflow sends, in bytes per second (`SO_MAX_PACING_RATE`).
+    ///
+    /// # Errors
+    /// [`Error::NotConnected`].
+    pub fn set_max_pacing_rate(&mut self, now: Instant, conn: ConnId, rate: Option<u64>) -> Result<(), Error> {
+        self.with(now, conn, |conn, _| conn.set_max_pacing_rate(rate)).ok_or(Error::NotConnected)
+    }
+
     /// Sets or clears keepalive.
     ///
     /// # Errors

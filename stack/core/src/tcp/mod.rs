@@ -11,5 +11,5 @@ pub(crate) use check::Verdict;
 pub(crate) use handshake::{Disposition, Local, Negotiated, Opening, SYN_RETRIES, SYN_TIMEOUT, Want};
 pub(crate) use isn::{home_hash, initial_seq, timestamp_offset};
 pub(crate) use rcv::{AckDue, Rcv};
-pub(crate) use snd::{AckOut, Fired, Retransmit, TxMapping};
+pub(crate) use snd::{AckOut, Fired, Pacing, Retransmit, TxMapping};
 pub(crate) use subflow::{Joining, Link, Out, RestingSubflow, Subflow, SubflowStart, reset_for, syn_options};

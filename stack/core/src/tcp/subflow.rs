@@ -16,7 +16,7 @@ use crate::mptcp::Mappings;
 use crate::sched::{SubflowId, SubflowView};
 use crate::wire::{Flags, MptcpOption, OptionWriter, SackBlock, Segment, SegmentOut, SeqNum, Timestamps, Tuple};
 
-use super::snd::{Snd, SndConfig};
+use super::snd::{Pacing, Snd, SndConfig};
 use super::{AckDue, Local, Negotiated, Rcv};
 
 pub(crate) use rest::RestingSubflow;
@@ -72,6 +72,7 @@ pub(crate) struct SubflowStart {
     pub(crate) negotiated: Negotiated,
     pub(crate) ts_offset: u32,
     pub(crate) cc: Box<dyn CongestionControl>,
+    pub(crate) pacing: Pacing,
     /// Room is left for DSS on each segment.
     pub(crate) mptcp: bool,
     pub(crate) local_id: u8,
@@ -159,13 +160,13 @@ fn payload_mss(wire_mss: u16, options_len: u16) -> u16 {
 
 impl Subflow {
     pub(crate) fn new(now: Instant, start: SubflowStart) -> Self {
-        let SubflowStart { id, tuple, link, negotiated, ts_offset, mut cc, mptcp, .. } = start;
+        let SubflowStart { id, tuple, link, negotiated, ts_offset, mut cc, pacing, mptcp, .. } = start;
         let wire_mss = negotiated.peer_mss.min(link.mss(&tuple));
         let timestamps = negotiated.ts_recent.is_some();
         let options_len = if timestamps { TIMESTAMPS_LEN } else { 0 } + if mptcp { DSS_LEN } else { 0 };
         let mss = payload_mss(wire_mss, options_len);
         cc.set_mss(u64::from(mss));
-        let mut snd = Snd::new(now, SndConfig { mss, sack: negotiated.sack, timestamps, cc });
+        let mut snd = Snd::new(now, SndConfig { mss, sack: negotiated.sack, timestamps, cc, pacing });
         snd.set_right_edge(1 + negotiated.window);
         if let Some(rtt) = negotiated.rtt {
             snd.seed_rtt(rtt);
@@ -308,7 +309,7 @@ impl Subflow {
     /// Payload of a full segment, and the largest payload of one transmission.
     pub(crate) fn send_quantum(&self) -> u64 {
         let mss = u64::from(self.snd.mss());
-        let most = u64::from(self.link.gso_max.min(65_535 - 160));
+        let most = u64::from(self.link.gso_max.min(65_535 - 160)).min(self.snd.pace_quantum());
         (most / mss).max(1) * mss
     }
 

@@ -6,7 +6,6 @@ use core::time::Duration;
 use anabranch_frame::Instant;
 use arrayvec::ArrayVec;
 
-use super::rate::RateSample;
 use super::record::Record;
 use super::recovery::Phase;
 use super::rtt::RTO_MAX;
@@ -95,6 +94,7 @@ impl Snd {
     /// An acknowledgement came. `group` is for congestion control.
     pub(crate) fn on_ack(&mut self, now: Instant, ack: &AckIn<'_>, group: Group<'_>) -> AckOut {
         let mut out = AckOut::default();
+        self.check_app_limited();
         let prior = Prior {
             in_flight: self.in_flight(),
             cwnd_limited: self.usage.cwnd_limited(self.cc.as_ref()),
@@ -119,11 +119,10 @@ impl Snd {
             self.count_duplicates(now, &mut news);
         }
         self.take_rtt(now, &news, echo, &mut out);
-        let rate = self.rate.finish(self.rtt.min());
         self.judge_probe(now, to, prior.in_flight, &news, group);
         self.recover(now, &news, &prior, group, &mut out);
         self.stats.delivered(news.delivered, self.mss);
-        self.tell_congestion_control(now, &news, &prior, rate, group);
+        self.tell_congestion_control(now, &news, &prior, out.lost, group);
         self.rearm(now, news.acked > 0, news.delivered > 0);
 
         out.acked = news.acked;
@@ -235,8 +234,8 @@ impl Snd {
             undo.on_dsack(dsack.start, dsack.end);
         }
         out.spurious = self.undo_if_spurious(now, news);
-        out.left_recovery = self.leave_if_done() || (out.spurious && prior.phase != Phase::Open);
-        out.lost = if self.sack { self.detect_losses(now) } else { self.newreno_losses(news) };
+        out.left_recovery = self.leave_if_done(now) || (out.spurious && prior.phase != Phase::Open);
+        out.lost = if self.sack { self.detect_losses(now) } else { self.newreno_losses(now, news) };
         self.stats.lost(out.lost, self.mss);
         if self.recovery.phase == Phase::Open && self.board.tally().lost > 0 {
             self.enter_recovery(now, prior.in_flight, news.delivered, group);
@@ -249,27 +248,21 @@ impl Snd {
     }
 
     /// Fast retransmit and partial ACKs without SACK (RFC 6582 §3.2).
-    fn newreno_losses(&mut self, news: &News) -> u64 {
+    fn newreno_losses(&mut self, now: Instant, news: &News) -> u64 {
         match self.recovery.phase {
-            Phase::Open if self.recovery.dup_acks >= DUP_ACKS && self.una() > self.recovery.point => {
-                self.board.mark_head_lost()
-            }
-            Phase::Recovery if news.acked > 0 => {
-                self.recovery.force = true;
-                self.board.mark_head_lost()
-            }
-            _ => 0,
+            Phase::Open if self.recovery.dup_acks >= DUP_ACKS && self.una() > self.recovery.point => {}
+            Phase::Recovery if news.acked > 0 => self.recovery.force = true,
+            _ => return 0,
         }
+        let lost = self.board.mark_head_lost();
+        if lost > 0 {
+            self.cc.on_lost(&self.rate.lose(now, &self.board.records()[0].stamp, lost));
+        }
+        lost
     }
 
-    fn tell_congestion_control(
-        &mut self,
-        now: Instant,
-        news: &News,
-        prior: &Prior,
-        rate: RateSample,
-        group: Group<'_>,
-    ) {
+    fn tell_congestion_control(&mut self, now: Instant, news: &News, prior: &Prior, lost: u64, group: Group<'_>) {
+        let rate = self.rate.finish(self.rtt.min());
         if news.acked == 0 && news.delivered == 0 {
             return;
         }
@@ -282,11 +275,14 @@ impl Snd {
             min_rtt: self.min_rtt(),
             prior_in_flight: prior.in_flight,
             in_flight: self.in_flight(),
-            delivery_rate: rate.rate,
+            lost,
+            ce_bytes: 0,
+            delivery: rate.delivery,
             cwnd_limited: prior.cwnd_limited,
             round_start: rate.round_start,
             in_recovery: prior.phase == Phase::Recovery || self.recovery.phase == Phase::Recovery,
         };
         self.cc.on_ack(&sample, group);
+        self.repace();
     }
 }

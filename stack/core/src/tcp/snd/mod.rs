@@ -3,6 +3,7 @@
 //! Positions are 64 bits wide and never wrap: 0 is the SYN, 1 the first byte, and a FIN takes one after the last byte.
 
 mod ack;
+mod pace;
 mod rack;
 mod rate;
 mod record;
@@ -22,10 +23,12 @@ use core::time::Duration;
 
 use anabranch_frame::{Instant, Slices};
 
+pub(crate) use pace::Pacing;
 pub(crate) use record::TxMapping;
 pub(crate) use rest::RestingSnd;
 
 use crate::cc::{CongestionControl, Sibling};
+use pace::Pace;
 use rack::Rack;
 use rate::RateSampler;
 use recovery::{Phase, Recovery};
@@ -34,9 +37,6 @@ use scoreboard::Scoreboard;
 use send::Usage;
 use stats::Stats;
 use timer::{Timers, Tlp};
-
-/// Bytes of memory that congestion control takes, about.
-const CC_COST: usize = 160;
 
 /// What the handshake settled.
 #[derive(Debug)]
@@ -49,6 +49,8 @@ pub(crate) struct SndConfig {
     pub(crate) timestamps: bool,
     /// Congestion control, fresh.
     pub(crate) cc: Box<dyn CongestionControl>,
+    /// What the socket wants of pacing.
+    pub(crate) pacing: Pacing,
 }
 
 /// The acknowledging part of a segment.
@@ -171,6 +173,8 @@ pub(crate) struct Snd {
     timestamps: bool,
     created: Instant,
     fin_sent: bool,
+    /// All that the application gave was sent.
+    drained: bool,
     board: Scoreboard,
     rack: Rack,
     rate: RateSampler,
@@ -179,6 +183,7 @@ pub(crate) struct Snd {
     timers: Timers,
     tlp: Tlp,
     usage: Usage,
+    pace: Pace,
     peer: PeerWindow,
     stats: Stats,
 }
@@ -193,6 +198,7 @@ impl Snd {
             timestamps: config.timestamps,
             created: now,
             fin_sent: false,
+            drained: true,
             board: Scoreboard::new(1),
             rack: Rack::new(),
             rate: RateSampler::new(now),
@@ -201,21 +207,25 @@ impl Snd {
             timers: Timers::default(),
             tlp: Tlp::default(),
             usage: Usage::default(),
+            pace: Pace::default(),
             peer: PeerWindow { right_edge: 1, ..PeerWindow::default() },
             stats: Stats::default(),
         };
         snd.set_mss(config.mss);
+        snd.set_pacing(config.pacing);
         snd
     }
 
     /// The handshake's round-trip time.
     pub(crate) fn seed_rtt(&mut self, rtt: Duration) {
         self.rtt.sample(self.created, rtt, self.una(), self.nxt());
+        self.cc.on_handshake(self.created, rtt);
+        self.repace();
     }
 
     /// Bytes of memory that it holds beside itself and the payload of what is outstanding.
     pub(crate) fn memory(&self) -> usize {
-        CC_COST + self.board.memory() + self.rack.memory()
+        size_of_val(self.cc.as_ref()) + self.board.memory() + self.rack.memory()
     }
 
     /// Bytes that are outstanding.
@@ -324,17 +334,6 @@ impl Snd {
         self.rate.rate()
     }
 
-    /// The rate congestion control paces at, or what window and round-trip time make, with room to grow. In bytes per
-    /// second; 0 while the round-trip time is unknown.
-    pub(crate) fn pacing_rate_estimate(&self) -> u64 {
-        if let Some(rate) = self.cc.pacing_rate() {
-            return rate;
-        }
-        let Some(srtt) = self.rtt.srtt() else { return 0 };
-        let rate = rate::per_second(self.cc.cwnd(), srtt);
-        if self.cc.in_slow_start() { rate.saturating_mul(2) } else { rate.saturating_add(rate / 5) }
-    }
-
     /// Congestion control, to be told things.
     pub(crate) fn cc_mut(&mut self) -> &mut dyn CongestionControl {
         self.cc.as_mut()
@@ -391,10 +390,17 @@ impl Snd {
         self.board.is_empty()
     }
 
-    /// Whether the application (and not a window) is what limits sending: delivery rates are no measure of the path then.
-    pub(crate) fn set_app_limited(&mut self, limited: bool) {
-        if limited {
-            self.rate.app_limited(self.in_flight());
+    /// Whether all that the application gave was sent.
+    pub(crate) fn set_drained(&mut self, drained: bool) {
+        self.drained = drained;
+    }
+
+    /// If the application, and not a window, is what limits sending, delivery rates are no measure of the path
+    /// (draft-ietf-ccwg-bbr §4.1.2.4). To be asked before anything is acknowledged or sent.
+    fn check_app_limited(&mut self) {
+        let in_flight = self.in_flight();
+        if self.drained && in_flight < self.cc.cwnd() && self.board.tally().waiting == 0 {
+            self.rate.app_limited(in_flight);
         }
     }
 

@@ -162,8 +162,14 @@ impl Rack {
         (min_rtt / 4).saturating_mul(self.reo_wnd_mult).min(srtt.unwrap_or(Duration::MAX))
     }
 
-    /// Marks lost what was sent before [`Newest`] and is overdue (§6.2 step 5).
-    pub(super) fn detect(&mut self, now: Instant, board: &mut Scoreboard, reo_wnd: Duration) -> Detected {
+    /// Marks lost what was sent before [`Newest`] and is overdue (§6.2 step 5), and shows it.
+    pub(super) fn detect(
+        &mut self,
+        now: Instant,
+        board: &mut Scoreboard,
+        reo_wnd: Duration,
+        mut lost: impl FnMut(&Record),
+    ) -> Detected {
         let mut found = Detected::default();
         while self.log.front().is_some_and(|sent| sent.range.end <= board.una()) {
             self.log.pop_front();
@@ -190,6 +196,7 @@ impl Rack {
                         break true;
                     }
                     found.lost += board.mark_lost(index);
+                    lost(&board.records()[index]);
                 }
                 index += 1;
             };

@@ -5,6 +5,8 @@ use core::time::Duration;
 
 use anabranch_frame::Instant;
 
+use crate::cc::{Delivery, Loss};
+
 /// What was known when something was sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TxStamp {
@@ -14,14 +16,17 @@ pub(super) struct TxStamp {
     delivered: u64,
     delivered_at: Instant,
     first_sent_at: Instant,
+    /// Bytes in flight, it included; windows are no larger.
+    in_flight: u32,
+    /// Bytes lost until then, of which only differences count.
+    lost: u32,
     app_limited: bool,
 }
 
 /// What one acknowledgement says about the rate.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RateSample {
-    /// Bytes per second.
-    pub(super) rate: Option<u64>,
+    pub(super) delivery: Option<Delivery>,
     pub(super) round_start: bool,
 }
 
@@ -34,6 +39,8 @@ pub(super) struct RateSampler {
     app_limited_until: u64,
     next_round: u64,
     last_tx: u64,
+    /// Bytes presumed lost so far, modulo 2^32.
+    lost: u32,
     /// Latest transmission among those delivered by the acknowledgement being handled.
     newest: Option<TxStamp>,
     rate: u64,
@@ -70,6 +77,7 @@ impl RateSampler {
             app_limited_until: 0,
             next_round: 0,
             last_tx: 0,
+            lost: 0,
             newest: None,
             rate: 0,
         }
@@ -90,8 +98,13 @@ impl RateSampler {
         self.app_limited_until = (self.delivered + in_flight).max(1);
     }
 
-    /// Something is sent now, with `in_flight` bytes before it.
-    pub(super) fn stamp(&mut self, now: Instant, in_flight: u64) -> TxStamp {
+    /// Whether what is sent now is no measure of the path.
+    pub(super) fn is_app_limited(&self) -> bool {
+        self.app_limited_until != 0
+    }
+
+    /// `bytes` are sent now, with `in_flight` bytes before them.
+    pub(super) fn stamp(&mut self, now: Instant, in_flight: u64, bytes: u64) -> TxStamp {
         if in_flight == 0 {
             self.first_sent_at = now;
             self.delivered_at = now;
@@ -103,7 +116,22 @@ impl RateSampler {
             delivered: self.delivered,
             delivered_at: self.delivered_at,
             first_sent_at: self.first_sent_at,
-            app_limited: self.app_limited_until != 0,
+            in_flight: u32::try_from(in_flight + bytes).unwrap_or(u32::MAX),
+            lost: self.lost,
+            app_limited: self.is_app_limited(),
+        }
+    }
+
+    /// `bytes` sent at `stamp` are presumed lost.
+    pub(super) fn lose(&mut self, now: Instant, stamp: &TxStamp, bytes: u64) -> Loss {
+        self.lost = self.lost.wrapping_add(bytes as u32);
+        Loss {
+            now,
+            bytes,
+            tx_in_flight: u64::from(stamp.in_flight),
+            lost: u64::from(self.lost.wrapping_sub(stamp.lost)),
+            total_delivered: self.delivered,
+            app_limited: stamp.app_limited,
         }
     }
 
@@ -138,14 +166,21 @@ impl RateSampler {
         let acking = self.delivered_at - newest.delivered_at;
         let interval = sending.max(acking);
         let bytes = self.delivered.saturating_sub(newest.delivered);
-        if interval < min_rtt || interval.is_zero() {
-            return RateSample { rate: None, round_start };
-        }
-        let rate = per_second(bytes, interval);
-        if !newest.app_limited || rate > self.rate {
+        let rate = (interval >= min_rtt && !interval.is_zero()).then(|| per_second(bytes, interval));
+        if let Some(rate) = rate
+            && (!newest.app_limited || rate > self.rate)
+        {
             self.rate = rate;
         }
-        RateSample { rate: Some(rate), round_start }
+        let delivery = Delivery {
+            rate,
+            delivered: bytes,
+            prior_delivered: newest.delivered,
+            tx_in_flight: u64::from(newest.in_flight),
+            lost: u64::from(self.lost.wrapping_sub(newest.lost)),
+            app_limited: newest.app_limited,
+        };
+        RateSample { delivery: Some(delivery), round_start }
     }
 }
 

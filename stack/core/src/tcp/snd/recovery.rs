@@ -149,7 +149,8 @@ impl Snd {
         let in_flight = self.board.in_flight();
         let first = self.rtt.backoff() == 0 && self.recovery.phase != Phase::Recovery;
         self.rtt.back_off();
-        let (lost, reneged) = self.board.mark_all_lost();
+        let Self { board, rate, cc, .. } = self;
+        let (lost, reneged) = board.mark_all_lost(|record| cc.on_lost(&rate.lose(now, &record.stamp, record.len())));
         self.stats.lost(lost, self.mss);
         self.rack.forget();
         if first {
@@ -174,7 +175,7 @@ impl Snd {
         if self.recovery.phase != Phase::Loss || self.rtt.backoff() == 0 {
             return;
         }
-        self.board.mark_all_lost();
+        self.board.mark_all_lost(|_| {});
         self.rack.forget();
         self.timers.reo = None;
         self.recovery.force = true;
@@ -207,13 +208,14 @@ impl Snd {
     }
 
     /// Ends the episode when all that was outstanding at its start is acknowledged.
-    pub(super) fn leave_if_done(&mut self) -> bool {
+    pub(super) fn leave_if_done(&mut self, now: Instant) -> bool {
         if self.recovery.phase == Phase::Open || self.board.una() < self.recovery.point {
             return false;
         }
         self.recovery.phase = Phase::Open;
         self.recovery.force = false;
         self.rack.on_recovered();
+        self.cc.on_recovered(now);
         true
     }
 }

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use anabranch_frame::Instant;
 
+use super::pace::{Pace, Pacing};
 use super::rack::RestingRack;
 use super::rate::RestingRate;
 use super::recovery::{Phase, Recovery};
@@ -39,7 +40,11 @@ pub(crate) struct RestingSnd {
 impl Snd {
     /// Whether nothing is outstanding, and nothing that was has to be remembered.
     pub(crate) fn may_rest(&self) -> bool {
-        self.board.is_empty() && self.recovery.phase == Phase::Open && !self.tlp.due && !self.fin_sent
+        self.board.is_empty()
+            && self.recovery.phase == Phase::Open
+            && !self.tlp.due
+            && !self.fin_sent
+            && self.pace.deadline().is_none()
     }
 
     /// Shrinks to what has to be remembered. Only if it [may](Self::may_rest).
@@ -64,15 +69,16 @@ impl Snd {
 }
 
 impl RestingSnd {
-    pub(crate) fn resume(self) -> Snd {
+    pub(crate) fn resume(self, pacing: Pacing) -> Snd {
         let recovery = Recovery { point: self.recovery_point, rto_tx: self.rto_tx, ..Recovery::new() };
-        Snd {
+        let mut snd = Snd {
             cc: self.cc,
             mss: u64::from(self.mss),
             sack: self.sack,
             timestamps: self.timestamps,
             created: self.created,
             fin_sent: false,
+            drained: true,
             board: Scoreboard::new(self.una),
             rack: self.rack.resume(),
             rate: self.rate.resume(self.created),
@@ -81,14 +87,17 @@ impl RestingSnd {
             timers: Timers::default(),
             tlp: Tlp { end: self.probed.then_some(self.una), retrans: self.probed, due: false },
             usage: Usage::default(),
+            pace: Pace::default(),
             peer: self.peer,
             stats: self.stats,
-        }
+        };
+        snd.set_pacing(pacing);
+        snd
     }
 
     /// Bytes of memory that it holds beside itself.
     pub(crate) fn memory(&self) -> usize {
-        super::CC_COST
+        size_of_val(self.cc.as_ref())
     }
 
     // --- what may be asked of it ------------------------------------------------------------------

@@ -230,8 +230,8 @@ impl Scoreboard {
     }
 
     /// Marks everything lost that is not SACKed; if the head is SACKed the peer took its word back, and SACKs count
-    /// for nothing (RFC 2018 §8). Returns how many positions and whether that was so.
-    pub(super) fn mark_all_lost(&mut self) -> (u64, bool) {
+    /// for nothing (RFC 2018 §8). Shows what is newly lost. Returns how many positions and whether that was so.
+    pub(super) fn mark_all_lost(&mut self, mut newly: impl FnMut(&Record)) -> (u64, bool) {
         let reneged = self.records.front().is_some_and(|head| head.sacked);
         self.reno_sacked = 0;
         self.seen.clear();
@@ -242,6 +242,7 @@ impl Scoreboard {
             if !record.sacked {
                 if record.in_flight() {
                     lost += record.len();
+                    newly(record);
                 }
                 record.lost = true;
                 record.retrans = false;

@@ -36,8 +36,14 @@ impl Usage {
 
 impl Snd {
     /// Bytes of new data that may go now: 0 while lost data waits, which goes first; whole segments unless the peer's
-    /// window allows less; and a segment in any case when a tail loss probe is due or nothing is in flight.
+    /// window allows less; and a segment in any case when a tail loss probe is due or nothing is in flight. Nothing before
+    /// it is time by the pace, but for a probe.
     pub(crate) fn room(&self, now: Instant) -> u64 {
+        if self.pace.holds(now) && !self.tlp.due { 0 } else { self.window_room(now) }
+    }
+
+    /// The same whatever the pace.
+    pub(crate) fn window_room(&self, now: Instant) -> u64 {
         if self.board.tally().waiting > 0 {
             return 0;
         }
@@ -60,8 +66,8 @@ impl Snd {
     /// Positions that may be in flight: the congestion window, or what PRR makes of it.
     fn window(&self) -> u64 {
         match self.recovery.phase {
-            Phase::Recovery => self.recovery.prr.cwnd,
-            Phase::Open | Phase::Loss => self.cc.cwnd(),
+            Phase::Recovery if self.cc.uses_prr() => self.recovery.prr.cwnd,
+            Phase::Open | Phase::Recovery | Phase::Loss => self.cc.cwnd(),
         }
     }
 
@@ -82,7 +88,13 @@ impl Snd {
         if let Some(idle) = self.idle_for(now) {
             self.cc.on_idle(now, self.rtt.rto(), idle);
         }
-        let stamp = self.rate.stamp(now, self.in_flight());
+        self.check_app_limited();
+        let in_flight = self.in_flight();
+        if in_flight == 0 && self.rate.is_app_limited() {
+            self.cc.on_restart(now);
+            self.repace();
+        }
+        let stamp = self.rate.stamp(now, in_flight, end - start);
         self.board.push(Record {
             start,
             end,
@@ -115,6 +127,9 @@ impl Snd {
     /// The next lost data that the window admits, oldest first, at most `max_bytes`; it counts as sent.
     pub(crate) fn next_retransmit(&mut self, now: Instant, max_bytes: u64) -> Option<Retransmit> {
         let first = self.board.first_waiting()?;
+        if self.pace.holds(now) {
+            return None;
+        }
         let in_flight = self.in_flight();
         let quota = self.window().saturating_sub(in_flight);
         let head = &self.board.records()[first];
@@ -130,7 +145,7 @@ impl Snd {
             return None;
         }
         let end = self.gather(first, admitted);
-        let stamp = self.rate.stamp(now, in_flight);
+        let stamp = self.rate.stamp(now, in_flight, end.range.end - end.range.start);
         let mss = self.mss_u16();
         let mut sent = Retransmit { range: end.range, payload: Slices::new(), mapping, fin: false };
         for index in first..end.index {
@@ -198,8 +213,9 @@ impl Snd {
             self.board.split(index, at);
             index += 1;
         }
-        let stamp = self.rate.stamp(now, self.in_flight());
-        let mss = self.board.records()[index].mss;
+        let record = &self.board.records()[index];
+        let (mss, len) = (record.mss, record.len());
+        let stamp = self.rate.stamp(now, self.in_flight(), len);
         self.board.mark_retransmitted(index, stamp, mss);
         let record = &self.board.records()[index];
         let probe = Retransmit {
@@ -230,9 +246,8 @@ impl Snd {
             self.rack.on_sent(tx, range);
         }
         self.recovery.prr.on_sent(len);
-        let in_flight = self.in_flight();
-        self.usage.on_sent(self.una(), self.nxt(), in_flight, self.cc.cwnd(), self.mss);
-        self.cc.on_sent(now, len, in_flight);
+        self.usage.on_sent(self.una(), self.nxt(), self.in_flight(), self.cc.cwnd(), self.mss);
+        self.pace.on_sent(now, len);
     }
 }
 

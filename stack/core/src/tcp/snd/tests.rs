@@ -3,6 +3,7 @@
 mod basics;
 mod loss;
 mod newreno;
+mod pace;
 mod probe;
 mod random;
 mod timeout;
@@ -16,8 +17,8 @@ use std::sync::Mutex;
 
 use anabranch_frame::{Instant, Payload, Slices};
 
-use super::{AckIn, AckOut, Fired, Retransmit, Snd, SndConfig, TxMapping};
-use crate::cc::{AckSample, CongestionControl, Group};
+use super::{AckIn, AckOut, Fired, Pacing, Retransmit, Snd, SndConfig, TxMapping};
+use crate::cc::{AckSample, CongestionControl, Group, Loss};
 
 const MSS: u64 = 1000;
 
@@ -39,6 +40,7 @@ struct Fixed {
     before: u64,
     told: Arc<Mutex<Vec<Told>>>,
     samples: Arc<Mutex<Vec<AckSample>>>,
+    losses: Arc<Mutex<Vec<Loss>>>,
 }
 
 impl CongestionControl for Fixed {
@@ -51,6 +53,9 @@ impl CongestionControl for Fixed {
         if !sample.in_recovery && self.cwnd < self.ssthresh && self.ssthresh < u64::MAX {
             self.cwnd = (self.cwnd + sample.delivered).min(self.ssthresh);
         }
+    }
+    fn on_lost(&mut self, loss: &Loss) {
+        self.losses.lock().unwrap().push(*loss);
     }
     fn on_congestion(&mut self, _: Instant, _: u64, _: Group<'_>) {
         self.told.lock().unwrap().push(Told::Congestion);
@@ -114,6 +119,7 @@ struct Trace {
     now: Instant,
     told: Arc<Mutex<Vec<Told>>>,
     samples: Arc<Mutex<Vec<AckSample>>>,
+    losses: Arc<Mutex<Vec<Loss>>>,
     ts_rtt: Option<Duration>,
 }
 
@@ -126,14 +132,23 @@ impl Trace {
     fn with(cwnd: u64, sack: bool) -> Self {
         let told = Arc::new(Mutex::new(Vec::new()));
         let samples = Arc::new(Mutex::new(Vec::new()));
+        let losses = Arc::new(Mutex::new(Vec::new()));
         let cwnd = cwnd * MSS;
-        let cc =
-            Box::new(Fixed { cwnd, ssthresh: u64::MAX, before: cwnd, told: told.clone(), samples: samples.clone() });
+        let cc = Box::new(Fixed {
+            cwnd,
+            ssthresh: u64::MAX,
+            before: cwnd,
+            told: told.clone(),
+            samples: samples.clone(),
+            losses: losses.clone(),
+        });
         let now = Instant::from_millis(1_000);
-        let mut snd = Snd::new(now, SndConfig { mss: MSS as u16, sack, timestamps: true, cc });
+        let mut snd =
+            Snd::new(now, SndConfig { mss: MSS as u16, sack, timestamps: true, cc, pacing: Pacing::default() });
         snd.seed_rtt(ms(100));
         snd.set_right_edge(1 + (1 << 30));
-        Self { snd, now, told, samples, ts_rtt: None }
+        snd.set_drained(false);
+        Self { snd, now, told, samples, losses, ts_rtt: None }
     }
 
     fn after(&mut self, millis: u64) -> &mut Self {

@@ -22,6 +22,17 @@ pub(super) struct Timers {
     pub(super) reo: Option<Instant>,
 }
 
+impl Timers {
+    fn earliest(&self) -> Option<Instant> {
+        [self.rto, self.tlp, self.reo].into_iter().flatten().min()
+    }
+
+    #[cfg(test)]
+    pub(super) fn any(&self) -> bool {
+        self.earliest().is_some()
+    }
+}
+
 /// The tail loss probe that is out or about to be.
 #[derive(Debug, Default)]
 pub(super) struct Tlp {
@@ -40,14 +51,15 @@ impl Tlp {
 }
 
 impl Snd {
-    /// When [`on_timer`](Self::on_timer) has to be called; `None` if nothing is outstanding.
+    /// When [`on_timer`](Self::on_timer) has to be called; `None` if nothing is outstanding, and pacing holds nothing back.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        [self.timers.rto, self.timers.tlp, self.timers.reo].into_iter().flatten().min()
+        self.timers.earliest().into_iter().chain(self.pace.deadline()).min()
     }
 
     /// A timer may be due. Returns what happened, `None` if none was due or it was to no effect.
     pub(crate) fn on_timer(&mut self, now: Instant) -> Option<Fired> {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        self.pace.on_timer(now);
         if due(self.timers.reo) && self.on_reordering_timer(now) {
             return Some(Fired::Reordering);
         }
@@ -64,6 +76,7 @@ impl Snd {
             self.timers.tlp = None;
             self.timers.reo = None;
             self.restart_rto(now);
+            self.repace();
             return Some(Fired::Rto { consecutive: self.rtt.backoff(), reneged });
         }
         None
@@ -85,6 +98,7 @@ impl Snd {
         }
         self.timers.tlp = None;
         self.restart_rto(now);
+        self.repace();
         true
     }
 
@@ -93,7 +107,8 @@ impl Snd {
         let recovering = self.recovery.phase != Phase::Open;
         let sacked = self.board.tally().sacked_segments;
         let reo_wnd = self.rack.reo_wnd(recovering, sacked, self.rtt.min(), self.rtt.srtt());
-        let found = self.rack.detect(now, &mut self.board, reo_wnd);
+        let Self { rack, board, rate, cc, .. } = self;
+        let found = rack.detect(now, board, reo_wnd, |record| cc.on_lost(&rate.lose(now, &record.stamp, record.len())));
         self.timers.reo = found.again;
         found.lost
     }

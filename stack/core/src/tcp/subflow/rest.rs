@@ -10,7 +10,7 @@ use crate::info::{SubflowInfo, TcpState};
 use crate::mptcp::Mappings;
 use crate::sched::SubflowId;
 use crate::tcp::rcv::RestingRcv;
-use crate::tcp::snd::RestingSnd;
+use crate::tcp::snd::{Pacing, RestingSnd};
 use crate::wire::{PackedTuple, SeqNum};
 
 /// A [`Subflow`] in ESTABLISHED without what is only of use while something is under way.
@@ -98,7 +98,7 @@ impl RestingSubflow {
         self.id
     }
 
-    pub(crate) fn resume(self) -> Subflow {
+    pub(crate) fn resume(self, pacing: Pacing) -> Subflow {
         let last = self.last_rx.max(self.last_tx);
         Subflow {
             id: self.id,
@@ -107,7 +107,7 @@ impl RestingSubflow {
             local_id: self.local_id,
             remote_id: self.remote_id,
             state: TcpState::Established,
-            snd: self.snd.resume(),
+            snd: self.snd.resume(pacing),
             rcv: self.rcv.resume(),
             mappings: Mappings::default(),
             backup: self.backup,

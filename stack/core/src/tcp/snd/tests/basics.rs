@@ -102,7 +102,7 @@ fn delivery_rate_is_that_of_the_path_and_not_of_a_sender_with_little_to_say() {
     let rate = t.snd.delivery_rate();
     assert!((90_000..=110_000).contains(&rate), "{rate} bytes/s");
 
-    t.snd.set_app_limited(true);
+    t.snd.set_drained(true);
     t.send(1).after(100).ack(201, &[]);
     assert_eq!(t.snd.delivery_rate(), rate, "10 kB/s are the application's");
 }

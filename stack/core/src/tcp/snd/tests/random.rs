@@ -21,7 +21,7 @@ pub(super) fn check(snd: &Snd) {
     assert_eq!(&tally, snd.board.tally());
     let pipe = (snd.nxt() - snd.una() + tally.retrans).checked_sub(tally.sacked + tally.lost + snd.board.reno_sacked());
     assert_eq!(Some(snd.in_flight()), pipe, "in flight is the pipe");
-    assert_eq!(snd.deadline().is_some(), !snd.everything_acked(), "a timer is armed exactly while data is outstanding");
+    assert_eq!(snd.timers.any(), !snd.everything_acked(), "a timer is armed exactly while data is outstanding");
     assert!(snd.recovery.phase != Phase::Open || tally.lost == 0, "losses belong to an episode");
     assert!(snd.fin_sent || snd.board.records().iter().all(|record| !record.fin));
 }
@@ -147,7 +147,7 @@ fn step(random: &mut Random, t: &mut Trace) {
         }
         _ if random.one_in(10) => t.snd.on_path_up(t.now),
         _ if random.one_in(100) => t.snd.set_mss(200 + random.below(1_200) as u16),
-        _ => t.snd.set_app_limited(random.one_in(2)),
+        _ => t.snd.set_drained(random.one_in(2)),
     }
     check(&t.snd);
 }
