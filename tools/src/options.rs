@@ -42,7 +42,7 @@ pub(crate) struct StackArgs {
     /// Congestion control [default: cubic].
     #[arg(long, value_name = "NAME")]
     pub(crate) congestion: Option<String>,
-    /// Path manager [default: endpoints].
+    /// Path manager: endpoints, fullmesh, ndiffports, ndiffports=N or none [default: endpoints].
     #[arg(long, value_name = "NAME")]
     pub(crate) path_manager: Option<String>,
     /// Speak plain TCP only.

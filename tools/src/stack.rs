@@ -209,7 +209,11 @@ fn build(args: StackArgs) -> anyhow::Result<Stack> {
 fn check_names(args: &StackArgs) -> anyhow::Result<()> {
     check_name("--scheduler", args.scheduler.as_deref(), sched::NAMES)?;
     check_name("--congestion", args.congestion.as_deref(), cc::NAMES)?;
-    check_name("--path-manager", args.path_manager.as_deref(), pm::NAMES)
+    match args.path_manager.as_deref() {
+        // Its name may have a number in it.
+        Some(name) if pm::by_name(name).is_ok() => Ok(()),
+        name => check_name("--path-manager", name, pm::NAMES),
+    }
 }
 
 /// Complains if `name` is none of the `known`, which are separated by commas.

@@ -141,7 +141,7 @@ fn builders_complain_with_names_and_cures() {
     assert!(complaint(tun().busy_poll(Duration::from_secs(2))).contains("give at most 1s"));
     assert!(complaint(tun().scheduler("best")).contains("unknown scheduler 'best'; known are minrtt"));
     assert!(complaint(tun().congestion("vegas")).contains("unknown congestion control 'vegas'; known are reno, cubic"));
-    assert!(complaint(tun().path_manager("none")).contains("unknown path manager 'none'; known are endpoints"));
+    assert!(complaint(tun().path_manager("nobody")).contains("unknown path manager 'nobody'; known are endpoints"));
     assert!(
         complaint(tun().path("tun:ab1,addr=10.9.0.2/24".parse().unwrap())).contains("10.9.0.2 is that of ab0, too")
     );

@@ -40,6 +40,7 @@ impl Conn {
             let announced: SmallVec<[u8; 8]> = mp.announcements.iter().map(|one| one.id).collect();
             let remotes: SmallVec<[RemoteAddr; 8]> = mp.remotes.iter().copied().collect();
             let view = PmView {
+                now: cx.now,
                 endpoints: &endpoints,
                 subflows: &subflows,
                 remotes: &remotes,
@@ -56,6 +57,12 @@ impl Conn {
         for command in commands {
             self.obey(cx, &endpoints, command);
         }
+    }
+
+    /// When the path manager wants to be asked again.
+    pub(super) fn path_manager_deadline(&self) -> Option<Instant> {
+        let asked = self.stage == Stage::Open && self.mp().is_some_and(|mp| mp.fully_established);
+        self.path_manager.deadline().filter(|_| asked)
     }
 
     fn obey(&mut self, cx: &mut Cx<'_>, endpoints: &[Endpoint], command: PmCommand) {
@@ -331,7 +338,7 @@ pub(super) fn established_entry(subflow: &Subflow) -> SubflowEntry {
     }
 }
 
-fn opening_entry(opening: &Opening) -> SubflowEntry {
+pub(super) fn opening_entry(opening: &Opening) -> SubflowEntry {
     SubflowEntry {
         id: opening.id,
         local: opening.tuple.local,

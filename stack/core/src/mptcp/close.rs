@@ -126,7 +126,7 @@ impl Conn {
             self.fail(cx, Error::Reset, None);
             return;
         }
-        self.after_loss_of(cx, &subflow);
+        self.after_loss_of(cx, &subflow, true);
     }
 
     /// What only this subflow carried is to be sent once more, on another.
@@ -138,10 +138,10 @@ impl Conn {
         }
     }
 
-    fn after_loss_of(&mut self, cx: &mut Cx<'_>, subflow: &Subflow) {
+    fn after_loss_of(&mut self, cx: &mut Cx<'_>, subflow: &Subflow, broken: bool) {
         self.scheduler.on_event(&SchedEvent::Down(subflow.id));
         self.tell(cx, Event::SubflowDown(self.id, subflow.id));
-        self.manage_paths(cx, &PmEvent::SubflowDown(established_entry(subflow)));
+        self.manage_paths(cx, &PmEvent::SubflowDown { subflow: established_entry(subflow), broken });
         self.note_no_subflow(cx);
     }
 
@@ -207,7 +207,7 @@ impl Conn {
             cx.release_tuple(&subflow.tuple, slot);
         }
         if self.stage == Stage::Open {
-            self.after_loss_of(cx, &subflow);
+            self.after_loss_of(cx, &subflow, false);
         } else if self.subflows.is_empty() {
             self.give_up = None;
         }

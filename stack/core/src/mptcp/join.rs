@@ -13,6 +13,7 @@ use crate::wire::{Flags, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tu
 use crate::{Error, FallbackReason, ResetReason};
 use anabranch_frame::{Instant, Transmit};
 
+use super::addr::{established_entry, opening_entry};
 use super::conn::{Conn, Cx, Stage};
 use super::{Key, Mode, Mp, join_ack, join_synack, same};
 
@@ -150,8 +151,13 @@ impl Conn {
         if opening.id == 0 {
             self.fail(cx, error, None);
         } else {
-            self.note_no_subflow(cx);
+            self.join_failed(cx, &opening);
         }
+    }
+
+    fn join_failed(&mut self, cx: &mut Cx<'_>, opening: &Opening) {
+        self.manage_paths(cx, &PmEvent::SubflowDown { subflow: opening_entry(opening), broken: true });
+        self.note_no_subflow(cx);
     }
 
     fn opened_first(
@@ -249,7 +255,7 @@ impl Conn {
             cx.counters.mp_rst_tx += 1;
             cx.counters.tcp_out_rsts += 1;
             self.parting.extend(reset_for(segment, Some(&reason)));
-            self.note_no_subflow(cx);
+            self.join_failed(cx, opening);
             return;
         };
         let joining = Joining::AwaitsAck { hmac, deadline: cx.now, sent: 0, due: true };
@@ -353,13 +359,10 @@ impl Conn {
         }
         self.scheduler.on_event(&SchedEvent::Up(id));
         self.tell(cx, Event::SubflowUp(self.id, id));
-        self.manage_paths(cx, &PmEvent::SubflowUp(id));
-        if let Some(at) = self.index_of(id)
-            && self.data_fin_sent
-            && !self.tx.fin_acked()
-        {
-            self.subflows[at].tell_data_fin = true;
-        }
+        let Some(at) = self.index_of(id) else { return };
+        let entry = established_entry(&self.subflows[at]);
+        self.subflows[at].tell_data_fin |= self.data_fin_sent && !self.tx.fin_acked();
+        self.manage_paths(cx, &PmEvent::SubflowUp(entry));
     }
 }
 

@@ -76,9 +76,10 @@ impl Conn {
         let wanted = self.stage == Stage::Open && !self.released && !self.read_shut && !self.data_fin_sent;
         let silent = self.openings.is_empty() && self.parting.is_empty() && self.scheduler_timer.is_none();
         let settled = self.data_timer.is_none() && self.give_up.is_none() && self.announcement_deadline().is_none();
+        let managed = self.path_manager_deadline().is_none();
         let told = self.mp().is_none_or(|mp| mp.withdrawn.is_empty());
         let queues = self.tx.may_rest() && self.rx.may_rest() && !self.wants_room;
-        let whole = wanted && silent && settled && told && queues && !self.subflows.is_empty();
+        let whole = wanted && silent && settled && managed && told && queues && !self.subflows.is_empty();
         whole && self.subflows.iter().all(Subflow::may_rest)
     }
 

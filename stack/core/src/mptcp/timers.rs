@@ -6,6 +6,7 @@ use anabranch_frame::Instant;
 use smallvec::SmallVec;
 
 use crate::Error;
+use crate::pm::PmEvent;
 use crate::sched::{SchedEvent, SubflowId};
 use crate::tcp::{AckDue, Fired, Joining, Opening, Subflow};
 
@@ -36,6 +37,7 @@ impl Conn {
             self.scheduler_timer,
             self.give_up,
             self.announcement_deadline(),
+            self.path_manager_deadline(),
             self.keepalive_deadline(),
             self.user_deadline(),
         ]
@@ -171,6 +173,9 @@ impl Conn {
         }
         if self.announcement_deadline().is_some_and(|due| due <= now) {
             self.announce_next(cx);
+        }
+        if self.path_manager_deadline().is_some_and(|due| due <= now) {
+            self.manage_paths(cx, &PmEvent::Timer);
         }
         if self.give_up.is_some_and(|due| due <= now) {
             cx.counters.tcp_abort_on_timeout += 1;

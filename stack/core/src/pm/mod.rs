@@ -1,20 +1,32 @@
 //! Path managers: which addresses are announced and which subflows are opened. Made by name.
 
+mod backoff;
 mod endpoints;
+mod fullmesh;
+mod ndiffports;
+mod none;
+mod opener;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
+use anabranch_frame::Instant;
+
 use crate::Error;
 use crate::config::{Endpoint, Limits};
 use crate::sched::SubflowId;
 
 pub use endpoints::Endpoints;
+pub use fullmesh::FullMesh;
+pub use ndiffports::NDiffPorts;
+pub use none::NoPathManager;
 
-/// The names that [`by_name`] knows.
-pub const NAMES: &str = "endpoints";
+use opener::{Opener, announce, may_join, withdraw};
+
+/// The names that [`by_name`] knows; N is a number of subflows from 2 to 9.
+pub const NAMES: &str = "endpoints, fullmesh, ndiffports, ndiffports=N, none";
 
 /// An address of the peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +57,8 @@ pub struct SubflowEntry {
 /// What a path manager decides over.
 #[derive(Clone, Copy, Debug)]
 pub struct PmView<'a> {
+    /// The time.
+    pub now: Instant,
     /// Our addresses, those of paths that are down included.
     pub endpoints: &'a [Endpoint],
     /// The connection's subflows, those in their handshake included.
@@ -77,9 +91,16 @@ pub enum PmEvent {
     /// The peer withdrew an address; its subflows are gone.
     RemoveAddr(u8),
     /// A subflow finished its handshake.
-    SubflowUp(SubflowId),
-    /// A subflow is gone; it is no longer in `subflows`.
-    SubflowDown(SubflowEntry),
+    SubflowUp(SubflowEntry),
+    /// A subflow is gone, or could not be opened; it is no longer in `subflows`.
+    SubflowDown {
+        /// Which it was.
+        subflow: SubflowEntry,
+        /// It was reset, timed out or got no answer; nobody closed it.
+        broken: bool,
+    },
+    /// The [`deadline`](PathManager::deadline) has come.
+    Timer,
     /// A local address came: its path was added or came up.
     EndpointUp(Endpoint),
     /// A local address went: its path was removed or went down.
@@ -112,6 +133,10 @@ pub trait PathManager: fmt::Debug + Send {
     fn name(&self) -> &'static str;
     /// Something happened: append what is to be done to `out`.
     fn on_event(&mut self, view: &PmView<'_>, event: &PmEvent, out: &mut Vec<PmCommand>);
+    /// When it wants a [`PmEvent::Timer`], if ever.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
 }
 
 /// Makes a path manager by name.
@@ -121,6 +146,18 @@ pub trait PathManager: fmt::Debug + Send {
 pub fn by_name(name: &str) -> Result<Box<dyn PathManager>, Error> {
     match name {
         "endpoints" => Ok(Box::new(Endpoints::default())),
-        _ => Err(Error::UnknownName { kind: "path manager", known: NAMES }),
+        "fullmesh" => Ok(Box::new(FullMesh::default())),
+        "ndiffports" => Ok(Box::new(NDiffPorts::default())),
+        "none" => Ok(Box::new(NoPathManager::default())),
+        _ => {
+            let subflows = name.strip_prefix("ndiffports=").and_then(|number| number.parse().ok());
+            match subflows.filter(|subflows| (2..=ndiffports::SUBFLOWS_MAX).contains(subflows)) {
+                Some(subflows) => Ok(Box::new(NDiffPorts::new(subflows))),
+                None => Err(Error::UnknownName { kind: "path manager", known: NAMES }),
+            }
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Changing IPv4 packets on their way, as middleboxes do.
 
+use anabranch_core::wire::Flags;
 use anabranch_frame::Payload;
 use anabranch_frame::checksum::{Sum, pseudo_header};
 
@@ -36,6 +37,12 @@ impl Edit {
 
     pub(crate) fn is_syn(&self) -> bool {
         self.bytes[self.tcp() + 13] & 2 != 0
+    }
+
+    /// Replaces the control bits.
+    pub(crate) fn set_flags(&mut self, flags: Flags) {
+        let at = self.tcp() + 13;
+        self.bytes[at] = flags.0;
     }
 
     fn add_at(&mut self, at: usize, n: u32) {

@@ -12,6 +12,7 @@ mod fallback;
 mod handshake;
 mod hostile;
 mod impaired;
+mod managers;
 mod many;
 mod middlebox;
 mod multipath;

@@ -1,126 +1,4 @@
 use super::*;
-use crate::config::{EndpointFlags, Limits};
-use crate::pm::SubflowEntry;
-use anabranch_frame::PathId;
-use core::net::{IpAddr, SocketAddr};
-use std::format;
-use std::string::String;
-use std::vec;
-
-/// `id addr/prefix flag…`, as `ip mptcp endpoint show` has it; `down` is ours.
-fn endpoint(text: &str) -> Endpoint {
-    let mut words = text.split(' ');
-    let id: u8 = words.next().unwrap().parse().unwrap();
-    let cidr: IpCidr = words.next().unwrap().parse().unwrap();
-    let mut endpoint = Endpoint {
-        id,
-        addr: cidr.addr,
-        prefix: cidr.prefix,
-        path: PathId(u16::from(id)),
-        flags: EndpointFlags::default(),
-        up: true,
-    };
-    for word in words {
-        match word {
-            "signal" => endpoint.flags.signal = true,
-            "subflow" => endpoint.flags.subflow = true,
-            "backup" => endpoint.flags.backup = true,
-            "fullmesh" => endpoint.flags.fullmesh = true,
-            "down" => endpoint.up = false,
-            other => panic!("{other}"),
-        }
-    }
-    endpoint
-}
-
-fn remote(id: u8, addr: &str) -> RemoteAddr {
-    let addr = match addr.parse::<IpAddr>() {
-        Ok(ip) => SocketAddr::new(ip, 80),
-        Err(_) => addr.parse().unwrap(),
-    };
-    RemoteAddr { id, addr }
-}
-
-/// A connection from 10.0.1.2 to 10.0.1.1:80 with `endpoints`, and what else a test changes.
-struct Case {
-    endpoints: Vec<Endpoint>,
-    subflows: Vec<SubflowEntry>,
-    remotes: Vec<RemoteAddr>,
-    announced: Vec<u8>,
-    left: u8,
-    server_side: bool,
-    deny_join_initial: bool,
-}
-
-impl Case {
-    fn new(endpoints: &[&str]) -> Self {
-        let case = Self {
-            endpoints: endpoints.iter().map(|text| endpoint(text)).collect(),
-            subflows: vec![],
-            remotes: vec![remote(0, "10.0.1.1")],
-            announced: vec![],
-            left: 8,
-            server_side: false,
-            deny_join_initial: false,
-        };
-        case.with_subflow("10.0.1.2", "10.0.1.1")
-    }
-
-    fn with_subflow(mut self, local: &str, to: &str) -> Self {
-        let id = self.subflows.len() as u8;
-        self.subflows.push(SubflowEntry {
-            id,
-            local: SocketAddr::new(local.parse().unwrap(), 40_000),
-            remote: remote(0, to).addr,
-            local_id: id,
-            remote_id: 0,
-            established: true,
-        });
-        self
-    }
-
-    fn with_remote(mut self, id: u8, addr: &str) -> Self {
-        self.remotes.push(remote(id, addr));
-        self
-    }
-
-    /// What comes of an event: `announce 2`, `withdraw 2`, `2 > 10.0.1.1:80`, with ` backup`.
-    fn on(&self, event: PmEvent) -> Vec<String> {
-        let view = PmView {
-            endpoints: &self.endpoints,
-            subflows: &self.subflows,
-            remotes: &self.remotes,
-            announced: &self.announced,
-            limits: Limits::default(),
-            subflows_left: self.left,
-            server_side: self.server_side,
-            deny_join_initial: self.deny_join_initial,
-            initial_local: "10.0.1.2".parse().unwrap(),
-            initial_remote: remote(0, "10.0.1.1").addr,
-        };
-        let mut commands = vec![];
-        Endpoints::default().on_event(&view, &event, &mut commands);
-        commands.iter().map(describe).collect()
-    }
-
-    fn on_add_addr(mut self, id: u8, addr: &str) -> Vec<String> {
-        self.remotes.push(remote(id, addr));
-        self.on(PmEvent::AddAddr(remote(id, addr)))
-    }
-}
-
-fn describe(command: &PmCommand) -> String {
-    match command {
-        PmCommand::Announce(id) => format!("announce {id}"),
-        PmCommand::Withdraw(id) => format!("withdraw {id}"),
-        PmCommand::Open { endpoint, remote, backup } => {
-            format!("{endpoint} > {}#{}{}", remote.addr, remote.id, if *backup { " backup" } else { "" })
-        }
-        PmCommand::Close(id) => format!("close {id}"),
-    }
-}
-
-const FIRST: &str = "1 10.0.1.2/24";
 
 #[test]
 fn signal_endpoints_are_announced_by_either_side() {
@@ -133,10 +11,10 @@ fn signal_endpoints_are_announced_by_either_side() {
     ];
     for (endpoints, expected) in table {
         for server_side in [false, true] {
-            let case = Case { server_side, ..Case::new(endpoints) };
+            let mut case = Case { server_side, ..Case::new(endpoints) };
             assert_eq!(case.on(PmEvent::FullyEstablished), expected, "{endpoints:?}");
         }
-        let announced = Case { announced: vec![2, 3], ..Case::new(endpoints) };
+        let mut announced = Case { announced: vec![2, 3], ..Case::new(endpoints) };
         assert!(announced.on(PmEvent::FullyEstablished).is_empty(), "{endpoints:?}, again");
     }
 }
@@ -155,11 +33,11 @@ fn subflow_endpoints_join_the_initial_address() {
     ];
     for (endpoints, expected) in table {
         assert_eq!(Case::new(endpoints).on(PmEvent::FullyEstablished), expected, "{endpoints:?}");
-        let server = Case { server_side: true, ..Case::new(endpoints) };
+        let mut server = Case { server_side: true, ..Case::new(endpoints) };
         assert!(server.on(PmEvent::FullyEstablished).is_empty(), "a server opens nothing");
-        let denied = Case { deny_join_initial: true, ..Case::new(endpoints) };
+        let mut denied = Case { deny_join_initial: true, ..Case::new(endpoints) };
         assert!(denied.on(PmEvent::FullyEstablished).is_empty(), "the peer asked for no joins there");
-        let full = Case { left: 0, ..Case::new(endpoints) };
+        let mut full = Case { left: 0, ..Case::new(endpoints) };
         assert!(full.on(PmEvent::FullyEstablished).is_empty(), "the limit is reached");
     }
 }
@@ -167,7 +45,7 @@ fn subflow_endpoints_join_the_initial_address() {
 #[test]
 fn the_limit_holds_within_one_event() {
     let endpoints = [FIRST, "2 10.0.2.2/24 subflow", "3 10.0.3.2/24 subflow signal", "4 10.0.4.2/24 subflow"];
-    let case = Case { left: 2, ..Case::new(&endpoints) };
+    let mut case = Case { left: 2, ..Case::new(&endpoints) };
     assert_eq!(case.on(PmEvent::FullyEstablished), ["announce 3", "2 > 10.0.1.1:80#0", "3 > 10.0.1.1:80#0"]);
 }
 
@@ -209,13 +87,13 @@ fn nothing_is_opened_twice() {
     assert!(case().on_add_addr(5, "10.0.2.1").is_empty());
     assert_eq!(case().on_add_addr(5, "10.0.2.9"), ["2 > 10.0.2.9:80#5"]);
     // The same address under two identifiers.
-    let twice = Case::new(&[FIRST, "2 10.0.2.2/24"]).with_remote(5, "10.0.2.1").with_remote(6, "10.0.2.1");
+    let mut twice = Case::new(&[FIRST, "2 10.0.2.2/24"]).with_remote(5, "10.0.2.1").with_remote(6, "10.0.2.1");
     assert_eq!(twice.on(PmEvent::FullyEstablished), ["2 > 10.0.2.1:80#5"]);
 }
 
 #[test]
 fn addresses_announced_early_are_joined_once_the_connection_is_established() {
-    let case = Case::new(&[FIRST, "2 10.0.2.2/24 fullmesh"]).with_remote(5, "10.0.2.1");
+    let mut case = Case::new(&[FIRST, "2 10.0.2.2/24 fullmesh"]).with_remote(5, "10.0.2.1");
     assert_eq!(case.on(PmEvent::FullyEstablished), ["2 > 10.0.1.1:80#0", "2 > 10.0.2.1:80#5"]);
 }
 
@@ -230,17 +108,17 @@ fn behind_a_load_balancer_subflows_go_to_the_announced_address() {
 #[test]
 fn an_endpoint_that_comes_is_used_and_one_that_goes_is_withdrawn() {
     let second = "2 10.0.2.2/24 subflow signal";
-    let case = Case::new(&[FIRST, second]);
+    let mut case = Case::new(&[FIRST, second]);
     assert_eq!(case.on(PmEvent::EndpointUp(endpoint(second))), ["announce 2", "2 > 10.0.1.1:80#0"]);
     assert!(case.on(PmEvent::EndpointDown(endpoint(second))).is_empty());
-    let announced = Case { announced: vec![2], ..case.with_subflow("10.0.2.2", "10.0.1.1") };
+    let mut announced = Case { announced: vec![2], ..case.with_subflow("10.0.2.2", "10.0.1.1") };
     assert_eq!(announced.on(PmEvent::EndpointDown(endpoint(second))), ["withdraw 2"]);
     assert!(announced.on(PmEvent::EndpointUp(endpoint(second))).is_empty(), "it is in use already");
 }
 
 #[test]
 fn an_endpoint_that_comes_back_joins_what_was_announced() {
-    let case = Case::new(&[FIRST, "2 10.0.2.2/24"]).with_remote(5, "10.0.2.1").with_remote(6, "10.0.7.1");
+    let mut case = Case::new(&[FIRST, "2 10.0.2.2/24"]).with_remote(5, "10.0.2.1").with_remote(6, "10.0.7.1");
     assert_eq!(case.on(PmEvent::EndpointUp(case.endpoints[1])), ["2 > 10.0.2.1:80#5"]);
     assert_eq!(case.on(PmEvent::EndpointUp(case.endpoints[0])), ["1 > 10.0.7.1:80#6"]);
 }
@@ -248,20 +126,22 @@ fn an_endpoint_that_comes_back_joins_what_was_announced() {
 #[test]
 fn any_endpoint_saves_a_connection_without_subflows() {
     let stranded = |endpoints: &[&str]| Case { subflows: vec![], ..Case::new(endpoints) };
-    let case = stranded(&[FIRST]);
+    let mut case = stranded(&[FIRST]);
     assert_eq!(case.on(PmEvent::EndpointUp(case.endpoints[0])), ["1 > 10.0.1.1:80#0"]);
-    let server = Case { server_side: true, ..stranded(&[FIRST]) };
+    let mut server = Case { server_side: true, ..stranded(&[FIRST]) };
     assert!(server.on(PmEvent::EndpointUp(server.endpoints[0])).is_empty());
     // To the initial address only if the peer does not mind.
-    let denied = Case { deny_join_initial: true, ..stranded(&[FIRST, "2 10.0.3.2/24"]) }.with_remote(5, "10.0.2.1");
+    let mut denied = Case { deny_join_initial: true, ..stranded(&[FIRST, "2 10.0.3.2/24"]) }.with_remote(5, "10.0.2.1");
     assert_eq!(denied.on(PmEvent::EndpointUp(denied.endpoints[1])), ["2 > 10.0.2.1:80#5"]);
 }
 
 #[test]
-fn what_is_gone_is_not_opened_again() {
-    let case = Case::new(&[FIRST, "2 10.0.2.2/24 subflow"]);
+fn what_was_closed_is_not_opened_again() {
+    let mut case = Case::new(&[FIRST, "2 10.0.2.2/24 subflow"]);
     let gone = SubflowEntry { local: "10.0.2.2:40001".parse().unwrap(), ..case.subflows[0] };
-    for event in [PmEvent::SubflowDown(gone), PmEvent::SubflowUp(0), PmEvent::RemoveAddr(0)] {
+    for event in
+        [PmEvent::SubflowDown { subflow: gone, broken: false }, PmEvent::SubflowUp(gone), PmEvent::RemoveAddr(0)]
+    {
         assert!(case.on(event).is_empty(), "{event:?}");
     }
 }
