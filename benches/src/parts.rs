@@ -9,7 +9,7 @@ use anabranch_core::ConnId;
 use anabranch_core::config::Keepalive;
 use anabranch_core::sched::{self, Ask, Choice, SchedView, Scheduler, SubflowView};
 use anabranch_core::wire::{
-    DataAck, Dss, Mapping, MptcpOption, OptionWriter, Segment, SegmentOut, SeqNum, TcpOptions, Timestamps, Tuple,
+    DataAck, Dss, IpOut, Mapping, MptcpOption, OptionWriter, Segment, SegmentOut, SeqNum, TcpOptions, Timestamps, Tuple,
 };
 use anabranch_frame::{Instant, PathId, Payload, RxChecksum, RxPacket};
 
@@ -109,7 +109,7 @@ fn piece(template: &Segment, seq: SeqNum) -> RxPacket {
         ack: template.ack,
         flags: template.flags,
         window: template.window,
-        ip_id: 0,
+        ip: IpOut::default(),
         options: &options,
         payload_len: PIECE as u32,
     };

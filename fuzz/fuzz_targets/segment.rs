@@ -1,7 +1,7 @@
 //! Datagrams from arbitrary bytes: never a panic, and what was read can be sent, cut up and read again.
 #![no_main]
 
-use anabranch_core::wire::{OptionWriter, Segment, SegmentOut, Tuple, peek_tuple};
+use anabranch_core::wire::{IpOut, OptionWriter, Segment, SegmentOut, Tuple, peek_tuple};
 use anabranch_frame::checksum::Sum;
 use anabranch_frame::{PathId, Payload, RxChecksum, RxPacket, Transmit, gso};
 use libfuzzer_sys::fuzz_target;
@@ -41,7 +41,7 @@ fuzz_target!(|input: &[u8]| {
         ack: segment.ack,
         flags: segment.flags,
         window: segment.window,
-        ip_id: 0,
+        ip: IpOut::default(),
         options: &options,
         // Our headers may be longer than those it came with.
         payload_len: segment.payload.len().min(65_000) as u32,

@@ -180,7 +180,7 @@ impl Held {
 mod tests {
     use core::net::SocketAddr;
 
-    use anabranch_core::wire::{OptionWriter, SegmentOut, SeqNum, Timestamps, Tuple};
+    use anabranch_core::wire::{IpOut, OptionWriter, SegmentOut, SeqNum, Timestamps, Tuple};
     use anabranch_frame::{Slices, Transmit, gso};
 
     use super::*;
@@ -199,8 +199,7 @@ mod tests {
             ack: SeqNum(5),
             flags: flags.with(Flags::ACK),
             window: 100,
-            // Over IPv6 that is a flow label, the same for all of a flow.
-            ip_id: if v6 { 9 } else { seq as u16 },
+            ip: IpOut { id: seq as u16, ..IpOut::default() },
             options: &options,
             payload_len: payload.len() as u32,
         }

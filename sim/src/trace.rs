@@ -197,7 +197,7 @@ fn mptcp(f: &mut fmt::Formatter<'_>, option: &MptcpOption) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use anabranch_core::wire::{MpCapable, OptionWriter, SegmentOut, Timestamps, Tuple};
+    use anabranch_core::wire::{IpOut, MpCapable, OptionWriter, SegmentOut, Timestamps, Tuple};
     use anabranch_frame::{Slices, Transmit, gso};
 
     use super::*;
@@ -215,7 +215,7 @@ mod tests {
             ack: SeqNum(0),
             flags: Flags::SYN,
             window: 64240,
-            ip_id: 1,
+            ip: IpOut::default(),
             options: &options,
             payload_len: 0,
         }

@@ -194,6 +194,22 @@ pub struct SocketOptions {
     pub pacing: bool,
     /// Give up after this long without any answer; `None` for the retransmission limit.
     pub user_timeout: Option<Duration>,
+    /// Explicit congestion notification (`tcp_ecn`, RFC 3168). Settled when the connection is opened.
+    pub ecn: Ecn,
+    /// Type of service, or traffic class, of packets sent (`IP_TOS`, `IPV6_TCLASS`); its two ECN bits do not count.
+    pub tos: u8,
+}
+
+/// Whether ECN is spoken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Ecn {
+    /// Not at all.
+    Off,
+    /// If the peer asks for it.
+    #[default]
+    Accept,
+    /// Asked for, and accepted.
+    Request,
 }
 
 impl Default for SocketOptions {
@@ -211,6 +227,8 @@ impl Default for SocketOptions {
             max_pacing_rate: None,
             pacing: false,
             user_timeout: None,
+            ecn: Ecn::default(),
+            tos: 0,
         }
     }
 }
@@ -262,6 +280,8 @@ pub struct ShardConfig {
     pub add_addr_timeout: Duration,
     /// SYNs with MP_CAPABLE before a plain one (`net.mptcp.syn_retrans_before_tcp_fallback`).
     pub syn_retrans_before_tcp_fallback: u8,
+    /// A SYN that asked for ECN in vain is repeated without (`tcp_ecn_fallback`, RFC 3168 §6.1.1.1).
+    pub ecn_fallback: bool,
     /// First and last ephemeral port.
     pub ephemeral_ports: (u16, u16),
 }
@@ -290,6 +310,7 @@ impl ShardConfig {
             rest_after: Duration::from_secs(1),
             add_addr_timeout: Duration::from_secs(120),
             syn_retrans_before_tcp_fallback: 2,
+            ecn_fallback: true,
             ephemeral_ports: (32768, 60999),
         }
     }

@@ -34,6 +34,14 @@ counters! {
     ip_in_unknown_protos => "IpInUnknownProtos",
     /// Fragments, which are refused.
     ip_in_fragments => "AnabranchInFragments",
+    /// Packets that came in and were not ECN-capable, super-segments counted as their segments.
+    ip_in_no_ect => "IpExtInNoECTPkts",
+    /// Packets that came in with ECT(1).
+    ip_in_ect1 => "IpExtInECT1Pkts",
+    /// Packets that came in with ECT(0).
+    ip_in_ect0 => "IpExtInECT0Pkts",
+    /// Packets that came in marked: congestion experienced.
+    ip_in_ce => "IpExtInCEPkts",
     /// TCP segments that came in.
     tcp_in_segs => "TcpInSegs",
     /// Datagrams handed to the worker that they belong to.
@@ -82,6 +90,8 @@ counters! {
     tcp_timeouts => "TcpExtTCPTimeouts",
     /// Fast recoveries entered with SACK.
     tcp_sack_recovery => "TcpExtTCPSackRecovery",
+    /// Segments delivered under acknowledgements that echo congestion.
+    tcp_delivered_ce => "TcpExtTCPDeliveredCE",
     /// Tail loss probes sent.
     tcp_loss_probes => "TcpExtTCPLossProbes",
     /// DSACK blocks received.

@@ -150,4 +150,10 @@ pub struct SubflowInfo {
     pub total_retrans: u32,
     /// Delivery rate in bytes per second, 0 while unknown (`tcpi_delivery_rate`).
     pub delivery_rate: u64,
+    /// Both sides take part in ECN (`TCPI_OPT_ECN` in `tcpi_options`).
+    pub ecn: bool,
+    /// The peer sent something ECN-capable (`TCPI_OPT_ECN_SEEN`).
+    pub ecn_seen: bool,
+    /// Bytes delivered under acknowledgements that echo congestion (`tcpi_delivered_ce` × `tcpi_snd_mss`).
+    pub delivered_ce: u64,
 }

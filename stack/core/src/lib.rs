@@ -37,7 +37,7 @@ pub mod shard;
 pub mod tcp;
 pub mod wire;
 
-pub use config::{Endpoint, EndpointFlags, IpCidr, Limits, PathConfig, ShardConfig, SocketOptions};
+pub use config::{Ecn, Endpoint, EndpointFlags, IpCidr, Limits, PathConfig, ShardConfig, SocketOptions};
 pub use counters::Counters;
 pub use error::{Error, FallbackReason, ResetReason};
 pub use info::{ConnInfo, SubflowInfo};

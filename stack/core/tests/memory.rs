@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anabranch_core::shard::{MemoryUse, Read};
-use anabranch_core::wire::{Flags, OptionWriter, Segment, SegmentOut, SeqNum, Tuple};
+use anabranch_core::wire::{Flags, IpOut, OptionWriter, Segment, SegmentOut, SeqNum, Tuple};
 use anabranch_core::{ConnId, Error, Event, IpCidr, ListenerId, PathConfig, Shard, ShardConfig, SocketOptions};
 use anabranch_counting::{Counting, bytes_of_this_thread};
 use anabranch_frame::{Instant, PathId, Payload, RxChecksum, RxPacket, Slices, Transmit};
@@ -123,7 +123,7 @@ impl Peer {
             ack,
             flags,
             window: u16::MAX,
-            ip_id: 0,
+            ip: IpOut::default(),
             options: &options,
             payload_len: bytes.len() as u32,
         };

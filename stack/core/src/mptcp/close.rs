@@ -101,6 +101,7 @@ impl Conn {
             mptcp: options,
             window: 0,
             with_sack: false,
+            fresh: false,
         };
         let transmit = subflow.emit(cx.now, out);
         self.parting.push_back(transmit);

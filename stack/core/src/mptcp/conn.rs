@@ -17,7 +17,7 @@ use crate::rng::Rng;
 use crate::sched::{self, Scheduler, SubflowId};
 use crate::shard::{ConnId, Crew, Event, Level, Mail, Paths, Read, Table, TimeWaits, Tokens, WorkerId};
 use crate::tcp::{Negotiated, Opening, Pacing, Subflow};
-use crate::{Counters, Error, FallbackReason};
+use crate::{Counters, Ecn, Error, FallbackReason};
 
 use super::recvq::RecvQueue;
 use super::sendq::SendQueue;
@@ -73,6 +73,9 @@ pub(crate) struct Conn {
     pub(super) nodelay: bool,
     pub(super) keepalive: Option<Keepalive>,
     pub(super) user_timeout: Option<Duration>,
+    pub(crate) ecn: Ecn,
+    /// Traffic class, without the ECN bits.
+    pub(crate) tos: u8,
     pub(super) server_side: bool,
     pub(super) tuple: (SocketAddr, SocketAddr),
     /// The application let go of it.
@@ -149,6 +152,8 @@ impl Conn {
             nodelay: options.nodelay,
             keepalive: options.keepalive,
             user_timeout: options.user_timeout,
+            ecn: options.ecn,
+            tos: options.tos & !0b11,
             server_side,
             tuple,
             released: false,

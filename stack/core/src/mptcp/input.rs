@@ -235,6 +235,7 @@ impl Conn {
         let len = segment.payload.len() as u64;
         let before = self.subflows[at].rcv.nxt();
         let missing = self.subflows[at].rcv.missing(&(pos..pos + len));
+        self.subflows[at].hear_ecn(segment, !missing.is_empty());
         cx.counters.tcp_ofo_queue += u64::from(pos > before);
         cx.counters.duplicate_data += u64::from(missing.is_empty());
         let id = self.subflows[at].id;

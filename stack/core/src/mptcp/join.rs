@@ -9,8 +9,8 @@ use crate::tcp::{
     Disposition, Joining, Link, Local, Negotiated, Opening, Subflow, SubflowStart, Want, initial_seq, reset_for,
     syn_options, timestamp_offset,
 };
-use crate::wire::{Flags, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple};
-use crate::{Error, FallbackReason, ResetReason};
+use crate::wire::{Flags, IpOut, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple};
+use crate::{Ecn, Error, FallbackReason, ResetReason};
 use anabranch_frame::{Instant, Transmit};
 
 use super::addr::{established_entry, opening_entry};
@@ -55,7 +55,8 @@ impl Conn {
         let id = self.take_subflow_id();
         let iss = initial_seq(&cx.config.isn_key, &tuple, cx.now);
         let offset = timestamp_offset(&cx.config.isn_key, &tuple);
-        let local = Local { mss: link.mss(&tuple), scale: scale_for(recv_max) };
+        let ecn = self.ecn == Ecn::Request;
+        let local = Local { mss: link.mss(&tuple), scale: scale_for(recv_max), ecn, tos: self.tos };
         cx.table.insert(tuple, Slot::Conn(self.id.index(), id));
         self.openings.push(Opening::new(cx.now, id, tuple, link, iss, offset, local, want));
         let last = self.openings.len() - 1;
@@ -114,7 +115,8 @@ impl Conn {
         };
         let window = self.rx.window().min(0xffff) as u16;
         cx.counters.tcp_retrans_segs += u64::from(opening.transmissions() > 0);
-        let transmit = syn_segment(cx.now, opening, answers.as_ref(), window, option.as_ref());
+        let flags = opening.flags(cx.config.ecn_fallback);
+        let transmit = syn_segment(cx.now, opening, answers.as_ref(), flags, window, option.as_ref());
         opening.on_sent(cx.now);
         Some(transmit)
     }
@@ -218,6 +220,7 @@ impl Conn {
             cc: self.new_congestion(&negotiated),
             pacing: self.pacing,
             mptcp: self.mp().is_some(),
+            tos: self.tos,
             local_id: opening.local_id,
             remote_id: opening.remote_id,
             backup: opening.backup,
@@ -295,6 +298,7 @@ impl Conn {
             cc: self.new_congestion(&joined.negotiated),
             pacing: self.pacing,
             mptcp: self.mp().is_some(),
+            tos: self.tos,
             local_id: joined.local_id,
             remote_id: joined.remote_id,
             backup: joined.backup,
@@ -371,6 +375,7 @@ fn syn_segment(
     now: Instant,
     opening: &Opening,
     answers: Option<&Negotiated>,
+    flags: Flags,
     window: u16,
     option: Option<&MptcpOption>,
 ) -> Transmit {
@@ -379,9 +384,9 @@ fn syn_segment(
         tuple: opening.tuple,
         seq: opening.iss,
         ack: answers.map_or(crate::wire::SeqNum(0), |negotiated| negotiated.irs.add(1)),
-        flags: if answers.is_some() { Flags::SYN.with(Flags::ACK) } else { Flags::SYN },
+        flags,
         window,
-        ip_id: 0,
+        ip: IpOut { traffic_class: opening.local.tos, ..IpOut::default() },
         options: &options,
         payload_len: 0,
     }

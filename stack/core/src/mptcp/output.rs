@@ -126,7 +126,10 @@ impl Conn {
         let window = self.window();
         let subflow = &mut self.subflows[at];
         let pos = subflow.snd.nxt();
-        subflow.emit(cx.now, Out { pos, flags: Flags::ACK, payload: Slices::new(), mptcp, window, with_sack })
+        subflow.emit(
+            cx.now,
+            Out { pos, flags: Flags::ACK, payload: Slices::new(), mptcp, window, with_sack, fresh: false },
+        )
     }
 
     fn send_ack(&mut self, cx: &mut Cx<'_>, at: usize) -> Transmit {
@@ -172,6 +175,7 @@ impl Conn {
             mptcp: option.as_slice(),
             window,
             with_sack: plain,
+            fresh: false,
         };
         subflow.emit(cx.now, out)
     }
@@ -368,6 +372,7 @@ impl Conn {
             mptcp: option.as_slice(),
             window,
             with_sack: plain,
+            fresh: true,
         };
         let transmit = subflow.emit(cx.now, out);
         self.scheduler.on_event(&SchedEvent::Sent { subflow: id, bytes: len });
@@ -447,8 +452,15 @@ impl Conn {
         let option = self.ack_option(at);
         let subflow = &mut self.subflows[at];
         let pos = subflow.snd.on_send_new(cx.now, Slices::new(), None, true);
-        let out =
-            Out { pos, flags: Flags::FIN, payload: Slices::new(), mptcp: option.as_slice(), window, with_sack: true };
+        let out = Out {
+            pos,
+            flags: Flags::FIN,
+            payload: Slices::new(),
+            mptcp: option.as_slice(),
+            window,
+            with_sack: true,
+            fresh: true,
+        };
         let transmit = subflow.emit(cx.now, out);
         subflow.transition();
         transmit
@@ -466,6 +478,7 @@ impl Conn {
             mptcp: option.as_slice(),
             window,
             with_sack: false,
+            fresh: false,
         };
         subflow.emit(cx.now, out)
     }

@@ -11,7 +11,7 @@ use core::time::Duration;
 use anabranch_frame::Instant;
 use smallvec::SmallVec;
 
-use crate::config::{Keepalive, Limits};
+use crate::config::{Ecn, Keepalive, Limits};
 use crate::info::{ConnInfo, SubflowInfo};
 use crate::pm::PathManager;
 use crate::sched::{Scheduler, SubflowId};
@@ -44,6 +44,8 @@ pub(crate) struct RestingConn {
     stats: Stats,
     keepalive: Option<Box<Keepalive>>,
     user_timeout: Option<Duration>,
+    ecn: Ecn,
+    tos: u8,
     turn: u32,
     limits: Limits,
     next_subflow: SubflowId,
@@ -109,6 +111,8 @@ impl Conn {
             stats: self.stats,
             keepalive: self.keepalive.map(Box::new),
             user_timeout: self.user_timeout,
+            ecn: self.ecn,
+            tos: self.tos,
             turn: self.turn as u32,
             limits: self.limits,
             next_subflow: self.next_subflow,
@@ -143,6 +147,8 @@ impl RestingConn {
             nodelay: self.nodelay,
             keepalive: self.keepalive.map(|keepalive| *keepalive),
             user_timeout: self.user_timeout,
+            ecn: self.ecn,
+            tos: self.tos,
             server_side: self.server_side,
             tuple: (local, remote),
             released: false,

@@ -4,8 +4,8 @@ use anabranch_frame::{Instant, RxPacket};
 
 use crate::mptcp::{self, Cx, Joined, Mode};
 use crate::tcp::{Local, Negotiated, initial_seq, reset_for, timestamp_offset};
-use crate::wire::{Dropped, Flags, MpJoin, MptcpOption, Segment, peek_tuple};
-use crate::{FallbackReason, ResetReason};
+use crate::wire::{Dropped, Flags, MpJoin, MptcpOption, Segment, ecn, peek_tuple};
+use crate::{Ecn, FallbackReason, ResetReason};
 
 use super::listen::{SynEntry, SynKind, capable_syn};
 use super::paths::Paths;
@@ -31,6 +31,15 @@ fn join_syn(segment: &Segment) -> Option<JoinSyn> {
         }
         _ => None,
     })
+}
+
+/// What whoever accepts wants of a new subflow.
+#[derive(Clone, Copy, Debug)]
+struct Wish {
+    /// Bytes that the receive buffer may grow to.
+    recv_max: u64,
+    ecn: bool,
+    tos: u8,
 }
 
 impl Shard {
@@ -87,12 +96,24 @@ impl Shard {
             }
         };
         self.counters.tcp_in_segs += 1;
+        self.count_ecn(&segment);
         self.counters.tcp_malformed_options += u64::from(segment.options.malformed);
         if !self.paths.owns(segment.tuple.local.ip()) {
             self.counters.ip_in_addr_errors += 1;
             return None;
         }
         Some(segment)
+    }
+
+    fn count_ecn(&mut self, segment: &Segment) {
+        let packets = segment.segment_size.map_or(1, |size| segment.payload.len().div_ceil(usize::from(size).max(1)));
+        let counter = match segment.ecn {
+            ecn::NOT_ECT => &mut self.counters.ip_in_no_ect,
+            ecn::ECT_0 => &mut self.counters.ip_in_ect0,
+            ecn::CE => &mut self.counters.ip_in_ce,
+            _ => &mut self.counters.ip_in_ect1,
+        };
+        *counter += packets as u64;
     }
 
     /// `slot` is what stands behind the segment's tuple.
@@ -162,7 +183,10 @@ impl Shard {
 
     fn on_syn(&mut self, now: Instant, segment: &Segment, id: ListenerId) {
         let Some(listener) = self.listeners.get(id) else { return };
-        let (mptcp, recv_max) = (listener.options.mptcp, u64::from(listener.options.recv_buffer_max));
+        let options = &listener.options;
+        let mptcp = options.mptcp;
+        let recv_max = u64::from(options.recv_buffer_max);
+        let wish = Wish { recv_max, ecn: options.ecn != Ecn::Off, tos: options.tos & !0b11 };
         if self.refuses(segment, None) {
             return;
         }
@@ -182,7 +206,7 @@ impl Shard {
             key,
             deny_join_initial: usable.is_some_and(|capable| capable.deny_join_initial),
         };
-        self.half_open(now, segment, kind, recv_max);
+        self.half_open(now, segment, kind, wish);
     }
 
     /// Answers a SYN with a reset if memory is used up.
@@ -231,17 +255,19 @@ impl Shard {
             backup: join.backup,
         };
         let recv_max = u64::from(conn.info().recv_buffer).max(15 << 20);
-        self.half_open(now, segment, kind, recv_max);
+        let wish = Wish { recv_max, ecn: conn.ecn != Ecn::Off, tos: conn.tos };
+        self.half_open(now, segment, kind, wish);
     }
 
     /// Adds a half-open connection and answers its SYN.
-    fn half_open(&mut self, now: Instant, segment: &Segment, kind: SynKind, recv_max: u64) {
+    fn half_open(&mut self, now: Instant, segment: &Segment, kind: SynKind, wish: Wish) {
+        let Wish { recv_max, ecn, tos } = wish;
         // A passive subflow leaves by the path it came in on.
         let Some(link) = self.paths.link(segment.path) else { return };
         let tuple = segment.tuple;
         let iss = initial_seq(&self.config.isn_key, &tuple, now);
         let ts_offset = timestamp_offset(&self.config.isn_key, &tuple);
-        let local = Local { mss: link.mss(&tuple), scale: mptcp::scale_for(recv_max) };
+        let local = Local { mss: link.mss(&tuple), scale: mptcp::scale_for(recv_max), ecn, tos };
         let negotiated = Negotiated::new(iss, local, segment, None);
         let mut entry =
             SynEntry::new(now, tuple, link, local, negotiated, ts_offset, kind, recv_max.min(0xffff) as u16);

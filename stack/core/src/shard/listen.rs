@@ -11,7 +11,7 @@ use crate::Error;
 use crate::config::SocketOptions;
 use crate::mptcp::Key;
 use crate::tcp::{Link, Local, Negotiated, SYN_RETRIES, SYN_TIMEOUT, syn_options};
-use crate::wire::{Flags, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple};
+use crate::wire::{IpOut, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple};
 
 use super::{ConnId, ListenerId};
 
@@ -135,9 +135,9 @@ impl SynEntry {
             tuple: self.tuple,
             seq: self.negotiated.iss,
             ack: self.negotiated.irs.add(1),
-            flags: Flags::SYN.with(Flags::ACK),
+            flags: self.negotiated.synack_flags(),
             window: self.window,
-            ip_id: 0,
+            ip: IpOut { traffic_class: self.local.tos, ..IpOut::default() },
             options: &options,
             payload_len: 0,
         }

@@ -6,7 +6,7 @@ use anabranch_frame::{Instant, Transmit};
 use slab::Slab;
 
 use crate::tcp::{Link, Subflow};
-use crate::wire::{Flags, OptionWriter, Segment, SegmentOut, SeqNum, Timestamps, Tuple};
+use crate::wire::{Flags, IpOut, OptionWriter, Segment, SegmentOut, SeqNum, Timestamps, Tuple};
 
 /// A subflow in TIME-WAIT.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +74,7 @@ impl TimeWait {
             ack: self.rcv_nxt,
             flags: Flags::ACK,
             window: 0,
-            ip_id: 0,
+            ip: IpOut::default(),
             options: &options,
             payload_len: 0,
         }

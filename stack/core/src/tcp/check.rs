@@ -157,6 +157,7 @@ impl Subflow {
                 seq: pos,
                 sack: &sack,
                 ts_rtt: segment.options.timestamps.and_then(|ts| self.echo_age(now, ts)),
+                ece: self.ecn.echoed(segment.flags),
                 pure: segment.seq_len() == 0 && ack == una,
                 signal,
             },
@@ -165,6 +166,9 @@ impl Subflow {
         counters.tcp_sack_discard += u64::from(out.sack_discarded);
         counters.tcp_dsack_recv += u64::from(out.dsack);
         counters.tcp_sack_recovery += u64::from(out.entered_recovery);
+        if self.ecn.echoed(segment.flags) {
+            counters.tcp_delivered_ce += out.delivered.div_ceil(u64::from(self.snd.mss()));
+        }
         if out.acked > 0 {
             self.persist_backoff = 0;
             self.stale = false;

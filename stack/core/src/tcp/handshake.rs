@@ -7,7 +7,7 @@ use core::time::Duration;
 use anabranch_frame::Instant;
 
 use crate::sched::SubflowId;
-use crate::wire::{Flags, Segment, SeqNum, Tuple};
+use crate::wire::{Flags, Segment, SeqNum, Tuple, ecn};
 
 use super::Link;
 
@@ -25,6 +25,10 @@ const SCALE_MAX: u8 = 14;
 pub(crate) struct Local {
     pub(crate) mss: u16,
     pub(crate) scale: u8,
+    /// We ask for ECN, or take part if asked.
+    pub(crate) ecn: bool,
+    /// Traffic class of all packets, ECN bits zero.
+    pub(crate) tos: u8,
 }
 
 /// What the two SYNs settled.
@@ -39,6 +43,8 @@ pub(crate) struct Negotiated {
     /// Both sides sent the window scale option.
     pub(crate) scaled: bool,
     pub(crate) sack: bool,
+    /// Both sides take part in ECN.
+    pub(crate) ecn: bool,
     /// The peer's timestamp, if both sides use the option.
     pub(crate) ts_recent: Option<u32>,
     /// The peer's window in bytes.
@@ -60,11 +66,25 @@ impl Negotiated {
             rcv_scale: if scaled { local.scale } else { 0 },
             scaled,
             sack: options.sack_permitted,
+            ecn: local.ecn && takes_part(syn),
             ts_recent: options.timestamps.map(|ts| ts.value),
             window: u64::from(syn.window),
             rtt,
         }
     }
+
+    /// Flags of the SYN/ACK.
+    pub(crate) fn synack_flags(&self) -> Flags {
+        let synack = Flags::SYN.with(Flags::ACK);
+        if self.ecn { synack.with(Flags::ECE) } else { synack }
+    }
+}
+
+/// Whether a SYN asks for ECN, or a SYN/ACK agrees to it (RFC 3168 §6.1.1). One that reflects both flags is none that
+/// agrees, and a SYN must not be ECN-capable itself: somebody in between writes what he likes.
+fn takes_part(syn: &Segment) -> bool {
+    let (ece, cwr) = (syn.flags.has(Flags::ECE), syn.flags.has(Flags::CWR));
+    if syn.flags.has(Flags::ACK) { ece && !cwr } else { ece && cwr && syn.ecn == ecn::NOT_ECT }
 }
 
 /// What an active open asks for.
@@ -170,6 +190,18 @@ impl Opening {
         match self.state {
             State::SynSent => None,
             State::SynReceived(negotiated) => Some(negotiated),
+        }
+    }
+
+    /// Flags of the segment to send. A SYN that was not answered is repeated without ECN where `fallback` says so: a
+    /// middlebox may drop those that ask for it (RFC 3168 §6.1.1.1).
+    pub(crate) fn flags(&self, fallback: bool) -> Flags {
+        match self.state {
+            State::SynSent if self.local.ecn && !(fallback && self.transmissions > 0) => {
+                Flags::SYN.with(Flags::ECE).with(Flags::CWR)
+            }
+            State::SynSent => Flags::SYN,
+            State::SynReceived(negotiated) => negotiated.synack_flags(),
         }
     }
 

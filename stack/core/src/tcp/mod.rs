@@ -1,6 +1,7 @@
 //! One subflow of a connection: everything of TCP that does not depend on MPTCP.
 
 mod check;
+mod ecn;
 mod handshake;
 mod isn;
 mod rcv;
@@ -8,6 +9,7 @@ mod snd;
 mod subflow;
 
 pub(crate) use check::Verdict;
+pub(crate) use ecn::EcnState;
 pub(crate) use handshake::{Disposition, Local, Negotiated, Opening, SYN_RETRIES, SYN_TIMEOUT, Want};
 pub(crate) use isn::{home_hash, initial_seq, timestamp_offset};
 pub(crate) use rcv::{AckDue, Rcv};

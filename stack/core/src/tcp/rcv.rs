@@ -278,6 +278,11 @@ impl Rcv {
         self.due = AckDue::Now;
     }
 
+    /// The sender needs to hear soon: the next `count` segments with data are acknowledged at once.
+    pub(crate) fn quick_acks(&mut self, count: u8) {
+        self.quick = self.quick.max(count);
+    }
+
     /// When the next acknowledgement is due.
     pub(crate) fn due(&self) -> AckDue {
         self.due

@@ -14,10 +14,10 @@ use crate::config::Keepalive;
 use crate::info::{SubflowInfo, TcpState};
 use crate::mptcp::Mappings;
 use crate::sched::{SubflowId, SubflowView};
-use crate::wire::{Flags, MptcpOption, OptionWriter, SackBlock, Segment, SegmentOut, SeqNum, Timestamps, Tuple};
+use crate::wire::{Flags, IpOut, MptcpOption, OptionWriter, SackBlock, Segment, SegmentOut, SeqNum, Timestamps, Tuple};
 
 use super::snd::{Pacing, Snd, SndConfig};
-use super::{AckDue, Local, Negotiated, Rcv};
+use super::{AckDue, EcnState, Local, Negotiated, Rcv};
 
 pub(crate) use rest::RestingSubflow;
 
@@ -75,6 +75,8 @@ pub(crate) struct SubflowStart {
     pub(crate) pacing: Pacing,
     /// Room is left for DSS on each segment.
     pub(crate) mptcp: bool,
+    /// Traffic class of its packets, ECN bits zero.
+    pub(crate) tos: u8,
     pub(crate) local_id: u8,
     pub(crate) remote_id: u8,
     /// The peer asked for it to be a backup.
@@ -93,6 +95,8 @@ pub(crate) struct Out<'a> {
     /// The connection's window in bytes.
     pub(crate) window: u64,
     pub(crate) with_sack: bool,
+    /// It is sent for the first time.
+    pub(crate) fresh: bool,
 }
 
 /// One subflow in a synchronised state.
@@ -147,6 +151,8 @@ pub(crate) struct Subflow {
     wire_mss: u16,
     /// Bytes of options that data segments carry.
     options_len: u16,
+    pub(crate) ecn: EcnState,
+    tos: u8,
     ip_id: u16,
     signal_acks: u8,
     /// Window field of the last segment sent.
@@ -160,7 +166,7 @@ fn payload_mss(wire_mss: u16, options_len: u16) -> u16 {
 
 impl Subflow {
     pub(crate) fn new(now: Instant, start: SubflowStart) -> Self {
-        let SubflowStart { id, tuple, link, negotiated, ts_offset, mut cc, pacing, mptcp, .. } = start;
+        let SubflowStart { id, tuple, link, negotiated, ts_offset, mut cc, pacing, mptcp, tos, .. } = start;
         let wire_mss = negotiated.peer_mss.min(link.mss(&tuple));
         let timestamps = negotiated.ts_recent.is_some();
         let options_len = if timestamps { TIMESTAMPS_LEN } else { 0 } + if mptcp { DSS_LEN } else { 0 };
@@ -209,6 +215,8 @@ impl Subflow {
             peer_mss: negotiated.peer_mss,
             wire_mss,
             options_len,
+            ecn: EcnState::new(negotiated.ecn),
+            tos,
             ip_id: negotiated.iss.0 as u16,
             signal_acks: 0,
             told_window: u16::MAX,
@@ -351,13 +359,14 @@ impl Subflow {
             // For IPv6 it is the flow label, which stays.
             self.ip_id = self.ip_id.wrapping_add(payload_len.div_ceil(u32::from(segment_size)).max(1) as u16);
         }
+        let (said, codepoint) = self.ecn.mark(out.fresh && payload_len > 0, || self.snd.take_cwr());
         let segment = SegmentOut {
             tuple: self.tuple,
             seq: self.seq(out.pos),
             ack: self.rcv.seq(self.rcv.nxt()),
-            flags: out.flags.with(Flags::ACK),
+            flags: out.flags.with(Flags::ACK).with(said),
             window: field,
-            ip_id: self.ip_id,
+            ip: IpOut { traffic_class: self.tos | codepoint, id: self.ip_id, ..IpOut::default() },
             options: &options,
             payload_len,
         };
@@ -443,6 +452,9 @@ impl Subflow {
             bytes_retrans: self.snd.bytes_retrans(),
             total_retrans: self.snd.total_retrans(),
             delivery_rate: self.snd.delivery_rate(),
+            ecn: self.ecn.on(),
+            ecn_seen: self.ecn.seen(),
+            delivered_ce: self.snd.delivered_ce(),
         }
     }
 
@@ -513,7 +525,15 @@ pub(crate) fn reset_for(segment: &Segment, reason: Option<&MptcpOption>) -> Opti
     } else {
         (SeqNum(0), segment.seq.add(segment.seq_len()), Flags::RST.with(Flags::ACK))
     };
-    let out =
-        SegmentOut { tuple: segment.tuple, seq, ack, flags, window: 0, ip_id: 0, options: &options, payload_len: 0 };
+    let out = SegmentOut {
+        tuple: segment.tuple,
+        seq,
+        ack,
+        flags,
+        window: 0,
+        ip: IpOut::default(),
+        options: &options,
+        payload_len: 0,
+    };
     Some(out.bare(segment.path))
 }

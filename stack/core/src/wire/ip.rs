@@ -25,8 +25,37 @@ const V6_DESTINATION: u8 = 60;
 /// RFC 8200 §4.1 recommends five extension headers at most, one of them twice.
 const V6_EXTENSIONS_MAX: usize = 6;
 
-/// TTL and hop limit of what we send.
-const HOP_LIMIT: u8 = 64;
+/// TTL and hop limit of what we send, if nobody says otherwise (RFC 1700).
+pub(crate) const HOP_LIMIT: u8 = 64;
+
+/// The two lowest bits of a traffic class (RFC 3168 §5).
+pub(crate) mod ecn {
+    /// Not ECN-capable.
+    pub(crate) const NOT_ECT: u8 = 0b00;
+    /// ECN-capable, the codepoint that TCP uses.
+    pub(crate) const ECT_0: u8 = 0b10;
+    /// Congestion experienced.
+    pub(crate) const CE: u8 = 0b11;
+}
+
+/// What stands in the IP header of a packet that we send, besides addresses and lengths.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IpOut {
+    /// Type of service or traffic class: six bits of DSCP (RFC 2474), two of ECN (RFC 3168).
+    pub traffic_class: u8,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
+    /// IPv4 identification. Each wire segment of a super-segment has the next one.
+    pub id: u16,
+    /// IPv6 flow label, 20 bits (RFC 6437).
+    pub flow_label: u32,
+}
+
+impl Default for IpOut {
+    fn default() -> Self {
+        Self { traffic_class: 0, hop_limit: HOP_LIMIT, id: 0, flow_label: 0 }
+    }
+}
 
 /// What the IP header says of a datagram with TCP in it.
 pub(super) struct Ip {
@@ -162,13 +191,14 @@ fn options_may_be_skipped(mut options: &[u8]) -> bool {
 }
 
 /// Writes an IPv4 header with DF and a complete checksum. `len` counts what follows it.
-pub(super) fn emit_v4(header: &mut [u8], source: Ipv4Addr, destination: Ipv4Addr, id: u16, len: usize) {
+pub(super) fn emit_v4(header: &mut [u8], source: Ipv4Addr, destination: Ipv4Addr, ip: &IpOut, len: usize) {
     let total_len = (V4_HEADER + len) as u16;
     header[0] = 0x45;
+    header[1] = ip.traffic_class;
     header[2..4].copy_from_slice(&total_len.to_be_bytes());
-    header[4..6].copy_from_slice(&id.to_be_bytes());
+    header[4..6].copy_from_slice(&ip.id.to_be_bytes());
     header[6..8].copy_from_slice(&V4_FLAG_DF.to_be_bytes());
-    header[8] = HOP_LIMIT;
+    header[8] = ip.hop_limit;
     header[9] = TCP;
     header[12..16].copy_from_slice(&source.octets());
     header[16..20].copy_from_slice(&destination.octets());
@@ -177,12 +207,12 @@ pub(super) fn emit_v4(header: &mut [u8], source: Ipv4Addr, destination: Ipv4Addr
 }
 
 /// Writes an IPv6 header. `len` counts what follows it.
-pub(super) fn emit_v6(header: &mut [u8], source: Ipv6Addr, destination: Ipv6Addr, flow_label: u16, len: usize) {
-    header[0] = 0x60;
-    header[2..4].copy_from_slice(&flow_label.to_be_bytes());
+pub(super) fn emit_v6(header: &mut [u8], source: Ipv6Addr, destination: Ipv6Addr, ip: &IpOut, len: usize) {
+    let first = 6 << 28 | u32::from(ip.traffic_class) << 20 | ip.flow_label & 0xf_ffff;
+    header[0..4].copy_from_slice(&first.to_be_bytes());
     header[4..6].copy_from_slice(&(len as u16).to_be_bytes());
     header[6] = TCP;
-    header[7] = HOP_LIMIT;
+    header[7] = ip.hop_limit;
     header[8..24].copy_from_slice(&source.octets());
     header[24..40].copy_from_slice(&destination.octets());
 }

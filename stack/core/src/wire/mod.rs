@@ -11,6 +11,8 @@ mod packed;
 mod segment;
 mod seq;
 
+pub use ip::IpOut;
+pub(crate) use ip::ecn;
 pub use mptcp::{AddAddr, DataAck, Dss, Mapping, MpCapable, MpJoin, MptcpOption, RemoveAddr};
 pub use options::{OPTIONS_MAX, OptionWriter, SackBlock, TcpOptions, Timestamps};
 pub(crate) use packed::PackedTuple;

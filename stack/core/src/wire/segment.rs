@@ -5,7 +5,7 @@ use anabranch_frame::checksum::{self, Sum};
 use anabranch_frame::{Header, PathId, Payload, RxChecksum, RxPacket, Slices, Transmit};
 
 use super::bytes::{be16, be32};
-use super::ip::{self, Ip};
+use super::ip::{self, Ip, IpOut};
 use super::{OptionWriter, SeqNum, TcpOptions};
 
 /// Where the checksum stands in the TCP header.
@@ -144,8 +144,8 @@ pub struct SegmentOut<'a> {
     pub flags: Flags,
     /// Window field.
     pub window: u16,
-    /// IPv4 identification, or the low 16 bits of the IPv6 flow label.
-    pub ip_id: u16,
+    /// The rest of the IP header.
+    pub ip: IpOut,
     /// Options.
     pub options: &'a OptionWriter,
     /// Bytes of payload that follow.
@@ -233,10 +233,10 @@ impl SegmentOut<'_> {
         let mut header = Header::zeroed(offset + TCP_HEADER + options.len());
         match (source.ip(), destination.ip()) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                ip::emit_v4(&mut header, source, destination, self.ip_id, tcp_len);
+                ip::emit_v4(&mut header, source, destination, &self.ip, tcp_len);
             }
             (source, destination) => {
-                ip::emit_v6(&mut header, to_v6(source), to_v6(destination), self.ip_id, tcp_len);
+                ip::emit_v6(&mut header, to_v6(source), to_v6(destination), &self.ip, tcp_len);
             }
         }
         let tcp = &mut header[offset..];

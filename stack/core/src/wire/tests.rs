@@ -60,7 +60,7 @@ fn what_linux_sends_is_read_and_written_the_same() {
             ack: segment.ack,
             flags: segment.flags,
             window: segment.window,
-            ip_id: 0,
+            ip: IpOut::default(),
             options: &options,
             payload_len: segment.payload.len() as u32,
         };
@@ -129,7 +129,7 @@ fn tshark_reads_every_mptcp_option() {
             ack: SeqNum(1),
             flags: flags(&option),
             window: 500,
-            ip_id: number,
+            ip: IpOut { id: number, ..IpOut::default() },
             options: &options,
             payload_len: 0,
         };

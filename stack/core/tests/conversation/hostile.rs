@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anabranch_core::SocketOptions;
-use anabranch_core::wire::{Flags, OptionWriter, Segment, SegmentOut, SeqNum, Tuple};
+use anabranch_core::wire::{Flags, IpOut, OptionWriter, Segment, SegmentOut, SeqNum, Tuple};
 use anabranch_frame::{PathId, Payload, RxPacket, Slices, Transmit, gso};
 use anabranch_sim::{Action, Chatter, Pair, Pattern, Random};
 
@@ -17,7 +17,7 @@ fn forge(from: SocketAddr, to: SocketAddr, seq: u32, ack: u32, flags: Flags, pay
         ack: SeqNum(ack),
         flags,
         window: 1000,
-        ip_id: 7,
+        ip: IpOut::default(),
         options: &OptionWriter::new(),
         payload_len: payload.len() as u32,
     }

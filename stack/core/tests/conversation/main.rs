@@ -7,6 +7,7 @@ mod edit;
 mod support;
 
 mod close;
+mod ecn;
 mod failover;
 mod fallback;
 mod handshake;

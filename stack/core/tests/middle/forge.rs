@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use anabranch_core::ResetReason;
 use anabranch_core::wire::{
-    AddAddr, DataAck, Dss, Flags, Mapping, MpCapable, MpJoin, MptcpOption, OptionWriter, RemoveAddr, Segment,
+    AddAddr, DataAck, Dss, Flags, IpOut, Mapping, MpCapable, MpJoin, MptcpOption, OptionWriter, RemoveAddr, Segment,
     SegmentOut, SeqNum, Timestamps, Tuple,
 };
 use anabranch_frame::checksum::{Sum, pseudo_header};
@@ -155,7 +155,7 @@ pub(crate) fn segment(like: &Segment, secrets: &Secrets, program: &mut Program<'
         ack: SeqNum(about(like.ack.0, program)),
         flags,
         window: program.word(),
-        ip_id: 0,
+        ip: IpOut::default(),
         options: &options,
         payload_len: payload.len() as u32,
     };

@@ -1,4 +1,5 @@
 //! What goes out when what comes in, segment by segment: one script a rule.
 
 mod basics;
+mod ecn;
 mod harness;

@@ -120,9 +120,10 @@ impl Snd {
         }
         self.take_rtt(now, &news, echo, &mut out);
         self.judge_probe(now, to, prior.in_flight, &news, group);
-        self.recover(now, &news, &prior, group, &mut out);
+        self.recover(now, ack.ece, &news, &prior, group, &mut out);
         self.stats.delivered(news.delivered, self.mss);
-        self.tell_congestion_control(now, &news, &prior, out.lost, group);
+        self.stats.delivered_ce += if ack.ece { news.delivered } else { 0 };
+        self.tell_congestion_control(now, ack.ece, &news, &prior, out.lost, group);
         self.rearm(now, news.acked > 0, news.delivered > 0);
 
         out.acked = news.acked;
@@ -229,7 +230,7 @@ impl Snd {
         }
     }
 
-    fn recover(&mut self, now: Instant, news: &News, prior: &Prior, group: Group<'_>, out: &mut AckOut) {
+    fn recover(&mut self, now: Instant, ece: bool, news: &News, prior: &Prior, group: Group<'_>, out: &mut AckOut) {
         if let (Some(undo), Some(dsack)) = (&mut self.recovery.undo, &news.dsack) {
             undo.on_dsack(dsack.start, dsack.end);
         }
@@ -237,11 +238,15 @@ impl Snd {
         out.left_recovery = self.leave_if_done(now) || (out.spurious && prior.phase != Phase::Open);
         out.lost = if self.sack { self.detect_losses(now) } else { self.newreno_losses(now, news) };
         self.stats.lost(out.lost, self.mss);
-        if self.recovery.phase == Phase::Open && self.board.tally().lost > 0 {
+        if matches!(self.recovery.phase, Phase::Open | Phase::Cwr) && self.board.tally().lost > 0 {
             self.enter_recovery(now, prior.in_flight, news.delivered, group);
             out.entered_recovery = true;
         }
-        if self.recovery.phase == Phase::Recovery && (news.delivered > 0 || out.entered_recovery) {
+        if ece {
+            self.on_echo(now, prior.in_flight, news.delivered, group);
+        }
+        let reducing = matches!(self.recovery.phase, Phase::Recovery | Phase::Cwr);
+        if reducing && (news.delivered > 0 || out.entered_recovery) {
             let safe = news.acked > 0 && out.lost == 0;
             self.recovery.prr.update(news.delivered, self.board.in_flight(), self.cc.cwnd(), self.mss, safe);
         }
@@ -250,7 +255,7 @@ impl Snd {
     /// Fast retransmit and partial ACKs without SACK (RFC 6582 §3.2).
     fn newreno_losses(&mut self, now: Instant, news: &News) -> u64 {
         match self.recovery.phase {
-            Phase::Open if self.recovery.dup_acks >= DUP_ACKS && self.una() > self.recovery.point => {}
+            Phase::Open | Phase::Cwr if self.recovery.dup_acks >= DUP_ACKS && self.una() > self.recovery.point => {}
             Phase::Recovery if news.acked > 0 => self.recovery.force = true,
             _ => return 0,
         }
@@ -261,7 +266,15 @@ impl Snd {
         lost
     }
 
-    fn tell_congestion_control(&mut self, now: Instant, news: &News, prior: &Prior, lost: u64, group: Group<'_>) {
+    fn tell_congestion_control(
+        &mut self,
+        now: Instant,
+        ece: bool,
+        news: &News,
+        prior: &Prior,
+        lost: u64,
+        group: Group<'_>,
+    ) {
         let rate = self.rate.finish(self.rtt.min());
         if news.acked == 0 && news.delivered == 0 {
             return;
@@ -276,11 +289,13 @@ impl Snd {
             prior_in_flight: prior.in_flight,
             in_flight: self.in_flight(),
             lost,
-            ce_bytes: 0,
+            ce_bytes: if ece { news.delivered } else { 0 },
             delivery: rate.delivery,
             cwnd_limited: prior.cwnd_limited,
             round_start: rate.round_start,
-            in_recovery: prior.phase == Phase::Recovery || self.recovery.phase == Phase::Recovery,
+            in_recovery: [prior.phase, self.recovery.phase]
+                .iter()
+                .any(|phase| matches!(phase, Phase::Recovery | Phase::Cwr)),
         };
         self.cc.on_ack(&sample, group);
         self.repace();

@@ -66,6 +66,8 @@ pub(crate) struct AckIn<'a> {
     pub(crate) sack: &'a [Range<u64>],
     /// Round-trip time by the echoed timestamp.
     pub(crate) ts_rtt: Option<Duration>,
+    /// It echoes congestion (RFC 3168 §6.1.2).
+    pub(crate) ece: bool,
     /// No payload, SYN or FIN: may be a duplicate ACK.
     pub(crate) pure: bool,
     /// Carries an MPTCP option other than DSS: never a duplicate ACK (RFC 8684 §3.4).
@@ -175,6 +177,8 @@ pub(crate) struct Snd {
     fin_sent: bool,
     /// All that the application gave was sent.
     drained: bool,
+    /// The window was reduced, and the peer is to be told by CWR.
+    cwr_due: bool,
     board: Scoreboard,
     rack: Rack,
     rate: RateSampler,
@@ -199,6 +203,7 @@ impl Snd {
             created: now,
             fin_sent: false,
             drained: true,
+            cwr_due: false,
             board: Scoreboard::new(1),
             rack: Rack::new(),
             rate: RateSampler::new(now),
@@ -358,6 +363,16 @@ impl Snd {
     /// Positions delivered, exponentially aged.
     pub(crate) fn delivered_aged(&self) -> u64 {
         self.stats.delivered_aged
+    }
+
+    /// Whether the peer is to be told that the window was reduced (RFC 3168 §6.1.2). It counts as told.
+    pub(crate) fn take_cwr(&mut self) -> bool {
+        core::mem::take(&mut self.cwr_due)
+    }
+
+    /// Positions delivered under acknowledgements that echo congestion.
+    pub(crate) fn delivered_ce(&self) -> u64 {
+        self.stats.delivered_ce
     }
 
     /// Payload bytes sent, retransmissions included.

@@ -12,6 +12,8 @@ use crate::cc::Group;
 pub(super) enum Phase {
     /// Nothing is presumed lost.
     Open,
+    /// Nothing is presumed lost either, but the peer echoes congestion: down to the new window (Linux: CWR).
+    Cwr,
     /// Fast recovery.
     Recovery,
     /// After a retransmission timeout.
@@ -129,25 +131,44 @@ impl Snd {
     pub(super) fn enter_recovery(&mut self, now: Instant, in_flight: u64, delivered: u64, group: Group<'_>) {
         let sacked = self.board.tally().sacked + self.board.reno_sacked();
         let flight = (self.board.outstanding() + delivered).saturating_sub(sacked);
-        self.recovery.phase = Phase::Recovery;
-        self.recovery.point = self.board.nxt();
+        let reducing = core::mem::replace(&mut self.recovery.phase, Phase::Recovery) == Phase::Cwr;
         self.recovery.force = true;
+        self.tlp.reset();
+        if reducing {
+            // One congestion, one reduction: what was lost left in the same window as what was marked.
+            return;
+        }
+        self.recovery.point = self.board.nxt();
         self.recovery.prr = Prr::new(flight);
         self.recovery.undo = Some(Undo::new(self.board.una(), false, self.board.tally().retrans));
+        self.reduce(now, in_flight, group);
+    }
+
+    /// The peer echoes congestion: once a window that is as good as a loss, but nothing is sent again (RFC 3168
+    /// §6.1.2). A mark is never a mistake, so nothing of it is taken back.
+    pub(super) fn on_echo(&mut self, now: Instant, in_flight: u64, delivered: u64, group: Group<'_>) {
+        self.recovery.undo = None;
+        if self.recovery.phase != Phase::Open || self.board.una() <= self.recovery.point {
+            return;
+        }
+        self.recovery.phase = Phase::Cwr;
+        self.recovery.point = self.board.nxt();
+        self.recovery.prr = Prr::new(self.board.outstanding() + delivered);
         self.tlp.reset();
         self.reduce(now, in_flight, group);
     }
 
-    /// Tells congestion control of a loss.
+    /// Tells congestion control of a loss or a mark.
     pub(super) fn reduce(&mut self, now: Instant, in_flight: u64, group: Group<'_>) {
         self.stats.on_loss();
+        self.cwr_due = true;
         self.cc.on_congestion(now, in_flight, group);
     }
 
     /// The retransmission timer fired: everything in flight is presumed lost. Returns whether the peer reneged.
     pub(super) fn enter_loss(&mut self, now: Instant) -> bool {
         let in_flight = self.board.in_flight();
-        let first = self.rtt.backoff() == 0 && self.recovery.phase != Phase::Recovery;
+        let first = self.rtt.backoff() == 0 && !matches!(self.recovery.phase, Phase::Recovery | Phase::Cwr);
         self.rtt.back_off();
         let Self { board, rate, cc, .. } = self;
         let (lost, reneged) = board.mark_all_lost(|record| cc.on_lost(&rate.lose(now, &record.stamp, record.len())));
@@ -156,6 +177,7 @@ impl Snd {
         if first {
             self.recovery.undo = Some(Undo::new(self.board.una(), true, 0));
             self.stats.on_loss();
+            self.cwr_due = true;
         } else if let Some(undo) = &mut self.recovery.undo {
             // The path was away for so long that nothing is known of it.
             undo.timeout = false;

@@ -31,6 +31,7 @@ pub(crate) struct RestingSnd {
     peer: PeerWindow,
     stats: Stats,
     mss: u16,
+    cwr_due: bool,
     sack: bool,
     timestamps: bool,
     /// The last thing acknowledged was a tail loss probe, and what comes next tells whether it repaired a loss.
@@ -60,6 +61,7 @@ impl Snd {
             rto_tx: self.recovery.rto_tx,
             peer: self.peer,
             stats: self.stats,
+            cwr_due: self.cwr_due,
             sack: self.sack,
             timestamps: self.timestamps,
             probed: self.tlp.end.is_some(),
@@ -79,6 +81,7 @@ impl RestingSnd {
             created: self.created,
             fin_sent: false,
             drained: true,
+            cwr_due: self.cwr_due,
             board: Scoreboard::new(self.una),
             rack: self.rack.resume(),
             rate: self.rate.resume(self.created),
@@ -128,6 +131,10 @@ impl RestingSnd {
 
     pub(crate) fn rto(&self) -> Duration {
         self.rtt.resume().rto()
+    }
+
+    pub(crate) fn delivered_ce(&self) -> u64 {
+        self.stats.delivered_ce
     }
 
     pub(crate) fn bytes_sent(&self) -> u64 {

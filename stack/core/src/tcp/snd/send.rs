@@ -66,8 +66,8 @@ impl Snd {
     /// Positions that may be in flight: the congestion window, or what PRR makes of it.
     fn window(&self) -> u64 {
         match self.recovery.phase {
-            Phase::Recovery if self.cc.uses_prr() => self.recovery.prr.cwnd,
-            Phase::Open | Phase::Recovery | Phase::Loss => self.cc.cwnd(),
+            Phase::Recovery | Phase::Cwr if self.cc.uses_prr() => self.recovery.prr.cwnd,
+            _ => self.cc.cwnd(),
         }
     }
 

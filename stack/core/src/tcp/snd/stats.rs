@@ -14,6 +14,7 @@ pub(super) struct Stats {
     pub(super) last_sent: Option<Instant>,
     pub(super) lost_aged: u64,
     pub(super) delivered_aged: u64,
+    pub(super) delivered_ce: u64,
     pub(super) acked_since_loss: u64,
     pub(super) acked_between_losses: u64,
 }

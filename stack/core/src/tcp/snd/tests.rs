@@ -192,7 +192,16 @@ impl Trace {
 
     fn ack_positions(&mut self, ack: u64, sack: &[(u64, u64)]) -> AckOut {
         let sack: Vec<Range<u64>> = sack.iter().map(|&(start, end)| start..end).collect();
-        let ack = AckIn { ack, window: 1 << 30, seq: 1, sack: &sack, ts_rtt: self.ts_rtt, pure: true, signal: false };
+        let ack = AckIn {
+            ack,
+            window: 1 << 30,
+            seq: 1,
+            sack: &sack,
+            ts_rtt: self.ts_rtt,
+            ece: false,
+            pure: true,
+            signal: false,
+        };
         self.hear(&ack)
     }
 

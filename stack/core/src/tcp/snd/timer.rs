@@ -89,7 +89,7 @@ impl Snd {
             return false;
         }
         self.stats.lost(lost, self.mss);
-        if self.recovery.phase == Phase::Open {
+        if matches!(self.recovery.phase, Phase::Open | Phase::Cwr) {
             let me = [self.sibling()];
             self.enter_recovery(now, in_flight, 0, Group { siblings: &me, me: 0 });
         }
@@ -143,7 +143,7 @@ impl Snd {
     /// Whether the last data sent may be probed for: nothing tells of a loss otherwise (RFC 8985 §7.2).
     fn may_probe(&self) -> bool {
         self.sack
-            && self.recovery.phase == Phase::Open
+            && matches!(self.recovery.phase, Phase::Open | Phase::Cwr)
             && self.board.tally().sacked == 0
             && !self.board.is_empty()
             && self.tlp.end.is_none()

@@ -9,6 +9,7 @@ use super::{Joining, Link, Subflow};
 use crate::info::{SubflowInfo, TcpState};
 use crate::mptcp::Mappings;
 use crate::sched::SubflowId;
+use crate::tcp::EcnState;
 use crate::tcp::rcv::RestingRcv;
 use crate::tcp::snd::{Pacing, RestingSnd};
 use crate::wire::{PackedTuple, SeqNum};
@@ -30,6 +31,8 @@ pub(crate) struct RestingSubflow {
     wire_mss: u16,
     peer_mss: u16,
     options_len: u16,
+    ecn: EcnState,
+    tos: u8,
     ip_id: u16,
     told_window: u16,
     snd_scale: u8,
@@ -73,6 +76,8 @@ impl Subflow {
             wire_mss: self.wire_mss,
             peer_mss: self.peer_mss,
             options_len: self.options_len,
+            ecn: self.ecn,
+            tos: self.tos,
             ip_id: self.ip_id,
             told_window: self.told_window,
             snd_scale: self.snd_scale,
@@ -138,6 +143,8 @@ impl RestingSubflow {
             wire_mss: self.wire_mss,
             peer_mss: self.peer_mss,
             options_len: self.options_len,
+            ecn: self.ecn,
+            tos: self.tos,
             ip_id: self.ip_id,
             signal_acks: self.signal_acks,
             told_window: self.told_window,
@@ -171,6 +178,9 @@ impl RestingSubflow {
             bytes_retrans: self.snd.bytes_retrans(),
             total_retrans: self.snd.total_retrans(),
             delivery_rate: self.snd.delivery_rate(),
+            ecn: self.ecn.on(),
+            ecn_seen: self.ecn.seen(),
+            delivered_ce: self.snd.delivered_ce(),
         }
     }
 }

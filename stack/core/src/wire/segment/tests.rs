@@ -39,7 +39,7 @@ fn datagram(tuple: Tuple, options: &OptionWriter, payload: &[u8]) -> Vec<u8> {
         ack: SeqNum(77),
         flags: Flags::ACK.with(Flags::PSH),
         window: 502,
-        ip_id: 0x1234,
+        ip: IpOut { id: 0x1234, ..IpOut::default() },
         options,
         payload_len: payload.len() as u32,
     }
@@ -156,7 +156,7 @@ fn an_offloaded_checksum_field_need_not_be_complete() {
         ack: SeqNum(1),
         flags: Flags::ACK,
         window: 1,
-        ip_id: 0,
+        ip: IpOut::default(),
         options: &OptionWriter::new(),
         payload_len: 0,
     }
@@ -316,19 +316,32 @@ prop_compose! {
     }
 }
 
-fn oracle_ip(bytes: &[u8]) -> (oracle::IpAddress, oracle::IpAddress, usize) {
+/// Addresses as another implementation reads them, where TCP starts, and what else the header says.
+fn oracle_ip(bytes: &[u8]) -> (oracle::IpAddress, oracle::IpAddress, usize, IpOut) {
     if bytes[0] >> 4 == 4 {
         let packet = oracle::Ipv4Packet::new_checked(bytes).unwrap();
         let repr = oracle::Ipv4Repr::parse(&packet, &ChecksumCapabilities::default()).unwrap();
-        assert_eq!((repr.next_header, repr.hop_limit), (oracle::IpProtocol::Tcp, 64));
+        assert_eq!(repr.next_header, oracle::IpProtocol::Tcp);
         assert!(packet.dont_frag());
-        (repr.src_addr.into(), repr.dst_addr.into(), usize::from(packet.header_len()))
+        let ip = IpOut {
+            traffic_class: packet.dscp() << 2 | packet.ecn(),
+            hop_limit: repr.hop_limit,
+            id: packet.ident(),
+            flow_label: 0,
+        };
+        (repr.src_addr.into(), repr.dst_addr.into(), usize::from(packet.header_len()), ip)
     } else {
         let packet = oracle::Ipv6Packet::new_checked(bytes).unwrap();
         let repr = oracle::Ipv6Repr::parse(&packet).unwrap();
-        assert_eq!((repr.next_header, repr.hop_limit), (oracle::IpProtocol::Tcp, 64));
+        assert_eq!(repr.next_header, oracle::IpProtocol::Tcp);
         assert_eq!(repr.payload_len, bytes.len() - 40);
-        (repr.src_addr.into(), repr.dst_addr.into(), 40)
+        let ip = IpOut {
+            traffic_class: packet.traffic_class(),
+            hop_limit: repr.hop_limit,
+            id: 0,
+            flow_label: packet.flow_label(),
+        };
+        (repr.src_addr.into(), repr.dst_addr.into(), 40, ip)
     }
 }
 
@@ -337,20 +350,24 @@ proptest! {
     #[test]
     fn another_stack_agrees(
         tuple in any_tuple(),
-        (seq, ack, window, ip_id) in any::<(u32, u32, u16, u16)>(),
+        (seq, ack, window) in any::<(u32, u32, u16)>(),
+        (traffic_class, hop_limit, id, flow_label) in (any::<u8>(), 1u8.., any::<u16>(), 0u32..1 << 20),
         (mss, scale, ts) in (64u16.., 0u8..15, any::<(u32, u32)>()),
         payload in proptest::collection::vec(any::<u8>(), 0..2000),
     ) {
         let mut options = OptionWriter::new();
         options.syn(mss, Some(scale), true, Some(Timestamps { value: ts.0, echo: ts.1 }));
+        let v4 = tuple.local.is_ipv4();
+        let ip = IpOut { traffic_class, hop_limit, id: if v4 { id } else { 0 }, flow_label: if v4 { 0 } else { flow_label } };
         let out = SegmentOut {
-            tuple, seq: SeqNum(seq), ack: SeqNum(ack), flags: Flags::SYN.with(Flags::ACK), window, ip_id,
-            options: &options, payload_len: payload.len() as u32,
+            tuple, seq: SeqNum(seq), ack: SeqNum(ack), flags: Flags::SYN.with(Flags::ACK), window,
+            ip, options: &options, payload_len: payload.len() as u32,
         };
         let (header, tcp) = out.emit();
         let bytes = complete(&header, tcp, &payload);
 
-        let (source, destination, at) = oracle_ip(&bytes);
+        let (source, destination, at, read) = oracle_ip(&bytes);
+        prop_assert_eq!(read, ip);
         prop_assert_eq!(IpAddr::from(source), tuple.local.ip());
         prop_assert_eq!(IpAddr::from(destination), tuple.remote.ip());
         prop_assert_eq!(at, usize::from(tcp));
@@ -367,6 +384,7 @@ proptest! {
         // And we read it as the peer would.
         let segment = parse(&bytes).unwrap();
         prop_assert_eq!(segment.tuple, swapped(tuple));
+        prop_assert_eq!(segment.ecn, traffic_class & 3);
         prop_assert_eq!(&segment.payload[..], &payload[..]);
         prop_assert_eq!(peek_tuple(&bytes), Some(segment.tuple));
     }

@@ -43,7 +43,7 @@ fn the_peers_window_bounds_the_room_and_never_shrinks() {
     let mut t = Trace::new(10);
     let window = |t: &mut Trace, window| {
         let ack = t.snd.una();
-        t.hear(&AckIn { ack, window, seq: 1, sack: &[], ts_rtt: None, pure: true, signal: false })
+        t.hear(&AckIn { ack, window, seq: 1, sack: &[], ts_rtt: None, ece: false, pure: true, signal: false })
     };
     t.snd.peer.right_edge = 1;
     assert!(window(&mut t, 2500).window_opened);
@@ -54,11 +54,21 @@ fn the_peers_window_bounds_the_room_and_never_shrinks() {
     assert_eq!((t.snd.room(t.now), t.snd.right_edge()), (500, 2501));
 
     // An old segment, with a window from then.
-    t.hear(&AckIn { ack: 1, window: 3000, seq: 9, sack: &[], ts_rtt: None, pure: true, signal: false });
-    let out = t.hear(&AckIn { ack: 1, window: 9000, seq: 5, sack: &[], ts_rtt: None, pure: true, signal: false });
+    t.hear(&AckIn { ack: 1, window: 3000, seq: 9, sack: &[], ts_rtt: None, ece: false, pure: true, signal: false });
+    let out =
+        t.hear(&AckIn { ack: 1, window: 9000, seq: 5, sack: &[], ts_rtt: None, ece: false, pure: true, signal: false });
     assert_eq!((out.window_opened, t.snd.right_edge()), (false, 3001));
     // Old data sent again with a new acknowledgement is news.
-    let out = t.hear(&AckIn { ack: 1001, window: 9000, seq: 5, sack: &[], ts_rtt: None, pure: false, signal: false });
+    let out = t.hear(&AckIn {
+        ack: 1001,
+        window: 9000,
+        seq: 5,
+        sack: &[],
+        ts_rtt: None,
+        ece: false,
+        pure: false,
+        signal: false,
+    });
     assert_eq!((out.window_opened, t.snd.right_edge()), (true, 10_001));
 }
 

@@ -69,7 +69,7 @@ fn what_a_recovery_retransmitted_does_not_start_the_next() {
 fn only_pure_acks_that_change_nothing_are_duplicates() {
     let mut t = newreno(10);
     t.send(10).after(100);
-    let ack = AckIn { ack: 1, window: 1 << 30, seq: 1, sack: &[], ts_rtt: None, pure: true, signal: false };
+    let ack = AckIn { ack: 1, window: 1 << 30, seq: 1, sack: &[], ts_rtt: None, ece: false, pure: true, signal: false };
     for _ in 0..5 {
         t.hear(&AckIn { pure: false, ..ack });
         t.hear(&AckIn { signal: true, ..ack });

@@ -110,6 +110,7 @@ fn hostile_ack(random: &mut Random, t: &mut Trace) {
         seq: random.below(3),
         sack: &blocks,
         ts_rtt: random.one_in(2).then(|| Duration::from_micros(random.below(300_000))),
+        ece: false,
         pure: random.one_in(2),
         signal: random.one_in(4),
     });
