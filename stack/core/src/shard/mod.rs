@@ -384,6 +384,12 @@ impl Shard {
         None
     }
 
+    /// Whether [`accept`](Self::accept) would give a connection.
+    #[must_use]
+    pub fn acceptable(&self, listener: ListenerId) -> bool {
+        self.listeners.get(listener).is_some_and(|entry| entry.accepted.iter().any(|&id| self.place(id).is_some()))
+    }
+
     /// Stops listening. Connections that wait to be accepted are reset.
     pub fn close_listener(&mut self, now: Instant, listener: ListenerId) {
         let Some(entry) = self.listeners.remove(listener) else { return };

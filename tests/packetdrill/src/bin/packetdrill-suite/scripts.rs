@@ -1,0 +1,120 @@
+//! Which scripts are run, and how.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+/// Kinds of addresses that a script can be run with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Variant {
+    /// IPv4 sockets.
+    Ipv4,
+    /// IPv6 sockets that speak IPv4.
+    #[value(name = "ipv4-mapped-ipv6")]
+    Ipv4MappedIpv6,
+    /// IPv6 sockets.
+    Ipv6,
+}
+
+impl Variant {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Ipv4MappedIpv6 => "ipv4-mapped-ipv6",
+            Self::Ipv6 => "ipv6",
+        }
+    }
+
+    /// Options of the tool: the addresses, and the constants that scripts use.
+    pub(crate) fn options(self) -> Vec<String> {
+        let mut options = vec![format!("--ip_version={}", self.name())];
+        let addresses: &[&str] = match self {
+            Self::Ipv4 | Self::Ipv4MappedIpv6 => &[
+                "--local_ip=192.168.0.1",
+                "--gateway_ip=192.168.0.1",
+                "--netmask_ip=255.255.0.0",
+                "--remote_ip=192.0.2.1",
+                "-DTFO_COOKIE=3021b9d889017eeb",
+                "-DCODE=host_unreachable",
+            ],
+            Self::Ipv6 => &[
+                "--mtu=1520",
+                "--local_ip=fd3d:0a0b:17d6::1",
+                "--gateway_ip=fd3d:0a0b:17d6:8888::1",
+                "--remote_ip=fd3d:fa7b:d17d::1",
+                "-DTFO_COOKIE=c1d1e9742a47a9bc",
+                "-DCODE=address_unreachable",
+            ],
+        };
+        let messages: &[&str] = match self {
+            Self::Ipv4 => &["-DCMSG_LEVEL_IP=SOL_IP", "-DCMSG_TYPE_RECVERR=IP_RECVERR"],
+            _ => &["-DCMSG_LEVEL_IP=SOL_IPV6", "-DCMSG_TYPE_RECVERR=IPV6_RECVERR"],
+        };
+        options.extend(addresses.iter().chain(messages).map(|&option| option.to_owned()));
+        options
+    }
+
+    /// The commands that make the namespace: an unused `tun0` with the address, and a route to the peer.
+    pub(crate) fn setup(self) -> &'static str {
+        match self {
+            Self::Ipv4 | Self::Ipv4MappedIpv6 => {
+                "ip addr add 192.168.0.1/16 dev tun0 && ip route add 192.0.2.1 via 192.168.0.2 dev tun0"
+            }
+            Self::Ipv6 => {
+                "ip link set tun0 mtu 1520 && ip addr add fd3d:a0b:17d6::1/48 dev tun0 nodad && \
+                 ip route add fd3d:fa7b:d17d::1 via fd3d:a0b:17d6:8888::1 dev tun0"
+            }
+        }
+    }
+}
+
+/// A script and the addresses to run it with.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) script: PathBuf,
+    /// The folder that it is summed up under.
+    pub(crate) folder: String,
+    pub(crate) variant: Variant,
+}
+
+/// All cases, in order. As is the custom, a script whose name ends in `v4` or `v6` is for that family only.
+pub(crate) fn find(paths: &[PathBuf], variants: &[Variant], only: Option<&str>) -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for path in paths {
+        let root = path.canonicalize().with_context(|| format!("{}", path.display()))?;
+        let mut scripts = Vec::new();
+        collect(&root, &mut scripts)?;
+        scripts.sort();
+        for script in scripts {
+            let text = script.to_string_lossy().into_owned();
+            if only.is_some_and(|only| !text.contains(only)) {
+                continue;
+            }
+            let folder = script.parent().unwrap_or(&root);
+            let above = root.parent().unwrap_or(&root);
+            let folder = folder.strip_prefix(above).unwrap_or(folder).to_string_lossy().into_owned();
+            for &variant in variants {
+                let other = if variant == Variant::Ipv6 { "v4.pkt" } else { "v6.pkt" };
+                if !text.ends_with(other) {
+                    cases.push(Case { script: script.clone(), folder: folder.clone(), variant });
+                }
+            }
+        }
+    }
+    Ok(cases)
+}
+
+fn collect(path: &Path, out: &mut Vec<PathBuf>) -> Result<()> {
+    if path.is_file() {
+        out.push(path.to_owned());
+        return Ok(());
+    }
+    for entry in path.read_dir().with_context(|| format!("{}", path.display()))? {
+        let entry = entry?.path();
+        if entry.is_dir() || entry.extension().is_some_and(|extension| extension == "pkt") {
+            collect(&entry, out)?;
+        }
+    }
+    Ok(())
+}
