@@ -1,5 +1,7 @@
 //! What a stack, a path and a socket can be told.
 
+mod handshake;
+
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -8,6 +10,8 @@ use core::str::FromStr;
 use core::time::Duration;
 
 use anabranch_frame::PathId;
+
+pub use handshake::{FastOpenConfig, FastOpenKeys, Handshake};
 
 /// An address with the length of its network's prefix.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -198,6 +202,18 @@ pub struct SocketOptions {
     pub ecn: Ecn,
     /// Type of service, or traffic class, of packets sent (`IP_TOS`, `IPV6_TCLASS`); its two ECN bits do not count.
     pub tos: u8,
+    /// Of a listener: connections that may be open by Fast Open (RFC 7413) with their handshake unfinished; 0: none
+    /// (`TCP_FASTOPEN`).
+    pub fastopen: u32,
+    /// Keys of the listener's cookies; `None`: the stack's (`TCP_FASTOPEN_KEY`).
+    pub fastopen_keys: Option<FastOpenKeys>,
+    /// Connect at once and send the SYN with the first data, if a cookie for the peer is known; else ask for one
+    /// (`TCP_FASTOPEN_CONNECT`). The application must be the one to speak first.
+    pub fastopen_connect: bool,
+    /// Send and take data in SYNs without a cookie (`TCP_FASTOPEN_NO_COOKIE`).
+    pub fastopen_no_cookie: bool,
+    /// Retransmissions of the SYN; `None`: the stack's (`TCP_SYNCNT`).
+    pub syn_retries: Option<u8>,
 }
 
 /// Whether ECN is spoken.
@@ -229,6 +245,11 @@ impl Default for SocketOptions {
             user_timeout: None,
             ecn: Ecn::default(),
             tos: 0,
+            fastopen: 0,
+            fastopen_keys: None,
+            fastopen_connect: false,
+            fastopen_no_cookie: false,
+            syn_retries: None,
         }
     }
 }
@@ -284,6 +305,8 @@ pub struct ShardConfig {
     pub ecn_fallback: bool,
     /// First and last ephemeral port.
     pub ephemeral_ports: (u16, u16),
+    /// How connections are opened.
+    pub handshake: Handshake,
 }
 
 impl ShardConfig {
@@ -312,6 +335,7 @@ impl ShardConfig {
             syn_retrans_before_tcp_fallback: 2,
             ecn_fallback: true,
             ephemeral_ports: (32768, 60999),
+            handshake: Handshake::default(),
         }
     }
 }

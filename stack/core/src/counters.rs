@@ -126,6 +126,24 @@ counters! {
     listen_overflows => "TcpExtListenOverflows",
     /// SYNs dropped because the SYN queue was full or memory used up.
     listen_drops => "TcpExtListenDrops",
+    /// Connections opened by us whose SYN's data was taken.
+    tcp_fastopen_active => "TcpExtTCPFastOpenActive",
+    /// The same whose SYN's data was not taken, or not all of it.
+    tcp_fastopen_active_fail => "TcpExtTCPFastOpenActiveFail",
+    /// Connections opened by the peer's SYN alone.
+    tcp_fastopen_passive => "TcpExtTCPFastOpenPassive",
+    /// SYNs with a bad cookie, or for which there was no room.
+    tcp_fastopen_passive_fail => "TcpExtTCPFastOpenPassiveFail",
+    /// SYNs with a cookie of the backup key.
+    tcp_fastopen_passive_alt_key => "TcpExtTCPFastOpenPassiveAltKey",
+    /// SYNs not opened at once because too many of the listener's connections had not finished their handshake.
+    tcp_fastopen_listen_overflow => "TcpExtTCPFastOpenListenOverflow",
+    /// Requests for a cookie.
+    tcp_fastopen_cookie_reqd => "TcpExtTCPFastOpenCookieReqd",
+    /// Paths found to swallow connections with data in the SYN.
+    tcp_fastopen_blackhole => "TcpExtTCPFastOpenBlackhole",
+    /// SYN/ACKs that echo a timestamp of another connection.
+    paws_active_rejected => "TcpExtPAWSActiveRejected",
     /// Connections that entered TIME-WAIT.
     tw => "TcpExtTW",
 

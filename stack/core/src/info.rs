@@ -156,4 +156,6 @@ pub struct SubflowInfo {
     pub ecn_seen: bool,
     /// Bytes delivered under acknowledgements that echo congestion (`tcpi_delivered_ce` × `tcpi_snd_mss`).
     pub delivered_ce: u64,
+    /// The data in the SYN was taken, all of it (`TCPI_OPT_SYN_DATA`).
+    pub syn_data: bool,
 }

@@ -286,6 +286,7 @@ impl Conn {
     pub(crate) fn on_path_mtu(&mut self, path: PathId, mtu: u16) {
         for opening in self.openings.iter_mut().filter(|opening| opening.link.path == path) {
             opening.link.mtu = mtu;
+            opening.on_mtu();
         }
         for subflow in self.subflows.iter_mut().filter(|subflow| subflow.link.path == path) {
             subflow.set_mtu(mtu);

@@ -40,6 +40,8 @@ impl Conn {
         self.released = true;
         match self.stage {
             Stage::Closed(_) => {}
+            // What was taken for the SYN is still delivered.
+            Stage::Connecting if self.tx.queued() > 0 => self.tx.finish(),
             Stage::Connecting => self.fail(cx, Error::Aborted, None),
             Stage::Open if self.rx.readable() > 0 && !self.read_shut => self.abort(cx),
             Stage::Open => {
@@ -160,7 +162,15 @@ impl Conn {
 
     fn forget(&self, cx: &mut Cx<'_>, subflow: &Subflow) {
         cx.release_tuple(&subflow.tuple, Slot::Conn(self.id.index(), subflow.id));
-        cx.counters.tcp_curr_estab = cx.counters.tcp_curr_estab.saturating_sub(1);
+        self.count_out(cx, subflow);
+    }
+
+    /// A subflow is gone.
+    fn count_out(&self, cx: &mut Cx<'_>, subflow: &Subflow) {
+        self.note_fast_end(cx, subflow);
+        if subflow.synack.is_none() {
+            cx.counters.tcp_curr_estab = cx.counters.tcp_curr_estab.saturating_sub(1);
+        }
     }
 
     fn retire_token(&mut self, cx: &mut Cx<'_>) {
@@ -199,7 +209,7 @@ impl Conn {
         }
         let subflow = self.subflows.remove(at);
         self.salvage(&subflow);
-        cx.counters.tcp_curr_estab = cx.counters.tcp_curr_estab.saturating_sub(1);
+        self.count_out(cx, &subflow);
         let slot = Slot::Conn(self.id.index(), subflow.id);
         if state == TcpState::TimeWait {
             cx.counters.tw += 1;

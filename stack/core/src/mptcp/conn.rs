@@ -15,7 +15,7 @@ use crate::info::{ConnInfo, SubflowInfo};
 use crate::pm::{self, PathManager};
 use crate::rng::Rng;
 use crate::sched::{self, Scheduler, SubflowId};
-use crate::shard::{ConnId, Crew, Event, Level, Mail, Paths, Read, Table, TimeWaits, Tokens, WorkerId};
+use crate::shard::{ConnId, Crew, Event, FastOpens, Level, Mail, Paths, Read, Table, TimeWaits, Tokens, WorkerId};
 use crate::tcp::{Negotiated, Opening, Pacing, Subflow};
 use crate::{Counters, Ecn, Error, FallbackReason};
 
@@ -35,6 +35,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) tokens: &'a mut Tokens,
     pub(crate) events: &'a mut VecDeque<Event>,
     pub(crate) mail: &'a mut VecDeque<(WorkerId, Mail)>,
+    pub(crate) fastopens: &'a mut FastOpens,
     pub(crate) crew: &'a Crew,
     pub(crate) config: &'a ShardConfig,
     pub(crate) copies: &'a Copies,
@@ -184,6 +185,7 @@ impl Conn {
     pub(crate) fn write_room(&self) -> u64 {
         match self.stage {
             Stage::Open if !self.tx.fin() => self.send_limit_now().saturating_sub(self.tx.queued()),
+            Stage::Connecting => self.deferred_room(),
             _ => 0,
         }
     }
@@ -197,7 +199,7 @@ impl Conn {
 
     pub(crate) fn write(&mut self, cx: &Cx<'_>, payload: Payload) -> Result<(), Error> {
         match self.stage {
-            Stage::Connecting => return Err(Error::InProgress),
+            Stage::Connecting => self.begin_deferred(cx.now)?,
             Stage::Closed(error) => return Err(error.unwrap_or(Error::ShutDown)),
             Stage::Open => {}
         }

@@ -36,6 +36,10 @@ impl Conn {
 
     /// A segment came in on a subflow whose handshake is done.
     pub(super) fn on_subflow_segment(&mut self, cx: &mut Cx<'_>, at: usize, segment: &Segment) {
+        if self.subflows[at].synack.is_some() && !self.in_syn_received(cx, at, segment) {
+            self.settle(cx);
+            return;
+        }
         let siblings = self.siblings();
         let subflow = &mut self.subflows[at];
         let was_stale = subflow.stale;
@@ -57,6 +61,9 @@ impl Conn {
 
     fn on_accepted(&mut self, cx: &mut Cx<'_>, at: usize, pos: u64, ack: &AckOut, segment: &Segment) {
         self.finish_join(cx, at);
+        if self.subflows[at].synack.is_some() {
+            self.finish_fast(cx, at, segment);
+        }
         let id = self.subflows[at].id;
         if ack.delivered > 0 {
             self.scheduler.on_event(&SchedEvent::Acked { subflow: id, bytes: ack.delivered });
@@ -71,7 +78,10 @@ impl Conn {
                 return;
             }
         }
-        if pos == 1 && !told.any && self.mp().is_some_and(|mp| !mp.fully_established && !mp.joined) {
+        if pos == 1 + u64::from(self.subflows[at].fast.received)
+            && !told.any
+            && self.mp().is_some_and(|mp| !mp.fully_established && !mp.joined)
+        {
             // The first word after the handshake says nothing of MPTCP: as the kernel, we go on without.
             cx.counters.mp_capable_data_fallback += 1;
             if !self.fall_back_or_reset(cx, at, FallbackReason::FirstDataNoMapping) {
@@ -141,7 +151,8 @@ impl Conn {
         let Some(len) = capable.data_len.filter(|&len| len > 0) else { return };
         if self.server_side && self.subflows[at].id == 0 {
             self.become_fully_established(cx);
-            told.mapping = Some(RxMapping { pos: 1, off: 0, len: u64::from(len) });
+            let received = u64::from(self.subflows[at].fast.received);
+            told.mapping = Some(RxMapping { pos: 1 + received, off: received, len: u64::from(len) });
             // The client acknowledges nothing at data level before it heard from us: nothing is missing.
             told.data_ack = true;
         }
@@ -179,7 +190,8 @@ impl Conn {
         let subflow = &self.subflows[at];
         // The relative subflow sequence number is our position, cut to 32 bits.
         let near = subflow.rcv.nxt();
-        let Some(pos) = near.checked_add_signed(i64::from(mapping.ssn.wrapping_sub(near as u32) as i32)) else {
+        let ssn = mapping.ssn.wrapping_add(u32::from(subflow.fast.received));
+        let Some(pos) = near.checked_add_signed(i64::from(ssn.wrapping_sub(near as u32) as i32)) else {
             return;
         };
         if pos > 0 {
@@ -228,6 +240,13 @@ impl Conn {
             subflow.persist = None;
             subflow.persist_backoff = 0;
         }
+    }
+
+    /// Takes the payload of the SYN that opened the first subflow: the stream begins with it.
+    pub(super) fn on_syn_payload(&mut self, cx: &mut Cx<'_>, at: usize, segment: &Segment) {
+        let len = segment.payload.len() as u64;
+        let told = Told { mapping: Some(RxMapping { pos: 1, off: 0, len }), any: true, data_ack: true };
+        self.on_payload(cx, at, 1, told, segment);
     }
 
     /// Puts payload where it belongs. False if the subflow is gone.

@@ -2,20 +2,21 @@
 
 use anabranch_frame::PathId;
 
+use crate::config::{Handshake, SocketOptions};
 use crate::pm::{PmEvent, RemoteAddr};
 use crate::sched::{SchedEvent, SubflowId};
 use crate::shard::{Event, Slot};
 use crate::tcp::{
-    Disposition, Joining, Link, Local, Negotiated, Opening, Subflow, SubflowStart, Want, initial_seq, reset_for,
-    syn_options, timestamp_offset,
+    Disposition, FastOpened, Joining, Link, Local, Negotiated, Opening, Retries, Subflow, SubflowStart, Want,
+    initial_seq, reset_for, syn_options, timestamp_offset,
 };
 use crate::wire::{Flags, IpOut, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple};
 use crate::{Ecn, Error, FallbackReason, ResetReason};
-use anabranch_frame::{Instant, Transmit};
+use anabranch_frame::{Instant, Payload, Slices, Transmit};
 
 use super::addr::{established_entry, opening_entry};
 use super::conn::{Conn, Cx, Stage};
-use super::{Key, Mode, Mp, join_ack, join_synack, same};
+use super::{Fast, Key, Mode, Mp, join_ack, join_synack, same};
 
 /// Window scale for a receive buffer that may grow to `max` bytes (RFC 7323 §2.3).
 pub(crate) fn scale_for(max: u64) -> u8 {
@@ -32,6 +33,8 @@ pub(crate) struct Joined {
     pub(crate) local_id: u8,
     pub(crate) remote_id: u8,
     pub(crate) backup: bool,
+    /// The window on our SYN/ACK.
+    pub(crate) told_window: u16,
 }
 
 impl Conn {
@@ -42,13 +45,24 @@ impl Conn {
     }
 
     /// Starts the first subflow of an active open.
-    pub(crate) fn open_first(&mut self, cx: &mut Cx<'_>, tuple: Tuple, link: Link, recv_max: u64) {
+    pub(crate) fn open_first(
+        &mut self,
+        cx: &mut Cx<'_>,
+        tuple: Tuple,
+        link: Link,
+        options: &SocketOptions,
+        fast: Option<Fast>,
+    ) -> usize {
         let want = match self.mp() {
             Some(_) => Want::Capable,
             None => Want::Plain,
         };
-        self.open(cx, tuple, link, want, recv_max);
+        let opening = self.open(cx, tuple, link, want, u64::from(options.recv_buffer_max));
+        if let Some(retries) = options.syn_retries {
+            opening.set_retries(retries);
+        }
         cx.counters.tcp_active_opens += 1;
+        fast.map_or(0, |fast| self.prepare_fast(cx, fast, options))
     }
 
     fn open(&mut self, cx: &mut Cx<'_>, tuple: Tuple, link: Link, want: Want, recv_max: u64) -> &mut Opening {
@@ -58,7 +72,9 @@ impl Conn {
         let ecn = self.ecn == Ecn::Request;
         let local = Local { mss: link.mss(&tuple), scale: scale_for(recv_max), ecn, tos: self.tos };
         cx.table.insert(tuple, Slot::Conn(self.id.index(), id));
-        self.openings.push(Opening::new(cx.now, id, tuple, link, iss, offset, local, want));
+        let Handshake { syn_retries, syn_linear_timeouts, .. } = cx.config.handshake;
+        let retries = Retries { linear: syn_linear_timeouts, doubling: syn_retries };
+        self.openings.push(Opening::new(cx.now, id, tuple, link, iss, offset, local, want, retries));
         let last = self.openings.len() - 1;
         &mut self.openings[last]
     }
@@ -114,9 +130,18 @@ impl Conn {
             _ => None,
         };
         let window = self.rx.window().min(0xffff) as u16;
+        opening.told_window = window;
         cx.counters.tcp_retrans_segs += u64::from(opening.transmissions() > 0);
+        let mut data = Slices::new();
+        // Neither data nor option is sent a second time: they may be what the path does not let pass (RFC 7413 §4.2.1).
+        let first = opening.transmissions() == 0;
+        if let Some(fast) = opening.fast.as_mut().filter(|_| first) {
+            let (slices, len) = self.tx.slices(0..u64::from(fast.room).min(self.tx.end()));
+            fast.data = len as u16;
+            data = slices;
+        }
         let flags = opening.flags(cx.config.ecn_fallback);
-        let transmit = syn_segment(cx.now, opening, answers.as_ref(), flags, window, option.as_ref());
+        let transmit = syn_segment(cx.now, opening, answers.as_ref(), flags, window, option.as_ref(), data);
         opening.on_sent(cx.now);
         Some(transmit)
     }
@@ -125,7 +150,12 @@ impl Conn {
     pub(super) fn on_opening_segment(&mut self, cx: &mut Cx<'_>, at: usize, segment: &Segment) {
         match self.openings[at].on_segment(cx.now, segment) {
             Disposition::Ignore => {}
-            Disposition::Reset => self.parting.extend(reset_for(segment, None)),
+            Disposition::Reset { paws } => {
+                cx.counters.paws_active_rejected += u64::from(paws);
+                let reset = reset_for(segment, None);
+                cx.counters.tcp_out_rsts += u64::from(reset.is_some());
+                self.parting.extend(reset);
+            }
             Disposition::Refused => self.opening_failed(cx, at, Error::Refused),
             Disposition::SynReceived => {
                 if self.openings[at].id == 0 && self.mp().is_some() {
@@ -133,10 +163,11 @@ impl Conn {
                     self.fall_back(cx, FallbackReason::SimultaneousConnect);
                 }
             }
-            Disposition::Established { negotiated, synack } => {
+            Disposition::Established { negotiated, synack, acked } => {
                 let opening = self.openings.remove(at);
                 if opening.id == 0 {
-                    self.opened_first(cx, &opening, negotiated, synack, segment);
+                    let fast = self.finish_fast_syn(cx, &opening, acked, segment);
+                    self.opened_first(cx, &opening, (negotiated, fast), synack, segment);
                 } else {
                     self.opened_join(cx, &opening, negotiated, segment);
                 }
@@ -166,7 +197,7 @@ impl Conn {
         &mut self,
         cx: &mut Cx<'_>,
         opening: &Opening,
-        negotiated: Negotiated,
+        (negotiated, fast): (Negotiated, FastOpened),
         synack: bool,
         segment: &Segment,
     ) {
@@ -193,20 +224,41 @@ impl Conn {
                 self.fall_back(cx, reason);
             }
         }
-        let start = self.start_of(opening, negotiated, Joining::Done);
+        let start = SubflowStart { fast, ..self.start_of(opening, negotiated, Joining::Done) };
         let mut subflow = Subflow::new(cx.now, start);
         subflow.rcv.ack_now();
-        self.peer_edge = negotiated.window;
+        self.peer_edge = u64::from(fast.sent) + negotiated.window;
         self.peer_window = negotiated.window;
         self.subflows.push(subflow);
         self.stage = Stage::Open;
         self.last_progress = cx.now;
         cx.counters.tcp_curr_estab += 1;
         self.tune_send_buffer();
-        self.tell(cx, Event::Connected(self.id));
+        if !opening.was_deferred() {
+            self.tell(cx, Event::Connected(self.id));
+        }
         self.scheduler.on_event(&SchedEvent::Up(opening.id));
+        self.after_handshake(cx, negotiated, synack, segment);
+    }
+
+    /// What the segment that finished an active open holds besides.
+    fn after_handshake(&mut self, cx: &mut Cx<'_>, negotiated: Negotiated, synack: bool, segment: &Segment) {
+        let at = self.subflows.len() - 1;
+        if !segment.flags.has(Flags::SYN) {
+            return self.on_subflow_segment(cx, at, segment);
+        }
         if !synack {
-            self.on_subflow_segment(cx, self.subflows.len() - 1, segment);
+            // The SYN came before, by itself (RFC 2883).
+            let _ = self.subflows[at].rcv.missing(&(0..1));
+        }
+        let more = !segment.payload.is_empty() || segment.flags.has(Flags::FIN);
+        if more && self.mp().is_none() {
+            // Text and FIN of a SYN/ACK count as if they came behind it (RFC 9293 §3.10.7.3).
+            let mut rest = segment.clone();
+            rest.seq = segment.seq.add(1);
+            rest.flags = Flags(segment.flags.0 & !Flags::SYN.0);
+            rest.window = (negotiated.window >> negotiated.snd_scale) as u16;
+            self.on_subflow_segment(cx, at, &rest);
         }
     }
 
@@ -226,6 +278,8 @@ impl Conn {
             backup: opening.backup,
             joining,
             passive: false,
+            told_window: opening.told_window,
+            fast: FastOpened::default(),
         }
     }
 
@@ -288,7 +342,7 @@ impl Conn {
         (up + opening).min(usize::from(u8::MAX)) as u8
     }
 
-    fn passive_start(&mut self, joined: &Joined) -> SubflowStart {
+    pub(super) fn passive_start(&mut self, joined: &Joined) -> SubflowStart {
         SubflowStart {
             id: self.take_subflow_id(),
             tuple: joined.tuple,
@@ -304,6 +358,8 @@ impl Conn {
             backup: joined.backup,
             joining: Joining::Done,
             passive: true,
+            told_window: joined.told_window,
+            fast: FastOpened::default(),
         }
     }
 
@@ -378,8 +434,11 @@ fn syn_segment(
     flags: Flags,
     window: u16,
     option: Option<&MptcpOption>,
+    data: Slices,
 ) -> Transmit {
-    let options = syn_options(now, opening.local, answers, opening.ts_offset, option);
+    let fast = opening.fast.as_ref().filter(|_| opening.transmissions() == 0);
+    let cookie = fast.and_then(|fast| fast.option.as_ref());
+    let options = syn_options(now, opening.local, answers, opening.ts_offset, cookie, option);
     SegmentOut {
         tuple: opening.tuple,
         seq: opening.iss,
@@ -388,9 +447,9 @@ fn syn_segment(
         window,
         ip: IpOut { traffic_class: opening.local.tos, ..IpOut::default() },
         options: &options,
-        payload_len: 0,
+        payload_len: data.iter().map(Payload::len).sum::<usize>() as u32,
     }
-    .bare(opening.link.path)
+    .transmit(opening.link.path, data, None)
 }
 
 /// Keys of a passive open once the third ACK brought the peer's.

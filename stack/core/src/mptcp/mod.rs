@@ -8,6 +8,7 @@ mod close;
 mod conn;
 mod crypto;
 mod fallback;
+mod fastopen;
 mod input;
 mod join;
 mod mapping;
@@ -24,6 +25,7 @@ use anabranch_frame::Pools;
 
 pub(crate) use conn::{Conn, Cx};
 pub(crate) use crypto::{Key, join_ack, join_synack, same};
+pub(crate) use fastopen::{Fast, fast_mode};
 pub(crate) use join::{Joined, passive_mode, scale_for};
 pub(crate) use mapping::{Mappings, Noted, RxMapping};
 pub(crate) use rest::RestingConn;

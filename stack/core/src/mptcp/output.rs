@@ -389,11 +389,14 @@ impl Conn {
         let pos = subflow.snd.nxt();
         Some(TxMapping {
             dsn: mp.dsn(range.start),
-            ssn: pos as u32,
+            ssn: (pos - u64::from(subflow.fast.sent)) as u32,
             len: (range.end - range.start) as u16,
             data_fin: false,
             // Only the very first data of the opener still proves its keys (RFC 8684 §3.1).
-            capable: subflow.id == 0 && pos == 1 && !self.server_side && !mp.fully_established,
+            capable: subflow.id == 0
+                && pos == 1 + u64::from(subflow.fast.sent)
+                && !self.server_side
+                && !mp.fully_established,
             checksum: None,
         })
     }

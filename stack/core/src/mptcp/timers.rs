@@ -29,7 +29,7 @@ impl Conn {
     /// The earliest of all its deadlines.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let subflows = self.subflows.iter().filter_map(Subflow::deadline).min();
-        let openings = self.openings.iter().map(Opening::deadline).min();
+        let openings = self.openings.iter().filter_map(Opening::deadline).min();
         [
             subflows,
             openings,
@@ -63,7 +63,12 @@ impl Conn {
     fn on_opening_timers(&mut self, cx: &mut Cx<'_>) {
         let mut at = 0;
         while at < self.openings.len() {
+            let before = self.openings[at].transmissions();
             if self.openings[at].on_timer(cx.now) {
+                // As in Linux, the third silence in a row.
+                if before == 3 && self.openings[at].due() && self.openings[at].fast.is_some() {
+                    cx.fastopens.note_swallowed(cx.now, &cx.config.handshake.fastopen, cx.counters);
+                }
                 at += 1;
             } else {
                 self.opening_failed(cx, at, Error::TimedOut);
@@ -74,6 +79,9 @@ impl Conn {
     /// Timers of the receiving side and of the handshake.
     fn on_subflow_timers(&mut self, cx: &mut Cx<'_>, at: usize) {
         let now = cx.now;
+        if !self.on_synack_timer(cx, at) {
+            return;
+        }
         let keepalive = self.keepalive;
         let subflow = &mut self.subflows[at];
         if let AckDue::Delayed(due) = subflow.rcv.due()
@@ -115,7 +123,7 @@ impl Conn {
 
     /// The timer of loss recovery.
     fn on_recovery_timer(&mut self, cx: &mut Cx<'_>, id: SubflowId) {
-        let Some(at) = self.index_of(id) else { return };
+        let Some(at) = self.index_of(id).filter(|&at| self.subflows[at].synack.is_none()) else { return };
         match self.subflows[at].snd.on_timer(cx.now) {
             None | Some(Fired::Reordering) => {}
             Some(Fired::Probe) => {
@@ -131,6 +139,9 @@ impl Conn {
 
     fn on_rto(&mut self, cx: &mut Cx<'_>, at: usize, consecutive: u32) {
         cx.counters.tcp_timeouts += 1;
+        if consecutive == 2 && self.subflows[at].fast.asked {
+            cx.fastopens.note_swallowed(cx.now, &cx.config.handshake.fastopen, cx.counters);
+        }
         let now = cx.now;
         let id = self.subflows[at].id;
         let patience = if self.released { ORPHAN_PATIENCE } else { PATIENCE };

@@ -7,6 +7,7 @@ use crate::tcp::{Local, Negotiated, initial_seq, reset_for, timestamp_offset};
 use crate::wire::{Dropped, Flags, MpJoin, MptcpOption, Segment, ecn, peek_tuple};
 use crate::{Ecn, FallbackReason, ResetReason};
 
+use super::fastopen::Answer;
 use super::listen::{SynEntry, SynKind, capable_syn};
 use super::paths::Paths;
 use super::timewait::Waited;
@@ -206,7 +207,58 @@ impl Shard {
             key,
             deny_join_initial: usable.is_some_and(|capable| capable.deny_join_initial),
         };
-        self.half_open(now, segment, kind, wish);
+        self.answer_syn(now, segment, id, kind, wish);
+    }
+
+    /// Answers the SYN of a new connection, which may be open at once (RFC 7413 §4.2.2).
+    fn answer_syn(&mut self, now: Instant, segment: &Segment, id: ListenerId, kind: SynKind, wish: Wish) {
+        let Some(listener) = self.listeners.get(id) else { return };
+        let config = self.config.handshake.fastopen;
+        let asks = (id.0, &listener.options);
+        let answer = self.fastopens.answer(now, &config, asks, segment, &mut self.counters);
+        let Some(mut entry) = self.syn_entry(now, segment, kind, wish) else { return };
+        match answer {
+            Answer::Ordinary(cookie) => entry.fast_open = cookie,
+            Answer::Open(cookie) => {
+                entry.fast_open = cookie;
+                if self.open_fast(now, segment, id, entry) {
+                    return;
+                }
+                self.counters.tcp_fastopen_passive_fail += 1;
+            }
+        }
+        self.half_open(now, entry);
+    }
+
+    /// Opens a connection with the data of its SYN. False if there is no room for it.
+    fn open_fast(&mut self, now: Instant, segment: &Segment, id: ListenerId, entry: SynEntry) -> bool {
+        let SynKind::New { key, deny_join_initial, .. } = entry.kind else { return false };
+        let Some(listener) = self.listeners.get(id) else { return false };
+        if self.conns.len() >= self.config.max_connections {
+            return false;
+        }
+        let mode = match key {
+            Some(key) => mptcp::fast_mode(key, deny_join_initial),
+            None if listener.options.mptcp => Mode::Plain(FallbackReason::SynNoCapable),
+            None => Mode::Plain(FallbackReason::Disabled),
+        };
+        let options = listener.options.clone();
+        let addrs = (entry.tuple.local, entry.tuple.remote);
+        let Ok(conn) = self.add_conn(now, addrs, mode, &options, true) else { return false };
+        self.counters.tcp_fastopen_passive += 1;
+        self.fastopens.opened(id.0);
+        let joined = joined_of(now, &self.paths, &entry, segment);
+        let joined = Joined { negotiated: entry.negotiated, ..joined };
+        let answer = self.with(now, conn, |conn, cx| {
+            cx.claim_tuple(&entry.tuple);
+            conn.accept_fast(cx, &joined, entry, segment)
+        });
+        self.loose.extend(answer);
+        if let Some(listener) = self.listeners.get_mut(id) {
+            listener.accepted.push_back(conn);
+            self.events.push_back(Event::Acceptable(id));
+        }
+        true
     }
 
     /// Answers a SYN with a reset if memory is used up.
@@ -256,21 +308,26 @@ impl Shard {
         };
         let recv_max = u64::from(conn.info().recv_buffer).max(15 << 20);
         let wish = Wish { recv_max, ecn: conn.ecn != Ecn::Off, tos: conn.tos };
-        self.half_open(now, segment, kind, wish);
+        if let Some(entry) = self.syn_entry(now, segment, kind, wish) {
+            self.half_open(now, entry);
+        }
     }
 
-    /// Adds a half-open connection and answers its SYN.
-    fn half_open(&mut self, now: Instant, segment: &Segment, kind: SynKind, wish: Wish) {
+    fn syn_entry(&self, now: Instant, segment: &Segment, kind: SynKind, wish: Wish) -> Option<SynEntry> {
         let Wish { recv_max, ecn, tos } = wish;
         // A passive subflow leaves by the path it came in on.
-        let Some(link) = self.paths.link(segment.path) else { return };
+        let link = self.paths.link(segment.path)?;
         let tuple = segment.tuple;
         let iss = initial_seq(&self.config.isn_key, &tuple, now);
         let ts_offset = timestamp_offset(&self.config.isn_key, &tuple);
         let local = Local { mss: link.mss(&tuple), scale: mptcp::scale_for(recv_max), ecn, tos };
         let negotiated = Negotiated::new(iss, local, segment, None);
-        let mut entry =
-            SynEntry::new(now, tuple, link, local, negotiated, ts_offset, kind, recv_max.min(0xffff) as u16);
+        Some(SynEntry::new(now, tuple, link, local, negotiated, ts_offset, kind, recv_max.min(0xffff) as u16))
+    }
+
+    /// Adds a half-open connection and answers its SYN.
+    fn half_open(&mut self, now: Instant, mut entry: SynEntry) {
+        let tuple = entry.tuple;
         self.loose.push_back(entry.synack(now));
         let deadline = entry.deadline();
         let key = self.syns.insert(entry);
@@ -291,7 +348,7 @@ impl Shard {
         // A subflow of a connection that is over joins nothing any more.
         let orphaned = matches!(entry.kind, SynKind::Join { conn, .. }
             if self.conns.get(conn.index as usize).is_none_or(|place| place.id() != Some(conn)));
-        if entry.exhausted() || orphaned {
+        if entry.exhausted(self.config.handshake.synack_retries) || orphaned {
             self.counters.tcp_attempt_fails += 1;
             self.remove_syn(now, key);
             return;
@@ -460,5 +517,6 @@ fn joined_of(now: Instant, paths: &Paths, entry: &SynEntry, segment: &Segment) -
         local_id: 0,
         remote_id: 0,
         backup: false,
+        told_window: entry.window,
     }
 }

@@ -10,10 +10,13 @@ use slab::Slab;
 use crate::Error;
 use crate::config::SocketOptions;
 use crate::mptcp::Key;
-use crate::tcp::{Link, Local, Negotiated, SYN_RETRIES, SYN_TIMEOUT, syn_options};
-use crate::wire::{IpOut, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple};
+use crate::tcp::{Link, Local, Negotiated, syn_options, synack_timeout};
+use crate::wire::{FastOpen, IpOut, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple};
 
 use super::{ConnId, ListenerId};
+
+/// Repeated SYNs are answered no more often.
+const REPEAT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A listening socket of this worker.
 #[derive(Debug)]
@@ -99,7 +102,13 @@ pub(crate) struct SynEntry {
     pub(crate) negotiated: Negotiated,
     pub(crate) ts_offset: u32,
     pub(crate) kind: SynKind,
-    window: u16,
+    /// A cookie for the client.
+    pub(crate) fast_open: Option<FastOpen>,
+    /// What was taken of the SYN's data, in sequence numbers.
+    pub(crate) taken: u16,
+    pub(crate) window: u16,
+    /// The peer reset it: it may never have asked.
+    pub(crate) refused: bool,
     transmissions: u8,
     sent_at: Instant,
     deadline: Instant,
@@ -117,7 +126,26 @@ impl SynEntry {
         kind: SynKind,
         window: u16,
     ) -> Self {
-        Self { tuple, link, local, negotiated, ts_offset, kind, window, transmissions: 0, sent_at: now, deadline: now }
+        Self {
+            tuple,
+            link,
+            local,
+            negotiated,
+            ts_offset,
+            kind,
+            fast_open: None,
+            taken: 0,
+            window,
+            refused: false,
+            transmissions: 0,
+            sent_at: now,
+            deadline: now,
+        }
+    }
+
+    /// Whether it shall become an MPTCP connection.
+    pub(crate) fn is_mptcp(&self) -> bool {
+        matches!(self.kind, SynKind::New { key: Some(_), .. })
     }
 
     /// The SYN/ACK, counted as sent.
@@ -130,11 +158,13 @@ impl SynEntry {
                 Some(MptcpOption::Join(MpJoin::SynAck { backup: false, addr_id: local_id, hmac, nonce }))
             }
         };
-        let options = syn_options(now, self.local, Some(&self.negotiated), self.ts_offset, option.as_ref());
+        // Only the first SYN/ACK has a cookie: what was lost may have been lost for the option.
+        let fast_open = self.fast_open.as_ref().filter(|_| self.transmissions == 0);
+        let options = syn_options(now, self.local, Some(&self.negotiated), self.ts_offset, fast_open, option.as_ref());
         let transmit = SegmentOut {
             tuple: self.tuple,
             seq: self.negotiated.iss,
-            ack: self.negotiated.irs.add(1),
+            ack: self.negotiated.irs.add(1 + u32::from(self.taken)),
             flags: self.negotiated.synack_flags(),
             window: self.window,
             ip: IpOut { traffic_class: self.local.tos, ..IpOut::default() },
@@ -144,9 +174,14 @@ impl SynEntry {
         .bare(self.link.path);
 
         self.sent_at = now;
-        self.deadline = now + SYN_TIMEOUT * (1 << self.transmissions.min(SYN_RETRIES));
+        self.deadline = now + synack_timeout(self.transmissions);
         self.transmissions = self.transmissions.saturating_add(1);
         transmit
+    }
+
+    /// Whether a repeated SYN is answered now: not more often than twice a second (Linux: `tcp_invalid_ratelimit`).
+    pub(crate) fn may_repeat(&self, now: Instant) -> bool {
+        now.saturating_since(self.sent_at) >= REPEAT_INTERVAL
     }
 
     pub(crate) fn deadline(&self) -> Instant {
@@ -154,9 +189,8 @@ impl SynEntry {
     }
 
     /// Whether the SYN/ACK was repeated often enough.
-    pub(crate) fn exhausted(&self) -> bool {
-        // Linux: `tcp_synack_retries` is one less than for SYNs.
-        self.transmissions >= SYN_RETRIES
+    pub(crate) fn exhausted(&self, retries: u8) -> bool {
+        self.transmissions > retries
     }
 
     /// Round-trip time of the handshake, if the SYN/ACK went out once.

@@ -2,6 +2,7 @@
 
 mod context;
 mod crew;
+mod fastopen;
 mod input;
 mod listen;
 mod mail;
@@ -21,9 +22,9 @@ use anabranch_frame::{Instant, PathId, Payload, RxPacket, Transmit};
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::config::{Keepalive, PathConfig, ShardConfig, SocketOptions};
+use crate::config::{FastOpenKeys, Handshake, Keepalive, PathConfig, ShardConfig, SocketOptions};
 use crate::info::{ConnInfo, SubflowInfo};
-use crate::mptcp::{self, Conn, Copies, Cx, Key, Mode, Mp};
+use crate::mptcp::{self, Conn, Copies, Cx, Fast, Key, Mode, Mp};
 use crate::rng::Rng;
 use crate::wire::Tuple;
 use crate::{Counters, Error, FallbackReason, cc, pm, sched};
@@ -37,6 +38,8 @@ pub use mail::{Mail, Sizes};
 pub use memory::MemoryUse;
 
 pub(crate) use crew::Crew;
+pub(crate) use fastopen::{FastOpens, Heard, Offer};
+pub(crate) use listen::{SynEntry, SynKind};
 pub(crate) use memory::Level;
 pub(crate) use paths::Paths;
 pub(crate) use table::{Slot, Table, Tokens};
@@ -64,6 +67,12 @@ impl ConnId {
 /// A listener of this worker. Never reused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct ListenerId(u32);
+
+impl ListenerId {
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+}
 
 /// What happened. Each event says "look again": several changes may stand behind one of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -126,6 +135,7 @@ pub struct Shard {
     generation: u32,
     listeners: Listeners,
     syns: SynQueue,
+    fastopens: FastOpens,
     time_waits: TimeWaits,
     conn_wheel: Wheel,
     syn_wheel: Wheel,
@@ -151,6 +161,7 @@ macro_rules! cx {
             tokens: &mut $shard.tokens,
             events: &mut $shard.events,
             mail: &mut $shard.mail,
+            fastopens: &mut $shard.fastopens,
             crew: &$shard.crew,
             config: &$shard.config,
             copies: &$shard.copies,
@@ -175,6 +186,7 @@ impl Shard {
             generation: 0,
             listeners: Listeners::default(),
             syns: SynQueue::new(config.max_syn_queue),
+            fastopens: FastOpens::new(&config.isn_key),
             time_waits: TimeWaits::new(TIME_WAITS_MAX),
             conn_wheel: Wheel::new(),
             syn_wheel: Wheel::new(),
@@ -363,8 +375,16 @@ impl Shard {
     ///
     /// # Errors
     /// [`Error::AddrInUse`], [`Error::AddrNotAvailable`], [`Error::UnknownName`].
-    pub fn listen(&mut self, local: SocketAddr, backlog: usize, options: SocketOptions) -> Result<ListenerId, Error> {
+    pub fn listen(
+        &mut self,
+        local: SocketAddr,
+        backlog: usize,
+        mut options: SocketOptions,
+    ) -> Result<ListenerId, Error> {
         check_names(&options)?;
+        if self.config.handshake.fastopen.all_listeners && options.fastopen == 0 {
+            options.fastopen = u32::try_from(backlog).unwrap_or(u32::MAX);
+        }
         if local.port() == 0 || !(local.ip().is_unspecified() || self.paths.owns(local.ip())) {
             return Err(Error::AddrNotAvailable(local.ip()));
         }
@@ -393,6 +413,7 @@ impl Shard {
     /// Stops listening. Connections that wait to be accepted are reset.
     pub fn close_listener(&mut self, now: Instant, listener: ListenerId) {
         let Some(entry) = self.listeners.remove(listener) else { return };
+        self.fastopens.remove(listener.0);
         for key in self.syns.of_listener(listener) {
             self.remove_syn(now, key);
         }
@@ -415,6 +436,34 @@ impl Shard {
         remote: SocketAddr,
         options: &SocketOptions,
     ) -> Result<ConnId, Error> {
+        self.open(now, local, remote, options, options.fastopen_connect.then_some(Fast::Deferred)).map(|(id, _)| id)
+    }
+
+    /// Opens a connection and sends the first bytes of `data` with its SYN, if the peer is known to take them
+    /// (`MSG_FASTOPEN`, RFC 7413): at most a segment of them, see the second value. Otherwise it asks for a cookie and
+    /// takes nothing. The rest is [written](Self::write) when the connection is established.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_with(
+        &mut self,
+        now: Instant,
+        local: Option<SocketAddr>,
+        remote: SocketAddr,
+        options: &SocketOptions,
+        data: Payload,
+    ) -> Result<(ConnId, usize), Error> {
+        self.open(now, local, remote, options, Some(Fast::With(data)))
+    }
+
+    fn open(
+        &mut self,
+        now: Instant,
+        local: Option<SocketAddr>,
+        remote: SocketAddr,
+        options: &SocketOptions,
+        fast: Option<Fast>,
+    ) -> Result<(ConnId, usize), Error> {
         check_names(options)?;
         if self.conns.len() >= self.config.max_connections {
             return Err(Error::TooManyConnections);
@@ -432,9 +481,8 @@ impl Shard {
         };
         let id = self.add_conn(now, (tuple.local, tuple.remote), mode, options, false)?;
         cx!(self, now).claim_tuple(&tuple);
-        let recv_max = u64::from(options.recv_buffer_max);
-        self.with(now, id, |conn, cx| conn.open_first(cx, tuple, link, recv_max));
-        Ok(id)
+        let taken = self.with(now, id, |conn, cx| conn.open_first(cx, tuple, link, options, fast));
+        Ok((id, taken.unwrap_or_default()))
     }
 
     fn choose_tuple(&mut self, now: Instant, local: Option<SocketAddr>, remote: SocketAddr) -> Result<Tuple, Error> {
@@ -627,6 +675,37 @@ impl Shard {
     /// [`Error::NotConnected`] if there is no such subflow.
     pub fn set_backup(&mut self, now: Instant, conn: ConnId, subflow: u8, backup: bool) -> Result<(), Error> {
         self.with(now, conn, |conn, cx| conn.set_backup(cx, subflow, backup)).ok_or(Error::NotConnected)?
+    }
+
+    /// Changes how connections are opened from now on.
+    pub fn set_handshake(&mut self, handshake: Handshake) {
+        self.config.handshake = handshake;
+    }
+
+    /// Forgets what was learned of the servers that take data in SYNs.
+    pub fn forget_fastopen(&mut self) {
+        self.fastopens.forget();
+    }
+
+    /// Changes how many connections of a listener may be open by Fast Open with their handshake unfinished
+    /// (`TCP_FASTOPEN`), and the keys of its cookies (`TCP_FASTOPEN_KEY`; `None`: the stack's).
+    ///
+    /// # Errors
+    /// [`Error::NotConnected`] if there is no such listener.
+    pub fn set_fastopen(&mut self, listener: ListenerId, most: u32, keys: Option<FastOpenKeys>) -> Result<(), Error> {
+        let listener = self.listeners.get_mut(listener).ok_or(Error::NotConnected)?;
+        listener.options.fastopen = most;
+        listener.options.fastopen_keys = keys;
+        Ok(())
+    }
+
+    /// Changes how often the SYN of a connection is sent again (`TCP_SYNCNT`), without those that go first, one a second.
+    ///
+    /// # Errors
+    /// [`Error::NotConnected`].
+    pub fn set_syn_retries(&mut self, conn: ConnId, retries: u8) -> Result<(), Error> {
+        self.conn_mut(conn).ok_or(Error::NotConnected)?.set_syn_retries(retries);
+        Ok(())
     }
 
     // --- getters ---------------------------------------------------------------------------------

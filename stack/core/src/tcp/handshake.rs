@@ -7,18 +7,54 @@ use core::time::Duration;
 use anabranch_frame::Instant;
 
 use crate::sched::SubflowId;
-use crate::wire::{Flags, Segment, SeqNum, Tuple, ecn};
+use crate::wire::{FastOpen, Flags, Segment, SeqNum, Tuple, ecn};
 
 use super::Link;
 
 /// First SYN timeout (RFC 6298 §2); doubled for each retransmission.
 pub(crate) const SYN_TIMEOUT: Duration = Duration::from_secs(1);
-/// Retransmissions of a SYN or SYN/ACK before giving up (Linux: `tcp_syn_retries`, 127 s in all).
-pub(crate) const SYN_RETRIES: u8 = 6;
+/// The timeout is doubled so often at most.
+const DOUBLED_MAX: u8 = 7;
 /// MSS of a peer that does not say (RFC 9293 §3.7.1).
-const DEFAULT_MSS: u16 = 536;
+pub(crate) const DEFAULT_MSS: u16 = 536;
 /// Window scales beyond this are read as this (RFC 7323 §2.3).
 const SCALE_MAX: u8 = 14;
+
+/// How often, and how soon, an unanswered SYN is sent again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Retries {
+    /// Retransmissions a second apart (Linux: `tcp_syn_linear_timeouts`)…
+    pub(crate) linear: u8,
+    /// …before these, whose timeout doubles.
+    pub(crate) doubling: u8,
+}
+
+impl Retries {
+    fn most(self) -> u8 {
+        self.linear.saturating_add(self.doubling)
+    }
+
+    /// How long the answer to a SYN is waited for that went out `before` times before.
+    fn timeout(self, before: u8) -> Duration {
+        SYN_TIMEOUT * (1 << before.saturating_sub(self.linear).min(DOUBLED_MAX))
+    }
+}
+
+/// How long the answer to a SYN/ACK is waited for that went out `before` times before.
+pub(crate) fn synack_timeout(before: u8) -> Duration {
+    Retries { linear: 0, doubling: 0 }.timeout(before)
+}
+
+/// Fast Open of an active open (RFC 7413 §4.2): what the first SYN carries, and no other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FastSyn {
+    /// A cookie, or the request for one.
+    pub(crate) option: Option<FastOpen>,
+    /// Bytes of data that may go with it.
+    pub(crate) room: u16,
+    /// Bytes of data that went with it.
+    pub(crate) data: u16,
+}
 
 /// What we put on a SYN or SYN/ACK.
 #[derive(Clone, Copy, Debug)]
@@ -114,8 +150,11 @@ enum State {
 pub(crate) enum Disposition {
     /// Nothing.
     Ignore,
-    /// Not for this incarnation: reset it.
-    Reset,
+    /// Not for this incarnation: reset it. `paws` if its timestamps show that.
+    Reset {
+        /// It echoes a timestamp that we never sent.
+        paws: bool,
+    },
     /// The peer refused.
     Refused,
     /// Both sides opened at once: a SYN/ACK is to be sent.
@@ -126,6 +165,8 @@ pub(crate) enum Disposition {
         negotiated: Negotiated,
         /// The segment was the peer's SYN/ACK, with the MPTCP options of one.
         synack: bool,
+        /// Bytes in our SYN that it acknowledges.
+        acked: u16,
     },
 }
 
@@ -142,8 +183,14 @@ pub(crate) struct Opening {
     pub(crate) local_id: u8,
     pub(crate) remote_id: u8,
     pub(crate) backup: bool,
+    pub(crate) fast: Option<FastSyn>,
+    /// The window that our SYN told, in bytes.
+    pub(crate) told_window: u16,
+    was_deferred: bool,
+    retries: Retries,
     state: State,
     transmissions: u8,
+    first_sent: Option<Instant>,
     sent_at: Option<Instant>,
     deadline: Instant,
     due: bool,
@@ -160,6 +207,7 @@ impl Opening {
         ts_offset: u32,
         local: Local,
         want: Want,
+        retries: Retries,
     ) -> Self {
         Self {
             id,
@@ -172,8 +220,13 @@ impl Opening {
             local_id: 0,
             remote_id: 0,
             backup: false,
+            fast: None,
+            told_window: 0,
+            was_deferred: false,
+            retries,
             state: State::SynSent,
             transmissions: 0,
+            first_sent: None,
             sent_at: None,
             deadline: now,
             due: true,
@@ -183,6 +236,40 @@ impl Opening {
     /// Whether a SYN (or SYN/ACK) is to be sent now.
     pub(crate) fn due(&self) -> bool {
         self.due
+    }
+
+    /// The SYN waits for the application's first data.
+    pub(crate) fn defer(&mut self) {
+        self.due = false;
+        self.was_deferred = true;
+    }
+
+    /// Whether the SYN waited for data: the application was told that it is connected then.
+    pub(crate) fn was_deferred(&self) -> bool {
+        self.was_deferred
+    }
+
+    /// Whether nothing was sent, nor is to be sent before the application says so.
+    pub(crate) fn is_deferred(&self) -> bool {
+        !self.due && self.transmissions == 0
+    }
+
+    /// The SYN goes now.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.due = true;
+        self.deadline = now;
+    }
+
+    /// The path's MTU is another one. A SYN whose data does not fit any more goes once more, without it, at once.
+    pub(crate) fn on_mtu(&mut self) {
+        self.local.mss = self.local.mss.min(self.link.mss(&self.tuple));
+        let data = self.fast.map_or(0, |fast| fast.data);
+        self.due |= matches!(self.state, State::SynSent) && self.transmissions == 1 && data > self.local.mss;
+    }
+
+    /// Changes how often the SYN is repeated with a doubling timeout.
+    pub(crate) fn set_retries(&mut self, doubling: u8) {
+        self.retries.doubling = doubling;
     }
 
     /// What stands on the segment to send: a SYN, or a SYN/ACK with the peer's sequence number.
@@ -211,25 +298,41 @@ impl Opening {
     }
 
     /// When to look again.
-    pub(crate) fn deadline(&self) -> Instant {
-        self.deadline
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        (!self.is_deferred()).then_some(self.deadline)
     }
 
     /// It was sent.
     pub(crate) fn on_sent(&mut self, now: Instant) {
         self.due = false;
         self.sent_at = Some(now);
-        self.deadline = now + SYN_TIMEOUT * (1 << self.transmissions.min(SYN_RETRIES));
+        self.first_sent.get_or_insert(now);
+        self.deadline = now + self.retries.timeout(self.transmissions);
         self.transmissions = self.transmissions.saturating_add(1);
     }
 
     /// Time passed. Returns false when the peer was asked often enough.
     pub(crate) fn on_timer(&mut self, now: Instant) -> bool {
-        if self.due || now < self.deadline {
+        if self.due || self.is_deferred() || now < self.deadline {
             return true;
         }
         self.due = true;
-        self.transmissions <= SYN_RETRIES
+        self.transmissions <= self.retries.most()
+    }
+
+    /// Bytes in our SYN that an acknowledgement covers; `None` if it acknowledges what was never sent, or nothing.
+    fn acked(&self, ack: SeqNum) -> Option<u16> {
+        let data = self.fast.map_or(0, |fast| fast.data);
+        let acked = u16::try_from(ack.distance(self.iss.add(1))).ok()?;
+        (acked <= data).then_some(acked)
+    }
+
+    /// Whether the SYN/ACK echoes a timestamp that was on none of our SYNs: it answers those of another connection.
+    fn echoes_another(&self, now: Instant, segment: &Segment) -> bool {
+        let (Some(ts), Some(first)) = (segment.options.timestamps, self.first_sent) else { return false };
+        let clock = |at: Instant| (at.as_millis() as u32).wrapping_add(self.ts_offset);
+        let most = clock(now).wrapping_sub(clock(first));
+        ts.echo != 0 && ts.echo.wrapping_sub(clock(first)) > most
     }
 
     /// RFC 9293 §3.10.7.3 (SYN-SENT) and §3.10.7.4 (SYN-RECEIVED).
@@ -246,8 +349,13 @@ impl Opening {
             // Nothing was sent yet: whatever this is, it does not answer us.
             return Disposition::Ignore;
         }
-        if acks && segment.ack != self.iss.add(1) {
-            return if segment.flags.has(Flags::RST) { Disposition::Ignore } else { Disposition::Reset };
+        let acked = if acks { self.acked(segment.ack) } else { Some(0) };
+        let Some(acked) = acked else {
+            let rst = segment.flags.has(Flags::RST);
+            return if rst { Disposition::Ignore } else { Disposition::Reset { paws: false } };
+        };
+        if acks && self.echoes_another(now, segment) {
+            return Disposition::Reset { paws: true };
         }
         if segment.flags.has(Flags::RST) {
             return if acks { Disposition::Refused } else { Disposition::Ignore };
@@ -258,7 +366,7 @@ impl Opening {
         let rtt = (self.transmissions == 1).then(|| self.sent_at.map(|at| now.saturating_since(at))).flatten();
         let negotiated = Negotiated::new(self.iss, self.local, segment, rtt);
         if acks {
-            return Disposition::Established { negotiated, synack: true };
+            return Disposition::Established { negotiated, synack: true, acked };
         }
         self.state = State::SynReceived(negotiated);
         self.due = true;
@@ -276,9 +384,7 @@ impl Opening {
             self.due |= repeats_syn;
             return Disposition::Ignore;
         }
-        if segment.ack != self.iss.add(1) {
-            return Disposition::Reset;
-        }
+        let Some(acked) = self.acked(segment.ack) else { return Disposition::Reset { paws: false } };
         if !repeats_syn && segment.seq.distance(first) < 0 {
             return Disposition::Ignore;
         }
@@ -287,6 +393,6 @@ impl Opening {
         } else {
             u64::from(segment.window) << negotiated.snd_scale
         };
-        Disposition::Established { negotiated: Negotiated { window, ..negotiated }, synack: false }
+        Disposition::Established { negotiated: Negotiated { window, ..negotiated }, synack: false, acked }
     }
 }

@@ -34,6 +34,30 @@ pub(crate) fn timestamp_offset(key: &[u8; 16], tuple: &Tuple) -> u32 {
     hash(key, tuple, 1) as u32
 }
 
+/// The key of Fast Open cookies where none was set: the same on all workers, as the stack's secret is.
+pub(crate) fn fast_open_key(key: &[u8; 16]) -> [u8; 16] {
+    let mut made = [0; 16];
+    for (half, domain) in made.chunks_exact_mut(8).zip([2, 3]) {
+        let mut hasher = SipHasher24::new_with_key(key);
+        hasher.write_u8(domain);
+        half.copy_from_slice(&hasher.finish().to_le_bytes());
+    }
+    made
+}
+
+/// A server's Fast Open cookie for a client (RFC 7413 §4.1.2): SipHash-2-4 of the client's and the server's address, as
+/// the kernel makes it, so that both may serve one address with one key.
+pub(crate) fn fast_open_cookie(key: &[u8; 16], tuple: &Tuple) -> [u8; 8] {
+    let mut hasher = SipHasher24::new_with_key(key);
+    for addr in [tuple.remote.ip(), tuple.local.ip()] {
+        match addr {
+            IpAddr::V4(ip) => hasher.write(&ip.octets()),
+            IpAddr::V6(ip) => hasher.write(&ip.octets()),
+        }
+    }
+    hasher.finish().to_le_bytes()
+}
+
 /// Hash that decides on which worker a tuple is at home: the same for both directions.
 pub(crate) fn home_hash(key: &[u8; 16], tuple: &Tuple) -> u64 {
     let one = |addr: SocketAddr| {
@@ -42,4 +66,20 @@ pub(crate) fn home_hash(key: &[u8; 16], tuple: &Tuple) -> u64 {
         hasher.finish()
     };
     one(tuple.local) ^ one(tuple.remote)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a 6.18 kernel with `tcp_fastopen_key` = a0bf63f7-ed803d81-cd641d30-cebc4a90 gives 10.248.0.2.
+    #[test]
+    fn cookies_are_the_kernels() {
+        let key = 0xa0bf_63f7u32.to_le_bytes().into_iter().chain(0xed80_3d81u32.to_le_bytes());
+        let key = key.chain(0xcd64_1d30u32.to_le_bytes()).chain(0xcebc_4a90u32.to_le_bytes());
+        let key: std::vec::Vec<u8> = key.collect();
+        let tuple = Tuple { local: "192.168.0.2:8080".parse().unwrap(), remote: "10.248.0.2:4000".parse().unwrap() };
+        let cookie = fast_open_cookie(key.as_slice().try_into().unwrap(), &tuple);
+        assert_eq!(u64::from_be_bytes(cookie), 0x00ab_aaab_e8e9_54c2);
+    }
 }

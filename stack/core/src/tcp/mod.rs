@@ -10,8 +10,12 @@ mod subflow;
 
 pub(crate) use check::Verdict;
 pub(crate) use ecn::EcnState;
-pub(crate) use handshake::{Disposition, Local, Negotiated, Opening, SYN_RETRIES, SYN_TIMEOUT, Want};
-pub(crate) use isn::{home_hash, initial_seq, timestamp_offset};
+pub(crate) use handshake::{
+    DEFAULT_MSS, Disposition, FastSyn, Local, Negotiated, Opening, Retries, Want, synack_timeout,
+};
+pub(crate) use isn::{fast_open_cookie, fast_open_key, home_hash, initial_seq, timestamp_offset};
 pub(crate) use rcv::{AckDue, Rcv};
 pub(crate) use snd::{AckOut, Fired, Pacing, Retransmit, TxMapping};
-pub(crate) use subflow::{Joining, Link, Out, RestingSubflow, Subflow, SubflowStart, reset_for, syn_options};
+pub(crate) use subflow::{
+    FastOpened, Joining, Link, Out, RestingSubflow, Subflow, SubflowStart, reset_for, syn_options,
+};

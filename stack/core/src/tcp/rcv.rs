@@ -133,6 +133,11 @@ impl Rcv {
         self.fin.is_some_and(|fin| self.nxt > fin)
     }
 
+    /// Whether the peer's FIN came, and not all that stands before it.
+    pub(crate) fn fin_waits(&self) -> bool {
+        self.fin.is_some_and(|fin| self.nxt < fin)
+    }
+
     /// Estimate of the peer's segment size.
     pub(crate) fn segment(&self) -> u64 {
         self.segment

@@ -14,7 +14,10 @@ use crate::config::Keepalive;
 use crate::info::{SubflowInfo, TcpState};
 use crate::mptcp::Mappings;
 use crate::sched::{SubflowId, SubflowView};
-use crate::wire::{Flags, IpOut, MptcpOption, OptionWriter, SackBlock, Segment, SegmentOut, SeqNum, Timestamps, Tuple};
+use crate::shard::SynEntry;
+use crate::wire::{
+    FastOpen, Flags, IpOut, MptcpOption, OptionWriter, SackBlock, Segment, SegmentOut, SeqNum, Timestamps, Tuple,
+};
 
 use super::snd::{Pacing, Snd, SndConfig};
 use super::{AckDue, EcnState, Local, Negotiated, Rcv};
@@ -63,6 +66,19 @@ pub(crate) enum Joining {
     },
 }
 
+/// What Fast Open (RFC 7413) left behind on a subflow.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FastOpened {
+    /// The option was on our SYN.
+    pub(crate) asked: bool,
+    /// The SYN's data was taken, all of it (`TCPI_OPT_SYN_DATA`).
+    pub(crate) syn_data: bool,
+    /// Bytes of our SYN, and of the peer's, that were taken. MPTCP counts them in neither its data sequence numbers nor
+    /// the subflow's (RFC 8684 appendix B, as the kernel reads it).
+    pub(crate) sent: u16,
+    pub(crate) received: u16,
+}
+
 /// What a subflow begins with.
 #[derive(Debug)]
 pub(crate) struct SubflowStart {
@@ -83,6 +99,9 @@ pub(crate) struct SubflowStart {
     pub(crate) backup: bool,
     pub(crate) joining: Joining,
     pub(crate) passive: bool,
+    /// The window on our SYN or SYN/ACK, in bytes: the peer may have used it.
+    pub(crate) told_window: u16,
+    pub(crate) fast: FastOpened,
 }
 
 /// A segment to be sent on a subflow.
@@ -116,6 +135,9 @@ pub(crate) struct Subflow {
     pub(crate) stale: bool,
     pub(crate) joining: Joining,
     pub(crate) passive: bool,
+    pub(crate) fast: FastOpened,
+    /// The SYN/ACK of a passive Fast Open, while the peer has not acknowledged it: the subflow is in SYN-RECEIVED.
+    pub(crate) synack: Option<Box<SynEntry>>,
     /// Options other than DSS that wait for a segment, in their order.
     pub(crate) signals: ArrayVec<MptcpOption, 8>,
     /// A DATA_FIN is to be told here.
@@ -172,11 +194,15 @@ impl Subflow {
         let options_len = if timestamps { TIMESTAMPS_LEN } else { 0 } + if mptcp { DSS_LEN } else { 0 };
         let mss = payload_mss(wire_mss, options_len);
         cc.set_mss(u64::from(mss));
+        let first = 1 + u64::from(start.fast.sent);
         let mut snd = Snd::new(now, SndConfig { mss, sack: negotiated.sack, timestamps, cc, pacing });
-        snd.set_right_edge(1 + negotiated.window);
+        snd.start_at(first);
+        snd.set_right_edge(first + negotiated.window);
         if let Some(rtt) = negotiated.rtt {
             snd.seed_rtt(rtt);
         }
+        let mut rcv = Rcv::new(negotiated.irs, negotiated.ts_recent, now);
+        rcv.on_ack_sent(u64::from(start.told_window));
         Self {
             id,
             tuple,
@@ -185,12 +211,14 @@ impl Subflow {
             remote_id: start.remote_id,
             state: TcpState::Established,
             snd,
-            rcv: Rcv::new(negotiated.irs, negotiated.ts_recent, now),
+            rcv,
             mappings: Mappings::default(),
             backup: start.backup,
             stale: false,
             joining: start.joining,
             passive: start.passive,
+            fast: start.fast,
+            synack: None,
             signals: ArrayVec::new(),
             tell_data_fin: false,
             wants_fin: false,
@@ -241,13 +269,15 @@ impl Subflow {
     }
 
     /// Position of an acknowledgement number.
-    pub(super) fn ack_pos(&self, ack: SeqNum) -> Option<u64> {
+    pub(crate) fn ack_pos(&self, ack: SeqNum) -> Option<u64> {
         self.iss.unwrap(ack, self.snd.una())
     }
 
-    /// Whether the scheduler may be offered this subflow.
+    /// Whether the scheduler may be offered this subflow. A server that took data from a SYN may answer it before the
+    /// handshake is finished (RFC 7413 §4.2.2); with MPTCP it waits for the client's key.
     pub(crate) fn usable(&self) -> bool {
-        matches!(self.state, TcpState::Established | TcpState::CloseWait)
+        let answers = self.synack.as_ref().is_some_and(|synack| !synack.is_mptcp());
+        (matches!(self.state, TcpState::Established | TcpState::CloseWait) || answers)
             && self.joining == Joining::Done
             && !self.wants_fin
     }
@@ -280,6 +310,7 @@ impl Subflow {
         self.state = match (self.state, fin_sent, fin_acked, fin_received) {
             (TcpState::Closed, ..) => TcpState::Closed,
             (TcpState::TimeWait, ..) => TcpState::TimeWait,
+            (_, false, _, false) if self.synack.is_some() => TcpState::SynReceived,
             (_, false, _, false) => TcpState::Established,
             (_, false, _, true) => TcpState::CloseWait,
             (TcpState::CloseWait | TcpState::LastAck, true, false, _) => TcpState::LastAck,
@@ -389,7 +420,9 @@ impl Subflow {
             Joining::AwaitsAck { deadline, .. } => Some(deadline),
             Joining::Done => None,
         };
-        [self.snd.deadline(), delayed, joining, self.persist].into_iter().flatten().min()
+        // Until the SYN/ACK is acknowledged its timer is the only one that sends again.
+        let again = self.synack.as_ref().map_or_else(|| self.snd.deadline(), |synack| Some(synack.deadline()));
+        [again, delayed, joining, self.persist].into_iter().flatten().min()
     }
 
     pub(crate) fn sibling(&self) -> Sibling {
@@ -455,6 +488,7 @@ impl Subflow {
             ecn: self.ecn.on(),
             ecn_seen: self.ecn.seen(),
             delivered_ce: self.snd.delivered_ce(),
+            syn_data: self.fast.syn_data,
         }
     }
 
@@ -464,7 +498,8 @@ impl Subflow {
     pub(crate) fn outstanding(&self, base: u64) -> impl Iterator<Item = Range<u64>> + '_ {
         self.snd.unacked().filter_map(move |(range, mapping, _)| {
             let mapping = mapping?;
-            let within = u64::from((range.start as u32).wrapping_sub(mapping.ssn));
+            let ssn = (range.start as u32).wrapping_sub(u32::from(self.fast.sent));
+            let within = u64::from(ssn.wrapping_sub(mapping.ssn));
             let start = mapping.dsn.wrapping_sub(base).wrapping_add(within);
             Some(start..start + (range.end - range.start))
         })
@@ -492,12 +527,14 @@ impl Subflow {
     }
 }
 
-/// The options of a SYN or SYN/ACK. `answers` holds what the peer offered, on a SYN/ACK.
+/// The options of a SYN or SYN/ACK. `answers` holds what the peer offered, on a SYN/ACK. Where not all of them fit,
+/// Fast Open goes without: it saves a round trip, MPTCP cannot be had later.
 pub(crate) fn syn_options(
     now: Instant,
     local: Local,
     answers: Option<&Negotiated>,
     ts_offset: u32,
+    fast_open: Option<&FastOpen>,
     mptcp: Option<&MptcpOption>,
 ) -> OptionWriter {
     let echo = answers.map_or(Some(0), |negotiated| negotiated.ts_recent);
@@ -505,6 +542,12 @@ pub(crate) fn syn_options(
     let mut options = OptionWriter::new();
     let scale = answers.is_none_or(|negotiated| negotiated.scaled).then_some(local.scale);
     options.syn(local.mss, scale, answers.is_none_or(|negotiated| negotiated.sack), timestamps);
+    let reserved = mptcp.map_or(0, OptionWriter::mptcp_len);
+    if let Some(option) = fast_open
+        && option.wire_len() + reserved <= options.remaining()
+    {
+        options.fast_open(option);
+    }
     if let Some(option) = mptcp {
         options.mptcp(option);
     }

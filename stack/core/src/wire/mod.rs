@@ -14,7 +14,7 @@ mod seq;
 pub use ip::IpOut;
 pub(crate) use ip::ecn;
 pub use mptcp::{AddAddr, DataAck, Dss, Mapping, MpCapable, MpJoin, MptcpOption, RemoveAddr};
-pub use options::{OPTIONS_MAX, OptionWriter, SackBlock, TcpOptions, Timestamps};
+pub use options::{FastOpen, OPTIONS_MAX, OptionWriter, SackBlock, TcpOptions, Timestamps};
 pub(crate) use packed::PackedTuple;
 pub use segment::{Dropped, Flags, Segment, SegmentOut, Tuple, peek_tuple};
 pub use seq::SeqNum;

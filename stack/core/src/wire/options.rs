@@ -16,6 +16,9 @@ const MD5_SIGNATURE: u8 = 19;
 const USER_TIMEOUT: u8 = 28;
 const TCP_AO: u8 = 29;
 const FAST_OPEN: u8 = 34;
+const EXPERIMENT: u8 = 254;
+/// Fast Open before it had a kind of its own (RFC 6994; draft-ietf-tcpm-fastopen-02).
+const FAST_OPEN_MAGIC: [u8; 2] = [0xf9, 0x89];
 
 /// Bytes of options that a TCP header can hold.
 pub const OPTIONS_MAX: usize = 40;
@@ -27,6 +30,72 @@ pub struct Timestamps {
     pub value: u32,
     /// TSecr.
     pub echo: u32,
+}
+
+/// A Fast Open option (RFC 7413 §2): a cookie, or the request for one.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct FastOpen {
+    bytes: [u8; 16],
+    len: u8,
+    /// It stands in the experimental option that was used before the RFC.
+    pub experimental: bool,
+}
+
+impl FastOpen {
+    /// The request for a cookie.
+    pub const REQUEST: Self = Self { bytes: [0; 16], len: 0, experimental: false };
+
+    /// A cookie of an even number of bytes from 4 to 16 (RFC 7413 §4.1.1); `None` if it is not that, nor empty.
+    #[must_use]
+    pub fn new(cookie: &[u8], experimental: bool) -> Option<Self> {
+        let mut bytes = [0; 16];
+        let good = matches!(cookie.len(), 0 | 4 | 6 | 8 | 10 | 12 | 14 | 16);
+        good.then(|| {
+            bytes[..cookie.len()].copy_from_slice(cookie);
+            Self { bytes, len: cookie.len() as u8, experimental }
+        })
+    }
+
+    /// The cookie; empty is a request.
+    #[must_use]
+    pub fn cookie(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    /// Whether it asks for a cookie.
+    #[must_use]
+    pub fn is_request(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The same cookie in the other form of the option, or in the same.
+    #[must_use]
+    pub fn in_form(self, experimental: bool) -> Self {
+        Self { experimental, ..self }
+    }
+
+    fn lead(&self) -> ArrayVec<u8, 4> {
+        let mut lead = ArrayVec::new();
+        if self.experimental {
+            lead.extend([EXPERIMENT, 4 + self.len, FAST_OPEN_MAGIC[0], FAST_OPEN_MAGIC[1]]);
+        } else {
+            lead.extend([FAST_OPEN, 2 + self.len]);
+        }
+        lead
+    }
+
+    /// Bytes that it takes in a header, padding included.
+    #[must_use]
+    pub fn wire_len(&self) -> usize {
+        (self.lead().len() + usize::from(self.len)).next_multiple_of(4)
+    }
+}
+
+/// A cookie is a secret of client and server: it stays out of logs.
+impl core::fmt::Debug for FastOpen {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "FastOpen({} bytes{})", self.len, if self.experimental { ", experimental" } else { "" })
+    }
 }
 
 /// One SACK block: first sequence number, and the one after the last.
@@ -45,8 +114,8 @@ pub struct TcpOptions {
     pub timestamps: Option<Timestamps>,
     /// SACK blocks in their order.
     pub sack: ArrayVec<SackBlock, 4>,
-    /// Fast Open cookie (RFC 7413); empty is a request.
-    pub fast_open: Option<ArrayVec<u8, 16>>,
+    /// Fast Open cookie, or the request for one (RFC 7413).
+    pub fast_open: Option<FastOpen>,
     /// User timeout (RFC 5482), raw: granularity bit and 15 bits.
     pub user_timeout: Option<u16>,
     /// An MD5 signature (RFC 2385) or TCP-AO (RFC 5925) was there.
@@ -98,6 +167,19 @@ impl OptionWriter {
         if let Some(scale) = window_scale {
             self.put(&[NOP, WINDOW_SCALE, 3, scale]);
         }
+    }
+
+    /// A Fast Open cookie or request, followed by NOPs up to a multiple of four. False if there is no room.
+    pub fn fast_open(&mut self, option: &FastOpen) -> bool {
+        let fits = option.wire_len() <= self.remaining();
+        if fits {
+            let lead = option.lead();
+            self.put(&lead);
+            self.put(option.cookie());
+            let len = lead.len() + option.cookie().len();
+            self.put(&[NOP; 3][..option.wire_len() - len]);
+        }
+        fits
     }
 
     /// `nop, nop, TS`. False if there is no room.
@@ -205,9 +287,9 @@ impl TcpOptions {
             (TIMESTAMPS, 10) => {
                 first(&mut self.timestamps, Timestamps { value: be32(option, 2), echo: be32(option, 6) })
             }
-            // RFC 7413 §4.1.1: no cookie, or an even number of bytes from 4 to 16.
-            (FAST_OPEN, 2 | 6 | 8 | 10 | 12 | 14 | 16 | 18) => {
-                first(&mut self.fast_open, option[2..].iter().copied().collect())
+            (FAST_OPEN, _) => FastOpen::new(&option[2..], false).and_then(|cookie| first(&mut self.fast_open, cookie)),
+            (EXPERIMENT, 4..) if option[2..4] == FAST_OPEN_MAGIC => {
+                FastOpen::new(&option[4..], true).and_then(|cookie| first(&mut self.fast_open, cookie))
             }
             (USER_TIMEOUT, 4) => first(&mut self.user_timeout, be16(option, 2)),
             (MD5_SIGNATURE, 18) | (TCP_AO, 4..) => {
@@ -219,11 +301,9 @@ impl TcpOptions {
                 Ok(None) => Some(()),
                 Err(mptcp::Malformed) => None,
             },
-            (
-                MSS | WINDOW_SCALE | SACK_PERMITTED | SACK | TIMESTAMPS | FAST_OPEN | USER_TIMEOUT | MD5_SIGNATURE
-                | TCP_AO,
-                _,
-            ) => None,
+            (MSS | WINDOW_SCALE | SACK_PERMITTED | SACK | TIMESTAMPS | USER_TIMEOUT | MD5_SIGNATURE | TCP_AO, _) => {
+                None
+            }
             _ => Some(()),
         }
     }

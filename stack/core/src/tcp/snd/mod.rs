@@ -221,6 +221,12 @@ impl Snd {
         snd
     }
 
+    /// Data went with the SYN and is acknowledged with it: what is sent now begins at `first`.
+    pub(crate) fn start_at(&mut self, first: u64) {
+        self.board = Scoreboard::new(first);
+        self.peer.right_edge = self.peer.right_edge.max(first);
+    }
+
     /// The handshake's round-trip time.
     pub(crate) fn seed_rtt(&mut self, rtt: Duration) {
         self.rtt.sample(self.created, rtt, self.una(), self.nxt());

@@ -5,7 +5,7 @@ use core::time::Duration;
 use anabranch_frame::Instant;
 use arrayvec::ArrayVec;
 
-use super::{Joining, Link, Subflow};
+use super::{FastOpened, Joining, Link, Subflow};
 use crate::info::{SubflowInfo, TcpState};
 use crate::mptcp::Mappings;
 use crate::sched::SubflowId;
@@ -43,6 +43,7 @@ pub(crate) struct RestingSubflow {
     signal_acks: u8,
     backup: bool,
     passive: bool,
+    fast: FastOpened,
     sack: bool,
 }
 
@@ -88,6 +89,7 @@ impl Subflow {
             signal_acks: self.signal_acks,
             backup: self.backup,
             passive: self.passive,
+            fast: self.fast,
             sack: self.sack,
         }
     }
@@ -119,6 +121,8 @@ impl RestingSubflow {
             stale: false,
             joining: Joining::Done,
             passive: self.passive,
+            fast: self.fast,
+            synack: None,
             signals: ArrayVec::new(),
             tell_data_fin: false,
             wants_fin: false,
@@ -181,6 +185,7 @@ impl RestingSubflow {
             ecn: self.ecn.on(),
             ecn_seen: self.ecn.seen(),
             delivered_ce: self.snd.delivered_ce(),
+            syn_data: self.fast.syn_data,
         }
     }
 }
