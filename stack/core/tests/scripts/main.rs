@@ -2,4 +2,5 @@
 
 mod basics;
 mod ecn;
+mod fastopen;
 mod harness;

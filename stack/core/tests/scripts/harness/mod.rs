@@ -6,7 +6,8 @@
 //! * `> PACKET`: this is the next packet that goes out, at this time to the millisecond (`* > PACKET`: whenever within
 //!   two minutes). A super-segment is seen as the segments it stands for; one line may expect several of them at once;
 //! * `quiet`: nothing went out until now;
-//! * a command of the application: `accept`, `connect`, `write N`, `read N`, `eof`, `shutdown`, `close`, `abort`.
+//! * a command of the application: `accept`, `connect`, `write N`, `read N`, `eof`, `shutdown`, `close`, `abort`;
+//!   `connect N TAKEN` offers N bytes for the SYN, of which TAKEN are taken (the others are not written).
 //!
 //! Before `<` and before a command everything that went out must have been expected: a script is the whole trace.
 //! Sequence numbers, and timestamps of the stack in milliseconds of the script, are relative. What `PACKET` leaves out
@@ -169,6 +170,34 @@ impl Script {
         self.shard.counters()
     }
 
+    /// From now on another connection of the same application.
+    pub(crate) fn restart(&mut self) {
+        (self.written, self.read) = (0, 0);
+    }
+
+    /// From now on the peer's packets come from another port.
+    pub(crate) fn other_peer_port(&mut self, port: u16) {
+        self.peer.set_port(port);
+    }
+
+    /// The peer's Fast Open cookie under a key, in hexadecimal.
+    pub(crate) fn cookie(&self, key: [u8; 16]) -> String {
+        use std::hash::Hasher;
+        let mut hasher = siphasher::sip::SipHasher24::new_with_key(&key);
+        for addr in [self.peer.ip(), self.ours.ip()] {
+            match addr {
+                IpAddr::V4(addr) => hasher.write(&addr.octets()),
+                IpAddr::V6(addr) => hasher.write(&addr.octets()),
+            }
+        }
+        hasher.finish().to_le_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// How often this was told.
+    pub(crate) fn seen(&self, event: impl Fn(&Event) -> bool) -> usize {
+        self.events.iter().filter(|told| event(told)).count()
+    }
+
     /// Whether this was told, ever.
     pub(crate) fn saw(&self, event: impl Fn(&Event) -> bool) -> bool {
         self.events.iter().any(event)
@@ -215,8 +244,9 @@ impl Script {
         }
         let packet = Packet::read(datagram, self.base(false)).expect("a TCP segment");
         let start = datagram.len() - packet.len as usize;
+        let first = packet.seq.wrapping_add(u32::from(packet.has('S')));
         for (i, byte) in (0u32..).zip(&datagram[start..]) {
-            assert_eq!(*byte, byte_at(packet.seq.wrapping_add(i)), "payload of {packet} is not what was written");
+            assert_eq!(*byte, byte_at(first.wrapping_add(i)), "payload of {packet} is not what was written");
         }
         self.out.push_back((self.now, packet));
     }
@@ -321,6 +351,7 @@ impl Script {
                 let conn = self.shard.connect(self.now, None, self.peer, &self.options);
                 self.conn = Some(conn.map_err(|error| error.to_string())?);
             }
+            ["connect", n, taken] => self.connect_with(size(n)?, size(taken)?)?,
             ["write", n] => self.write(size(n)?)?,
             ["read", n] => self.read(size(n)?)?,
             ["eof"] => match self.shard.read(self.conn(), 1) {
@@ -338,8 +369,24 @@ impl Script {
         Ok(())
     }
 
+    fn connect_with(&mut self, len: usize, expected: usize) -> Result<(), String> {
+        (self.written, self.read) = (0, 0);
+        let data = Payload::from(self.to_write(len));
+        let (conn, taken) = self
+            .shard
+            .connect_with(self.now, None, self.peer, &self.options, data)
+            .map_err(|error| error.to_string())?;
+        self.conn = Some(conn);
+        self.written = taken as u32;
+        if taken == expected { Ok(()) } else { Err(format!("{taken} bytes were taken")) }
+    }
+
+    fn to_write(&self, len: usize) -> Vec<u8> {
+        (0..len as u32).map(|i| byte_at(1 + self.written + i)).collect()
+    }
+
     fn write(&mut self, len: usize) -> Result<(), String> {
-        let bytes: Vec<u8> = (0..len as u32).map(|i| byte_at(1 + self.written + i)).collect();
+        let bytes = self.to_write(len);
         self.written += len as u32;
         self.shard.write(self.now, self.conn(), Payload::from(bytes)).map_err(|error| error.to_string())
     }

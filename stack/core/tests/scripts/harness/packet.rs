@@ -121,7 +121,8 @@ impl Packet {
         bytes.extend(self.win.unwrap_or(0).to_be_bytes());
         bytes.extend([0; 4]);
         bytes.extend(options);
-        bytes.extend((0..self.len).map(|i| byte_at(self.seq.wrapping_add(i))));
+        let first = self.seq.wrapping_add(u32::from(self.has('S')));
+        bytes.extend((0..self.len).map(|i| byte_at(first.wrapping_add(i))));
         let checksum = sum.add(&bytes[start..]).finish();
         bytes[start + 16..start + 18].copy_from_slice(&checksum.to_be_bytes());
         bytes
