@@ -74,6 +74,7 @@ struct Percentiles {
     mean: f64,
     p50: f64,
     p90: f64,
+    p95: f64,
     p99: f64,
     max: f64,
 }
@@ -85,6 +86,7 @@ impl Percentiles {
             mean: number(durations.mean()),
             p50: number(durations.percentile(50.0)),
             p90: number(durations.percentile(90.0)),
+            p95: number(durations.percentile(95.0)),
             p99: number(durations.percentile(99.0)),
             max: number(durations.max()),
         }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cpu;
 use crate::peers::chunk;
-use crate::socket::{Connector, Stream};
+use crate::socket::Connector;
 use crate::task::{Load, Quantity, Sample, Service, Traffic};
+use anabranch_benches::{Stream, cpu};
 
 /// Round trips that are not counted.
 const WARM_UP: Duration = Duration::from_millis(300);

@@ -7,14 +7,12 @@
 //! away and made again.
 //!
 //! * [`plan`], [`aims`]: what is measured, and what is to be reached;
-//! * [`run`], [`site`], [`process`], [`cpu`]: one run;
+//! * [`run`], [`site`], [`process`]: one run;
 //! * [`load`], [`peers`], [`memory`]: what the processes do;
 //! * [`report`]: tables and JSON.
 
 mod aims;
-mod cpu;
 mod load;
-mod machine;
 mod memory;
 mod peers;
 mod plan;
@@ -30,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use anabranch_benches::cpu;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use signal_hook::consts::{SIGINT, SIGTERM};

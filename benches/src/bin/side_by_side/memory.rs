@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anabranch_benches::{Pair, PairConfig};
 use anyhow::{Context, Result, ensure};
 
-use crate::cpu;
 use crate::task::{Memory, Quantity, Sample};
+use anabranch_benches::cpu;
 
 /// Not counted.
 const WARM_UP: Duration = Duration::from_millis(300);

@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::aims::{self, Aim, Verdict};
-use crate::machine::Machine;
 use crate::plan::{Case, Measure, Row};
 use crate::task::{Quantity, Sample};
+use anabranch_benches::Machine;
 
 /// All that was measured.
 #[derive(Debug)]

@@ -7,11 +7,11 @@ use std::time::Duration;
 use anabranch_tests::Counters;
 use anyhow::{Result, bail, ensure};
 
-use crate::cpu::{self, Accounts};
 use crate::plan::{Case, Kind, Link, Measure, Peer, Place, Row};
 use crate::process::{self, Server};
 use crate::site::{self, FAR_SERVER, SERVER, Site};
 use crate::task::{Anabranch, ClientStack, Load, Memory, Quantity, Sample, Serve, ServerStack, Task};
+use anabranch_benches::cpu::{self, Accounts};
 
 /// Beyond its time, how long a client may take.
 const PATIENCE: Duration = Duration::from_secs(40);

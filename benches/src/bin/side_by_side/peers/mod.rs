@@ -12,9 +12,9 @@ use std::thread;
 
 use anyhow::Result;
 
-use crate::cpu;
-use crate::socket::{Listener, start};
+use crate::socket::start;
 use crate::task::{Serve, ServerStack};
+use anabranch_benches::{Listener, cpu};
 
 /// Bytes of one read or write, on both sides and for all peers.
 pub(crate) const CHUNK: usize = 256 << 10;
@@ -32,11 +32,11 @@ pub(crate) fn serve(serve: &Serve) -> Result<()> {
     let connections = serve.connections;
     match &serve.stack {
         ServerStack::Kernel { mptcp, congestion } => {
-            sockets::serve(connections, |service| Listener::kernel(service, *mptcp, congestion))
+            sockets::serve(connections, |service| Listener::kernel(service.port(), *mptcp, congestion))
         }
         ServerStack::Anabranch(options) => {
             let stack = start(options)?;
-            sockets::serve(connections, |service| Listener::anabranch(service, &stack))
+            sockets::serve(connections, |service| Listener::anabranch(service.port(), &stack))
         }
         ServerStack::Smoltcp { offload } => smol::serve(*offload, connections),
         ServerStack::Bare { reads } => bare::serve(*reads),

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{chunk, ready};
-use crate::socket::{Listener, Stream};
 use crate::task::Service;
+use anabranch_benches::{Listener, Stream};
 
 /// Threads of a service at least: more than one connection may be on its way at once.
 const LEAST: usize = 16;

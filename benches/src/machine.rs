@@ -9,19 +9,23 @@ use crate::cpu;
 
 /// The machine, as its kernel describes it.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Machine {
+pub struct Machine {
     /// Model of the processors.
-    pub(crate) model: String,
+    pub model: String,
     /// How many of them.
-    pub(crate) cores: usize,
+    pub cores: usize,
     /// Release of the kernel.
-    pub(crate) kernel: String,
+    pub kernel: String,
     /// Whether it is a virtual one.
-    pub(crate) is_virtual: bool,
+    pub is_virtual: bool,
 }
 
 impl Machine {
-    pub(crate) fn this() -> Result<Self> {
+    /// The one that this runs on.
+    ///
+    /// # Errors
+    /// What `/proc` says cannot be read.
+    pub fn this() -> Result<Self> {
         let cpus = fs::read_to_string("/proc/cpuinfo").context("reading /proc/cpuinfo")?;
         let value = |key: &str| {
             let line = cpus.lines().find(|line| line.starts_with(key));

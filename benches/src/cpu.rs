@@ -13,12 +13,16 @@ const TICKS: f64 = 100.0;
 const KTHREADD: u32 = 2;
 
 /// How many processors this process may use.
-pub(crate) fn count() -> usize {
+#[must_use]
+pub fn count() -> usize {
     thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Keeps the calling thread, and those that it starts from now on, on these processors. Empty: everywhere.
-pub(crate) fn pin(cpus: &[usize]) -> Result<()> {
+///
+/// # Errors
+/// There is no such processor.
+pub fn pin(cpus: &[usize]) -> Result<()> {
     if cpus.is_empty() {
         return Ok(());
     }
@@ -32,15 +36,17 @@ pub(crate) fn pin(cpus: &[usize]) -> Result<()> {
 
 /// Seconds of processor time.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Time {
+pub struct Time {
     /// Outside of the kernel.
-    pub(crate) user: f64,
+    pub user: f64,
     /// In it.
-    pub(crate) system: f64,
+    pub system: f64,
 }
 
 impl Time {
-    pub(crate) fn total(self) -> f64 {
+    /// Both.
+    #[must_use]
+    pub fn total(self) -> f64 {
         self.user + self.system
     }
 
@@ -51,7 +57,7 @@ impl Time {
 
 /// The accounts at the beginning of a run.
 #[derive(Debug)]
-pub(crate) struct Accounts {
+pub struct Accounts {
     at: Instant,
     machine: f64,
     kernel: f64,
@@ -61,20 +67,23 @@ pub(crate) struct Accounts {
 
 /// Who used how much during a run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shares {
+pub struct Shares {
     /// Length of the run in seconds.
-    pub(crate) elapsed: f64,
+    pub elapsed: f64,
     /// The server's, if there was one.
-    pub(crate) server: Time,
+    pub server: Time,
     /// That of processes that this one started and waited for during the run, in seconds.
-    pub(crate) client: f64,
+    pub client: f64,
     /// The part of the whole machine that others used: 0 to 1.
-    pub(crate) others: f64,
+    pub others: f64,
 }
 
 impl Accounts {
     /// Opens them. `server` goes on running; other processes of ours are started and waited for meanwhile.
-    pub(crate) fn open(server: Option<u32>) -> Result<Self> {
+    ///
+    /// # Errors
+    /// What `/proc` says cannot be read.
+    pub fn open(server: Option<u32>) -> Result<Self> {
         Ok(Self {
             at: Instant::now(),
             machine: machine()?,
@@ -85,7 +94,10 @@ impl Accounts {
     }
 
     /// Closes them.
-    pub(crate) fn close(self) -> Result<Shares> {
+    ///
+    /// # Errors
+    /// See [`open`](Self::open); the server is gone.
+    pub fn close(self) -> Result<Shares> {
         let server = match self.server {
             Some((pid, before)) => process(pid)?.since(before),
             None => Time::default(),
@@ -99,7 +111,10 @@ impl Accounts {
 }
 
 /// Waits until the machine uses fewer than `cores` cores, at most `patience`.
-pub(crate) fn settle(cores: f64, patience: Duration) -> Result<()> {
+///
+/// # Errors
+/// What `/proc` says cannot be read.
+pub fn settle(cores: f64, patience: Duration) -> Result<()> {
     let start = Instant::now();
     while start.elapsed() < patience {
         let (from, at) = (machine()?, Instant::now());
