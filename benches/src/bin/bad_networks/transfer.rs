@@ -1,0 +1,267 @@
+//! One measurement: transfers over a site, and what came of them.
+
+use std::io::{ErrorKind, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anabranch_benches::{Listener, Stream};
+use anabranch_tests::Netns;
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::case::{Case, Pairing};
+use crate::pattern::{CHUNK, Pattern};
+use crate::site::{Seen, Side, Site};
+
+/// How often somebody who waits looks at the clock.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a peer may take that has nothing more to do.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Slots of the record of what arrived when.
+const SLOT: Duration = Duration::from_millis(500);
+const PORT: u16 = 5001;
+
+/// One of the connections of a bulk transfer.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Flow {
+    /// What the receiving application got in the time.
+    pub(crate) bytes: u64,
+    /// Payload that the sender sent, and what of it again: `tcpi_bytes_sent` and `tcpi_bytes_retrans`.
+    pub(crate) sent: u64,
+    pub(crate) resent: u64,
+    /// What came in each half second.
+    pub(crate) slots: Vec<u64>,
+}
+
+/// What came of a measurement.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    /// Bulk transfers, one for each connection.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) flows: Vec<Flow>,
+    /// Short ones: how long each took from the first SYN to the end of the stream, in milliseconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) times: Vec<f64>,
+    /// What the emulator saw.
+    pub(crate) seen: Seen,
+}
+
+/// Sends as much as goes in `time`, over a connection for each of `flows`, all at once.
+pub(crate) fn bulk(case: &Case, flows: &[Pairing], congestion: &str, time: Duration) -> Result<Outcome> {
+    let site = Site::new(case, &sides(flows), congestion, time)?;
+    let lanes: Result<Vec<Lane>> =
+        flows.iter().zip(PORT..).map(|(&pairing, port)| Lane::new(&site, pairing, port, 2)).collect();
+    let lanes = lanes?;
+    for lane in &lanes {
+        lane.warm_up(&site)?;
+    }
+    let start = Instant::now();
+    let end = start + time;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut halves = Vec::new();
+    for lane in &lanes {
+        let stream = lane.connect(&site)?;
+        let (stopped, ours) = (Arc::clone(&stop), lane.pairing == Pairing::Sends);
+        let sender = spawn(move || send(&stream, &stopped, ours));
+        let accepted = lane.accepted.recv_timeout(time + PATIENCE).context("the connection was never accepted")??;
+        // Whoever closes while the other still sends breaks the connection: the stream stays open to the end.
+        let receiver = spawn(move || receive(&accepted, start, end).map(|flow| (flow, accepted)));
+        halves.push((lane, sender, receiver));
+    }
+    let mut results = Vec::new();
+    for (lane, sender, receiver) in halves {
+        let (mut flow, open) = receiver.recv_timeout(time + PATIENCE).context("the receiver hangs")??;
+        if lane.pairing != Pairing::Sends {
+            (flow.sent, flow.resent) = kernel_sent(&site.left.netns, lane.port)?;
+        }
+        results.push((flow, sender, open));
+    }
+    stop.store(true, Ordering::Relaxed);
+    let flows: Result<Vec<Flow>> = results
+        .into_iter()
+        .map(|(mut flow, sender, _open)| {
+            if let Some(sent) = sender.recv_timeout(PATIENCE).context("the sender hangs")?? {
+                (flow.sent, flow.resent) = sent;
+            }
+            Ok(flow)
+        })
+        .collect();
+    Ok(Outcome { flows: flows?, times: Vec::new(), seen: site.finish()? })
+}
+
+/// Sends `bytes` over a connection of their own, again and again, until it was done `count` times or `time` is over.
+pub(crate) fn short(
+    case: &Case,
+    pairing: Pairing,
+    congestion: &str,
+    bytes: usize,
+    count: usize,
+    time: Duration,
+) -> Result<Outcome> {
+    let site = Site::new(case, &sides(&[pairing]), congestion, time)?;
+    let lane = Lane::new(&site, pairing, PORT, count + 1)?;
+    lane.warm_up(&site)?;
+    let mut times = Vec::new();
+    let end = Instant::now() + time;
+    let mut left = count;
+    while left > 0 && Instant::now() < end {
+        left -= 1;
+        let start = Instant::now();
+        let mut stream = &lane.connect(&site)?;
+        stream.set_write_timeout(PATIENCE)?;
+        stream.write_all(Pattern::new().slice(0, bytes)).context("writing")?;
+        stream.finish()?;
+        let accepted = lane.accepted.recv_timeout(PATIENCE).context("the connection was never accepted")??;
+        let done = spawn(move || drain(&accepted, bytes)).recv_timeout(PATIENCE).context("the receiver hangs")??;
+        times.push((done - start).as_secs_f64() * 1e3);
+    }
+    // Whoever waits in `accept` goes on until all have come.
+    for _ in 0..left {
+        drop(lane.connect(&site));
+    }
+    Ok(Outcome { flows: Vec::new(), times, seen: site.finish()? })
+}
+
+/// Where our stack is needed.
+fn sides(flows: &[Pairing]) -> Vec<Side> {
+    let side = |pairing: &Pairing| match pairing {
+        Pairing::Kernel => None,
+        Pairing::Sends => Some(Side::Left),
+        Pairing::Receives => Some(Side::Right),
+    };
+    flows.iter().filter_map(side).collect()
+}
+
+/// Who connects to whom.
+struct Lane {
+    pairing: Pairing,
+    port: u16,
+    /// Connections that were accepted.
+    accepted: Receiver<Result<Stream>>,
+}
+
+impl Lane {
+    /// Listens for so many connections.
+    fn new(site: &Site, pairing: Pairing, port: u16, connections: usize) -> Result<Self> {
+        let listener: Listener = site.right.listen(pairing == Pairing::Receives, port)?;
+        let (sender, accepted) = channel();
+        thread::spawn(move || {
+            for _ in 0..connections {
+                if sender.send(listener.accept().context("accepting")).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self { pairing, port, accepted })
+    }
+
+    fn connect(&self, site: &Site) -> Result<Stream> {
+        let remote = site.right.addr(self.pairing == Pairing::Receives, self.port);
+        site.left.connect(self.pairing == Pairing::Sends, remote)
+    }
+
+    /// Has both hosts ask for each other's Ethernet address: that is not to be measured.
+    fn warm_up(&self, site: &Site) -> Result<()> {
+        let stream = self.connect(site).context("warming up")?;
+        stream.finish()?;
+        let accepted = self.accepted.recv_timeout(PATIENCE).context("warming up")??;
+        spawn(move || drain(&accepted, 0)).recv_timeout(PATIENCE).context("warming up")??;
+        Ok(())
+    }
+}
+
+/// Runs `work` on a thread that may hang.
+fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        // Nobody waits any more for one that took too long.
+        let _ = sender.send(work());
+    });
+    receiver
+}
+
+fn waits(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}
+
+/// Writes until it is told to stop. Then, of our stack, what was sent and sent again.
+fn send(mut stream: &Stream, stop: &AtomicBool, ours: bool) -> Result<Option<(u64, u64)>> {
+    stream.set_write_timeout(LOOK)?;
+    let pattern = Pattern::new();
+    let mut at = 0;
+    while !stop.load(Ordering::Relaxed) {
+        match stream.write(pattern.slice(at, CHUNK)) {
+            Ok(0) => bail!("a write of nothing"),
+            Ok(bytes) => at += bytes as u64,
+            Err(error) if waits(&error) => {}
+            Err(error) => return Err(error).context("writing"),
+        }
+    }
+    let Stream::Anabranch(stream) = stream else { return Ok(None) };
+    ensure!(ours, "a stream of ours where the kernel's was to be");
+    let subflows = stream.subflows()?;
+    let subflow = subflows.first().context("a connection without a subflow")?;
+    let sent = (subflow.bytes_sent, subflow.bytes_retrans);
+    stream.abort();
+    Ok(Some(sent))
+}
+
+/// Reads until `end`, and compares.
+fn receive(mut stream: &Stream, start: Instant, end: Instant) -> Result<Flow> {
+    stream.set_read_timeout(LOOK)?;
+    let pattern = Pattern::new();
+    let mut buffer = vec![0; CHUNK];
+    let mut flow = Flow::default();
+    loop {
+        let got = stream.read(&mut buffer);
+        let now = Instant::now();
+        if now >= end {
+            return Ok(flow);
+        }
+        let bytes = match got {
+            Ok(0) => bail!("the stream ended after {} bytes", flow.bytes),
+            Ok(bytes) => bytes,
+            Err(error) if waits(&error) => continue,
+            Err(error) => return Err(error).context("reading"),
+        };
+        ensure!(buffer[..bytes] == *pattern.slice(flow.bytes, bytes), "wrong bytes after {} of them", flow.bytes);
+        flow.bytes += bytes as u64;
+        let slot = ((now - start).as_nanos() / SLOT.as_nanos()) as usize;
+        flow.slots.resize(flow.slots.len().max(slot + 1), 0);
+        flow.slots[slot] += bytes as u64;
+    }
+}
+
+/// Reads to the end of a stream of so many bytes. When that was.
+fn drain(mut stream: &Stream, expected: usize) -> Result<Instant> {
+    stream.set_read_timeout(PATIENCE)?;
+    let pattern = Pattern::new();
+    let mut buffer = vec![0; CHUNK];
+    let mut at = 0;
+    loop {
+        match stream.read(&mut buffer).context("reading")? {
+            0 => break,
+            bytes => {
+                ensure!(buffer[..bytes] == *pattern.slice(at, bytes), "wrong bytes after {at} of them");
+                at += bytes as u64;
+            }
+        }
+    }
+    ensure!(at == expected as u64, "{at} bytes instead of {expected}");
+    Ok(Instant::now())
+}
+
+/// What the kernel sent to a port, and of that again.
+fn kernel_sent(netns: &Netns, port: u16) -> Result<(u64, u64)> {
+    let text = netns.command("ss", &format!("-tinHO state established dport = :{port}"))?;
+    let number = |name: &str| {
+        let words = text.split_whitespace().filter_map(|word| word.strip_prefix(name)?.strip_prefix(':'));
+        words.filter_map(|value| value.parse::<u64>().ok()).max()
+    };
+    let sent = number("bytes_sent").with_context(|| format!("no bytes_sent in {text:?}"))?;
+    // What is nil is not shown.
+    Ok((sent, number("bytes_retrans").unwrap_or(0)))
+}
