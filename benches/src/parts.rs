@@ -5,12 +5,11 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use anabranch_core::ConnId;
-use anabranch_core::config::Keepalive;
 use anabranch_core::sched::{self, Ask, Choice, SchedView, Scheduler, SubflowView};
 use anabranch_core::wire::{
     DataAck, Dss, IpOut, Mapping, MptcpOption, OptionWriter, Segment, SegmentOut, SeqNum, TcpOptions, Timestamps, Tuple,
 };
+use anabranch_core::{ConnId, SockOpt};
 use anabranch_frame::{Instant, PathId, Payload, RxChecksum, RxPacket};
 
 use crate::{Pair, PairConfig};
@@ -204,6 +203,10 @@ impl Timers {
     pub fn new(connections: usize) -> Self {
         let mut pair = Pair::new(&PairConfig { connections, ..PairConfig::default() });
         let connections = pair.connect_idle(connections).expect("connecting in memory");
+        let now = pair.now();
+        for &id in &connections {
+            pair.client.shard.set_option(now, id, SockOpt::Keepalive(true)).expect("a connection");
+        }
         let mut timers = Self { pair, connections, moves: 0 };
         (0..timers.connections.len()).for_each(|_| timers.move_one());
         timers
@@ -219,7 +222,7 @@ impl Timers {
         let idle = Duration::from_secs(7200 + (self.moves % 61) as u64);
         let now = self.pair.now();
         let shard = &mut self.pair.client.shard;
-        shard.set_keepalive(now, id, Some(Keepalive { idle, ..Keepalive::default() })).expect("a connection");
+        shard.set_option(now, id, SockOpt::Keepidle(idle)).expect("a connection");
         black_box((shard.poll_transmit(now), shard.poll_timeout()));
     }
 }

@@ -55,6 +55,14 @@ pub enum Error {
         /// The known names, separated by commas.
         known: &'static str,
     },
+    /// A socket option that cannot have this value, or not now.
+    #[error("{option}: {problem}")]
+    BadOption {
+        /// Which one.
+        option: &'static str,
+        /// What is wrong, and what to do.
+        problem: &'static str,
+    },
     /// The path identifier is taken or unknown.
     #[error("no such path, or its identifier is taken")]
     BadPath,

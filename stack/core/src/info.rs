@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use anabranch_frame::PathId;
+use anabranch_frame::{Instant, PathId};
 
 use crate::FallbackReason;
 
@@ -96,11 +96,41 @@ pub struct ConnInfo {
     pub send_buffer: u32,
     /// Bytes written but not yet acknowledged.
     pub send_queued: u64,
+    /// Bytes written but not yet sent for the first time (`tcpi_notsent_bytes`).
+    pub notsent_bytes: u64,
     /// Peer's window left at data level, in bytes.
     pub send_window: u64,
+    /// Bytes that one round trip lately brought to the application (`tcpi_rcv_space`).
+    pub rcv_space: u64,
+    /// Window that is offered at most now, in bytes (`tcpi_rcv_ssthresh`).
+    pub rcv_ssthresh: u64,
+    /// Time with data to send or under way (`tcpi_busy_time`).
+    pub busy_time: Duration,
+    /// Of that, the time in which the peer's window was what held data back (`tcpi_rwnd_limited`).
+    pub rwnd_limited: Duration,
+    /// Of that, the time in which a full send buffer held the application back while everything in it was sent
+    /// (`tcpi_sndbuf_limited`).
+    pub sndbuf_limited: Duration,
 }
 
-/// A subflow, in the words of `struct tcp_info`.
+/// Where loss recovery of a subflow stands (`tcpi_ca_state`). The values are the kernel's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+pub enum CaState {
+    /// Nothing is missing.
+    #[default]
+    Open = 0,
+    /// Something was acknowledged out of order.
+    Disorder = 1,
+    /// The window is reduced because of a congestion mark.
+    Cwr = 2,
+    /// Fast recovery.
+    Recovery = 3,
+    /// Recovery from a retransmission timeout.
+    Loss = 4,
+}
+
+/// A subflow, in the words of `struct tcp_info`. Windows are in bytes, counts called segments in segments; times that the
+/// kernel gives as an age are given as the instant.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SubflowInfo {
@@ -116,28 +146,83 @@ pub struct SubflowInfo {
     pub local_id: u8,
     /// The peer's address identifier.
     pub remote_id: u8,
-    /// TCP state.
+    /// TCP state (`tcpi_state`).
     pub state: TcpState,
     /// The peer asked us to use it only as a backup.
     pub backup: bool,
     /// No progress for a while; skipped by the scheduler.
     pub stale: bool,
+
+    /// Where loss recovery stands (`tcpi_ca_state`).
+    pub ca_state: CaState,
+    /// Retransmission timeouts in a row (`tcpi_retransmits`).
+    pub retransmits: u32,
+    /// Window and keepalive probes that nobody has answered (`tcpi_probes`).
+    pub probes: u32,
+    /// Doublings of the retransmission timeout or of the time between window probes (`tcpi_backoff`).
+    pub backoff: u32,
+    /// Both ends speak timestamps (`TCPI_OPT_TIMESTAMPS`).
+    pub timestamps: bool,
+    /// The peer sends SACK (`TCPI_OPT_SACK`).
+    pub sack: bool,
+    /// Both ends scale windows (`TCPI_OPT_WSCALE`).
+    pub window_scaling: bool,
+    /// Scale of the windows that the peer sends (`tcpi_snd_wscale`).
+    pub snd_wscale: u8,
+    /// Scale of those that we send (`tcpi_rcv_wscale`).
+    pub rcv_wscale: u8,
+
+    /// Retransmission timeout (`tcpi_rto`).
+    pub rto: Duration,
+    /// How long an acknowledgement may be delayed (`tcpi_ato`); zero before there was data.
+    pub ato: Duration,
+    /// Largest payload of one segment sent (`tcpi_snd_mss`).
+    pub snd_mss: u16,
+    /// Estimated payload of the peer's segments (`tcpi_rcv_mss`).
+    pub rcv_mss: u16,
+    /// Largest segment that we told the peer to send, without options (`tcpi_advmss`).
+    pub advmss: u16,
+    /// Largest IP packet that the path takes (`tcpi_pmtu`).
+    pub pmtu: u16,
+
+    /// Segments sent and not acknowledged (`tcpi_unacked`).
+    pub unacked: u32,
+    /// Segments selectively acknowledged (`tcpi_sacked`).
+    pub sacked: u32,
+    /// Segments presumed lost (`tcpi_lost`).
+    pub lost: u32,
+    /// Segments sent again and not acknowledged (`tcpi_retrans`).
+    pub retrans: u32,
+    /// Bytes in flight.
+    pub in_flight: u64,
+    /// When data was last sent (`tcpi_last_data_sent`).
+    pub last_data_sent: Option<Instant>,
+    /// When data last came (`tcpi_last_data_recv`).
+    pub last_data_recv: Option<Instant>,
+    /// When an acceptable segment with an acknowledgement last came (`tcpi_last_ack_recv`).
+    pub last_ack_recv: Instant,
+
     /// Smoothed round-trip time (`tcpi_rtt`).
     pub srtt: Duration,
     /// Its variation (`tcpi_rttvar`).
     pub rttvar: Duration,
     /// Smallest round-trip time seen lately (`tcpi_min_rtt`).
     pub min_rtt: Duration,
-    /// Retransmission timeout (`tcpi_rto`).
-    pub rto: Duration,
+    /// Round-trip time as the receiver measures it (`tcpi_rcv_rtt`).
+    pub rcv_rtt: Duration,
     /// Congestion window in bytes (`tcpi_snd_cwnd` × `tcpi_snd_mss`).
     pub cwnd: u64,
     /// Slow-start threshold in bytes (`tcpi_snd_ssthresh` × `tcpi_snd_mss`); `u64::MAX` before the first loss.
     pub ssthresh: u64,
-    /// Bytes in flight.
-    pub in_flight: u64,
-    /// Largest payload of one segment sent (`tcpi_snd_mss`).
-    pub snd_mss: u16,
+    /// Pacing rate in bytes a second: what congestion control paces at or would (`tcpi_pacing_rate`).
+    pub pacing_rate: u64,
+    /// Delivery rate in bytes per second, 0 while unknown (`tcpi_delivery_rate`).
+    pub delivery_rate: u64,
+    /// The peer's window in bytes, as last told (`tcpi_snd_wnd`).
+    pub snd_wnd: u64,
+    /// Our window in bytes, as last told here (`tcpi_rcv_wnd`).
+    pub rcv_wnd: u64,
+
     /// Payload bytes sent, retransmissions included (`tcpi_bytes_sent`).
     pub bytes_sent: u64,
     /// Payload bytes acknowledged (`tcpi_bytes_acked`).
@@ -148,8 +233,20 @@ pub struct SubflowInfo {
     pub bytes_retrans: u64,
     /// Segments sent again (`tcpi_total_retrans`).
     pub total_retrans: u32,
-    /// Delivery rate in bytes per second, 0 while unknown (`tcpi_delivery_rate`).
-    pub delivery_rate: u64,
+    /// Segments sent (`tcpi_segs_out`), those with payload (`tcpi_data_segs_out`).
+    pub segs_out: u32,
+    /// See `segs_out`.
+    pub data_segs_out: u32,
+    /// Segments received (`tcpi_segs_in`), those with payload (`tcpi_data_segs_in`).
+    pub segs_in: u32,
+    /// See `segs_in`.
+    pub data_segs_in: u32,
+    /// Segments delivered, those included that were sent again (`tcpi_delivered`).
+    pub delivered: u32,
+    /// DSACKs received (`tcpi_dsack_dups`).
+    pub dsack_dups: u32,
+    /// Segments received out of order (`tcpi_rcv_ooopack`).
+    pub rcv_ooopack: u32,
     /// Both sides take part in ECN (`TCPI_OPT_ECN` in `tcpi_options`).
     pub ecn: bool,
     /// The peer sent something ECN-capable (`TCPI_OPT_ECN_SEEN`).

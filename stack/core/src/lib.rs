@@ -29,6 +29,7 @@ pub mod counters;
 pub mod error;
 pub mod info;
 pub mod mptcp;
+pub mod options;
 pub mod pm;
 pub mod ranges;
 mod rng;
@@ -37,8 +38,9 @@ pub mod shard;
 pub mod tcp;
 pub mod wire;
 
-pub use config::{Ecn, Endpoint, EndpointFlags, IpCidr, Limits, PathConfig, ShardConfig, SocketOptions};
+pub use config::{Endpoint, EndpointFlags, IpCidr, Limits, PathConfig, ShardConfig};
 pub use counters::Counters;
 pub use error::{Error, FallbackReason, ResetReason};
 pub use info::{ConnInfo, SubflowInfo};
+pub use options::{Ecn, SockOpt, SocketOptions};
 pub use shard::{ConnId, Event, ListenerId, Mail, Shard, Sizes, WorkerId};

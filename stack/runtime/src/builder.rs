@@ -283,6 +283,7 @@ impl Builder {
             }
         }
         check_names(&self.options)?;
+        self.options.check().map_err(Error::SocketOptions)?;
         let mut seen: Vec<(String, Vec<IpCidr>, u8)> = Vec::new();
         for source in &self.paths {
             let (name, addrs, id) = match source {

@@ -121,10 +121,11 @@ pub(crate) struct ReadProgress {
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
     pub(crate) nonblocking: AtomicBool,
-    pub(crate) nodelay: AtomicBool,
     /// Nanoseconds; 0 is none.
     read_timeout: AtomicU64,
     write_timeout: AtomicU64,
+    /// Bytes that may wait in the ring: the worker has none of them yet, so none of them is sent.
+    unsent_max: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -139,7 +140,7 @@ struct ReadEnd {
 
 impl Conn {
     pub(crate) fn new(worker: Arc<Handle>, options: &SocketOptions) -> Arc<Self> {
-        let settings = Settings { nodelay: AtomicBool::new(options.nodelay), ..Settings::default() };
+        let settings = Settings::new(options);
         Arc::new(Self {
             worker,
             slot: AtomicU32::new(NO_SLOT),
@@ -160,7 +161,7 @@ impl Conn {
             rx_done: CachePadded::new(ReadProgress::default()),
             rx_stalled: Announcement::new(),
             rx_gate: Gate::new(),
-            report_min: REPORT_MIN.min(u64::from(options.recv_buffer_max) / 4),
+            report_min: REPORT_MIN.min(u64::from(options.rcvbuf.unwrap_or(options.recv_buffer_max)) / 4),
             settings,
         })
     }
@@ -261,6 +262,7 @@ impl Conn {
         }
         let whole = bytes.len();
         let limit = if self.worker.is_tight() { RING_LIMIT_TIGHT } else { RING_LIMIT };
+        let limit = limit.min(self.settings.unsent_max.load(Ordering::Relaxed));
         let mut given = self.tx_given.load(Ordering::Relaxed);
         while !bytes.is_empty() && given - self.tx_taken.load(Ordering::Acquire) < limit {
             let payload = buffers.copy_prefix(bytes);
@@ -409,6 +411,18 @@ impl Timeout<'_> {
 }
 
 impl Settings {
+    fn new(options: &SocketOptions) -> Self {
+        let settings = Self::default();
+        settings.note(options);
+        settings
+    }
+
+    /// Options are these from now on, of which some concern this side, too.
+    pub(crate) fn note(&self, options: &SocketOptions) {
+        let unsent = options.sndbuf.unwrap_or(u32::MAX).min(options.notsent_lowat);
+        self.unsent_max.store(unsent.into(), Ordering::Relaxed);
+    }
+
     pub(crate) fn read_timeout(&self) -> Timeout<'_> {
         Timeout(&self.read_timeout)
     }

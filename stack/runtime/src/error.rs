@@ -41,6 +41,9 @@ pub enum Error {
         /// The allowed range.
         problem: String,
     },
+    /// An option of sockets has a value that it cannot have.
+    #[error("socket options: {0}")]
+    SocketOptions(anabranch_core::Error),
     /// The capture file could not be created.
     #[error("capture file {}: {source}", path.display())]
     Capture {
@@ -79,7 +82,7 @@ fn kind_of(error: anabranch_core::Error) -> io::ErrorKind {
         E::Unreachable(_) => io::ErrorKind::NetworkUnreachable,
         E::TooManyConnections => io::ErrorKind::QuotaExceeded,
         E::OutOfMemory => io::ErrorKind::OutOfMemory,
-        E::UnknownName { .. } => io::ErrorKind::InvalidInput,
+        E::UnknownName { .. } | E::BadOption { .. } => io::ErrorKind::InvalidInput,
         E::BadPath => io::ErrorKind::NotFound,
         _ => io::ErrorKind::Other,
     }

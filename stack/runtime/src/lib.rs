@@ -52,11 +52,10 @@ mod sync;
 pub mod tokio;
 mod worker;
 
-pub use anabranch_core::config::Keepalive;
-pub use anabranch_core::info::TcpState;
+pub use anabranch_core::info::{CaState, TcpState};
 pub use anabranch_core::{
-    ConnInfo, Counters, EndpointFlags, FallbackReason, IpCidr, Limits, PathConfig, Sizes, SocketOptions, SubflowInfo,
-    cc, pm, sched,
+    ConnInfo, Counters, Ecn, EndpointFlags, FallbackReason, IpCidr, Limits, PathConfig, Sizes, SockOpt, SocketOptions,
+    SubflowInfo, cc, pm, sched,
 };
 pub use anabranch_drivers::Device;
 pub use anabranch_frame::PathId;

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use anabranch_core::{ListenerId, SocketOptions};
+use anabranch_core::{Error, ListenerId, SockOpt, SocketOptions};
 use crossbeam_queue::SegQueue;
 
 use crate::conn::{Conn, order};
@@ -170,6 +170,29 @@ impl TcpListener {
     /// Accepts for ever: the iterator never ends, but may yield errors.
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming { listener: self }
+    }
+
+    /// Changes an option of the connections that are accepted from now on, for all clones.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a value that it cannot have, `NotConnected` when the stack was shut down.
+    pub fn set_option(&self, option: SockOpt) -> io::Result<()> {
+        let members = &self.inner.members;
+        for ((worker, id), option) in members.iter().zip(std::iter::repeat_n(option, members.len())) {
+            let id = *id;
+            worker.ask(move |worker| worker.shard.set_listener_option(id, option))?.map_err(to_io)?;
+        }
+        Ok(())
+    }
+
+    /// All options of the connections that are accepted from now on.
+    ///
+    /// # Errors
+    /// `NotConnected` when the stack was shut down.
+    pub fn options(&self) -> io::Result<SocketOptions> {
+        let (worker, id) = self.inner.members.first().ok_or_else(stack_is_gone)?;
+        let id = *id;
+        worker.ask(move |worker| worker.shard.listener_options(id).cloned())?.ok_or_else(|| to_io(Error::NotConnected))
     }
 
     /// The address that it listens on, with the port that was chosen.

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anabranch_core::config::Keepalive;
-use anabranch_core::{ConnId, ConnInfo, Error, SubflowInfo};
+use anabranch_core::{ConnId, ConnInfo, Error, SockOpt, SocketOptions, SubflowInfo};
 use smallvec::SmallVec;
 
 use crate::Stack;
@@ -166,30 +165,59 @@ impl TcpStream {
         Ok(())
     }
 
-    /// Switches Nagle's algorithm off or on.
+    /// Changes an option of the connection.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a value that it cannot have, or not on a live connection; `NotConnected` when the
+    /// connection is over.
+    pub fn set_option(&self, option: SockOpt) -> io::Result<()> {
+        let options = self.ask(move |worker, id| {
+            worker.shard.set_option(worker.now(), id, option)?;
+            worker.shard.options(id).ok_or(Error::NotConnected)
+        })?;
+        self.conn().settings.note(&options.map_err(to_io)?);
+        Ok(())
+    }
+
+    /// All options of the connection, as they are now.
     ///
     /// # Errors
     /// `NotConnected` when the connection is over.
+    pub fn options(&self) -> io::Result<SocketOptions> {
+        self.ask(|worker, id| worker.shard.options(id))?.ok_or_else(|| to_io(Error::NotConnected))
+    }
+
+    /// Switches Nagle's algorithm off or on.
+    ///
+    /// # Errors
+    /// Those of [`set_option`](Self::set_option).
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.ask(move |worker, id| worker.shard.set_nodelay(worker.now(), id, nodelay))?.map_err(to_io)?;
-        self.conn().settings.nodelay.store(nodelay, Ordering::Relaxed);
-        Ok(())
+        self.set_option(SockOpt::Nodelay(nodelay))
     }
 
     /// Whether Nagle's algorithm is off.
     ///
     /// # Errors
-    /// None; the signature is that of `std::net`.
+    /// Those of [`options`](Self::options).
     pub fn nodelay(&self) -> io::Result<bool> {
-        Ok(self.conn().settings.nodelay.load(Ordering::Relaxed))
+        Ok(self.options()?.nodelay)
     }
 
-    /// Sets or clears keepalive probes.
+    /// Says what happens when the last handle is dropped: `None`: what was written is sent behind the application's back;
+    /// zero: the connection is reset; otherwise dropping waits so long for everything to be acknowledged.
     ///
     /// # Errors
-    /// `NotConnected` when the connection is over.
-    pub fn set_keepalive(&self, keepalive: Option<Keepalive>) -> io::Result<()> {
-        self.ask(move |worker, id| worker.shard.set_keepalive(worker.now(), id, keepalive))?.map_err(to_io)
+    /// Those of [`set_option`](Self::set_option).
+    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        self.set_option(SockOpt::Linger(linger))
+    }
+
+    /// See [`set_linger`](Self::set_linger).
+    ///
+    /// # Errors
+    /// Those of [`options`](Self::options).
+    pub fn linger(&self) -> io::Result<Option<Duration>> {
+        Ok(self.options()?.linger)
     }
 
     /// Like `read`, but leaves the bytes to be read again.
@@ -224,15 +252,6 @@ impl TcpStream {
     pub fn subflows(&self) -> io::Result<Vec<SubflowInfo>> {
         let subflows = self.ask(|worker, id| worker.shard.subflows(id))?;
         subflows.map(SmallVec::into_vec).ok_or_else(|| to_io(Error::NotConnected))
-    }
-
-    /// Changes the packet scheduler of the live connection.
-    ///
-    /// # Errors
-    /// `InvalidInput` for an unknown name, `NotConnected` when the connection is over.
-    pub fn set_scheduler(&self, name: &str) -> io::Result<()> {
-        let name = name.to_owned();
-        self.ask(move |worker, id| worker.shard.set_scheduler(id, &name))?.map_err(to_io)
     }
 
     /// Asks the peer (MP_PRIO) to use, or not to use, a subflow as a backup.

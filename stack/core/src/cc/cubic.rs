@@ -7,7 +7,7 @@ use anabranch_frame::Instant;
 
 use super::hystart::{HyStart, Verdict};
 use super::window::Window;
-use super::{AckSample, CongestionControl, Group};
+use super::{AckSample, CongestionControl, Group, Metrics};
 
 /// RFC 9438 §5.1: how fast the window grows, in segments per cubic second.
 const C: f64 = 0.4;
@@ -158,6 +158,10 @@ impl CongestionControl for Cubic {
         self.state.window.set_mss(mss);
         // The epoch counts in segments of the old size.
         self.state.epoch = None;
+    }
+
+    fn adopt(&mut self, before: Metrics) {
+        self.state.window.adopt(before);
     }
 
     fn on_ack(&mut self, sample: &AckSample, _: Group<'_>) {

@@ -169,6 +169,10 @@ pub trait CongestionControl: fmt::Debug + Send {
     fn penalise(&mut self, now: Instant) {
         let _ = now;
     }
+    /// It takes the place of another one, which left this behind. One that has no window of its own starts afresh.
+    fn adopt(&mut self, before: Metrics) {
+        let _ = before;
+    }
     /// Congestion window in bytes.
     fn cwnd(&self) -> u64;
     /// Slow-start threshold in bytes, `u64::MAX` while unset.

@@ -5,7 +5,7 @@ use core::time::Duration;
 use anabranch_frame::Instant;
 
 use super::window::Window;
-use super::{AckSample, CongestionControl, Group};
+use super::{AckSample, CongestionControl, Group, Metrics};
 
 /// NewReno: one segment more each round trip, half after a loss.
 ///
@@ -34,6 +34,10 @@ impl CongestionControl for Reno {
 
     fn set_mss(&mut self, mss: u64) {
         self.window.set_mss(mss);
+    }
+
+    fn adopt(&mut self, before: Metrics) {
+        self.window.adopt(before);
     }
 
     fn on_ack(&mut self, sample: &AckSample, _: Group<'_>) {

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{INITIAL_WINDOW, MIN_WINDOW};
+use super::{INITIAL_WINDOW, MIN_WINDOW, Metrics};
 
 /// Largest window in bytes: four times what TCP's window field can express (RFC 7323 §2.2).
 const MAX_WINDOW: u64 = 1 << 32;
@@ -31,6 +31,12 @@ impl Window {
             self.mss = mss.max(1);
             self.cwnd = self.cwnd.max(self.mss);
         }
+    }
+
+    /// The window of an algorithm that this one replaces.
+    pub(super) fn adopt(&mut self, before: Metrics) {
+        self.cwnd = before.cwnd.max(self.mss);
+        self.ssthresh = before.ssthresh;
     }
 
     pub(super) fn in_slow_start(&self) -> bool {

@@ -33,7 +33,7 @@ impl Conn {
         let endpoints = cx.paths.endpoints();
         let subflows: SmallVec<[SubflowEntry; 8]> =
             self.subflows.iter().map(established_entry).chain(self.openings.iter().map(opening_entry)).collect();
-        let left = self.limits.subflows.saturating_sub(self.extra_subflows());
+        let left = self.options.limits.subflows.saturating_sub(self.extra_subflows());
         let (local, remote) = self.tuple;
         {
             let Some(mp) = self.mp().filter(|mp| mp.fully_established) else { return };
@@ -45,7 +45,7 @@ impl Conn {
                 subflows: &subflows,
                 remotes: &remotes,
                 announced: &announced,
-                limits: self.limits,
+                limits: self.options.limits,
                 subflows_left: left,
                 server_side: self.server_side,
                 deny_join_initial: mp.deny_join_initial,
@@ -198,7 +198,7 @@ impl Conn {
         cx.counters.add_addr += 1;
         cx.counters.port_add += u64::from(add.port.is_some());
         let port = self.tuple.1.port();
-        let limit = self.limits.add_addr_accepted;
+        let limit = self.options.limits.add_addr_accepted;
         let Some(mp) = self.mp_mut() else { return };
         let genuine = mp.remote.is_some_and(|remote| {
             let expected = crypto::add_addr(remote.key, mp.local.key, add.id, add.addr, add.port.unwrap_or(0));

@@ -2,23 +2,25 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
-use core::time::Duration;
 
 use anabranch_frame::{Instant, Payload, Transmit};
 use smallvec::SmallVec;
 
 use crate::cc::{self, Group, Sibling};
-use crate::config::{Keepalive, Limits, ShardConfig, SocketOptions};
+use crate::config::ShardConfig;
 use crate::info::{ConnInfo, SubflowInfo};
+use crate::options::SocketOptions;
 use crate::pm::{self, PathManager};
 use crate::rng::Rng;
 use crate::sched::{self, Scheduler, SubflowId};
 use crate::shard::{ConnId, Crew, Event, FastOpens, Level, Mail, Paths, Read, Table, TimeWaits, Tokens, WorkerId};
-use crate::tcp::{Negotiated, Opening, Pacing, Subflow};
-use crate::{Counters, Ecn, Error, FallbackReason};
+use crate::tcp::{Negotiated, Opening, Subflow};
+use crate::{Counters, Error, FallbackReason};
 
+use super::chrono::{Chrono, Limit};
 use super::recvq::RecvQueue;
 use super::sendq::SendQueue;
 use super::{Copies, Mode, Mp};
@@ -69,14 +71,10 @@ pub(crate) struct Conn {
     pub(super) scheduler: Box<dyn Scheduler>,
     pub(super) congestion: &'static str,
     pub(super) path_manager: Box<dyn PathManager>,
-    pub(super) limits: Limits,
-    pub(super) pacing: Pacing,
+    /// What the application asked for, but for what it may change with every write.
+    pub(super) options: Arc<SocketOptions>,
     pub(super) nodelay: bool,
-    pub(super) keepalive: Option<Keepalive>,
-    pub(super) user_timeout: Option<Duration>,
-    pub(crate) ecn: Ecn,
-    /// Traffic class, without the ECN bits.
-    pub(crate) tos: u8,
+    pub(super) cork: bool,
     pub(super) server_side: bool,
     pub(super) tuple: (SocketAddr, SocketAddr),
     /// The application let go of it.
@@ -111,13 +109,14 @@ pub(crate) struct Conn {
     pub(super) stats: Stats,
 }
 
-/// Byte counts at data level.
+/// Counts at data level.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Stats {
     pub(super) bytes_written: u64,
     pub(super) bytes_sent: u64,
     pub(super) bytes_retrans: u64,
     pub(super) retransmits: u32,
+    pub(super) chrono: Chrono,
 }
 
 impl Conn {
@@ -130,7 +129,7 @@ impl Conn {
         id: ConnId,
         tuple: (SocketAddr, SocketAddr),
         mode: Mode,
-        options: &SocketOptions,
+        options: Arc<SocketOptions>,
         server_side: bool,
     ) -> Result<Self, Error> {
         let congestion = cc::by_name(&options.congestion, 1)?.name();
@@ -141,20 +140,16 @@ impl Conn {
             subflows: Vec::with_capacity(1),
             openings: Vec::new(),
             next_subflow: 0,
-            tx: SendQueue::new(u64::from(options.send_buffer_max)),
-            rx: RecvQueue::new(now, u64::from(options.recv_buffer_max)),
+            tx: SendQueue::new(options.send_max()),
+            rx: RecvQueue::new(now, &options),
             peer_edge: 0,
             peer_window: 0,
             scheduler: sched::by_name(&options.scheduler)?,
             congestion,
             path_manager: pm::by_name(&options.path_manager)?,
-            limits: options.limits,
-            pacing: Pacing { always: options.pacing, max_rate: options.max_pacing_rate },
             nodelay: options.nodelay,
-            keepalive: options.keepalive,
-            user_timeout: options.user_timeout,
-            ecn: options.ecn,
-            tos: options.tos & !0b11,
+            cork: options.cork,
+            options,
             server_side,
             tuple,
             released: false,
@@ -184,10 +179,21 @@ impl Conn {
     /// Bytes that may be written now.
     pub(crate) fn write_room(&self) -> u64 {
         match self.stage {
-            Stage::Open if !self.tx.fin() => self.send_limit_now().saturating_sub(self.tx.queued()),
+            Stage::Open if !self.tx.fin() => {
+                let unsent_room = u64::from(self.options.notsent_lowat).saturating_sub(self.tx.unassigned());
+                self.send_limit_now().saturating_sub(self.tx.queued()).min(unsent_room)
+            }
             Stage::Connecting => self.deferred_room(),
             _ => 0,
         }
+    }
+
+    /// Whether so much room is worth waking a writer: a quarter of the buffer, and half of what may wait unsent (Linux:
+    /// `__tcp_stream_memory_free`).
+    pub(super) fn is_writable(&self) -> bool {
+        let lowat = u64::from(self.options.notsent_lowat);
+        let room = self.write_room();
+        room >= (self.send_limit_now() / 4).min(lowat / 2).max(1)
     }
 
     /// The same, for an application that will wait if there is no room.
@@ -249,26 +255,6 @@ impl Conn {
         self.subflows.iter().map(|subflow| subflow.rcv.segment()).max().unwrap_or(536)
     }
 
-    pub(crate) fn set_nodelay(&mut self, nodelay: bool) {
-        self.nodelay = nodelay;
-    }
-
-    pub(crate) fn set_max_pacing_rate(&mut self, max_rate: Option<u64>) {
-        self.pacing.max_rate = max_rate;
-        for subflow in &mut self.subflows {
-            subflow.snd.set_pacing(self.pacing);
-        }
-    }
-
-    pub(crate) fn set_keepalive(&mut self, keepalive: Option<Keepalive>) {
-        self.keepalive = keepalive;
-    }
-
-    pub(crate) fn set_scheduler(&mut self, name: &str) -> Result<(), Error> {
-        self.scheduler = sched::by_name(name)?;
-        Ok(())
-    }
-
     // --- getters ----------------------------------------------------------------------------------
 
     /// MPTCP state, while the connection speaks it.
@@ -326,7 +312,8 @@ impl Conn {
             u64::try_from(wanted).unwrap_or(u64::MAX)
         };
         let wanted = self.subflows.iter().map(share).fold(0, u64::saturating_add);
-        if self.level == Level::Plenty || self.send_limit == 0 {
+        let grows = self.options.sndbuf.is_none() && self.level == Level::Plenty;
+        if grows || self.send_limit == 0 {
             self.send_limit = self.send_limit.max(self.tx.limit(wanted));
         }
     }
@@ -337,6 +324,17 @@ impl Conn {
             Mode::Plain(reason) => Some(reason),
             Mode::Mptcp(_) => None,
         }
+    }
+
+    /// There is nothing to send now: notes why.
+    pub(super) fn note_limit(&mut self, now: Instant) {
+        let limit = match (self.tx.queued(), self.tx.unassigned()) {
+            (0, _) => Limit::Idle,
+            (_, 0) if self.wants_room => Limit::SendBuffer,
+            (_, unassigned) if unassigned > 0 && self.peer_edge <= self.tx.nxt() => Limit::PeerWindow,
+            _ => Limit::Network,
+        };
+        self.stats.chrono.note(now, limit);
     }
 
     pub(crate) fn subflow_info(&self) -> SmallVec<[SubflowInfo; 4]> {
@@ -357,10 +355,10 @@ impl Conn {
             path_manager: self.path_manager.name(),
             subflows: extra,
             subflows_total: self.subflows.len() as u8,
-            subflows_max: self.limits.subflows,
+            subflows_max: self.options.limits.subflows,
             add_addr_signal: mp.map_or(0, |mp| mp.announcements.len() as u8),
             add_addr_accepted: mp.map_or(0, |mp| mp.add_addr_accepted),
-            add_addr_accepted_max: self.limits.add_addr_accepted,
+            add_addr_accepted_max: self.options.limits.add_addr_accepted,
             bytes_written: self.stats.bytes_written,
             bytes_sent: self.stats.bytes_sent,
             bytes_acked: self.tx.una(),
@@ -372,7 +370,13 @@ impl Conn {
             recv_buffer: self.rx.buffer() as u32,
             send_buffer: self.send_limit as u32,
             send_queued: self.tx.queued(),
+            notsent_bytes: self.tx.unassigned(),
             send_window: self.peer_edge.saturating_sub(self.tx.nxt()),
+            rcv_space: self.rx.space(),
+            rcv_ssthresh: self.rx.room(),
+            busy_time: self.stats.chrono.busy(),
+            rwnd_limited: self.stats.chrono.peer_window(),
+            sndbuf_limited: self.stats.chrono.send_buffer(),
         }
     }
 }

@@ -5,8 +5,8 @@
 
 use anabranch_frame::{Instant, Payload, Transmit};
 
-use crate::config::SocketOptions;
 use crate::info::TcpState;
+use crate::options::SocketOptions;
 use crate::pm::RemoteAddr;
 use crate::sched::SchedEvent;
 use crate::shard::{Event, Heard, Offer, Slot, SynEntry, SynKind};

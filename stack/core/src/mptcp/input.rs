@@ -255,7 +255,10 @@ impl Conn {
         let before = self.subflows[at].rcv.nxt();
         let missing = self.subflows[at].rcv.missing(&(pos..pos + len));
         self.subflows[at].hear_ecn(segment, !missing.is_empty());
-        cx.counters.tcp_ofo_queue += u64::from(pos > before);
+        if pos > before {
+            cx.counters.tcp_ofo_queue += 1;
+            self.subflows[at].counts.received_early(segment);
+        }
         cx.counters.duplicate_data += u64::from(missing.is_empty());
         let id = self.subflows[at].id;
         for part in missing {
@@ -378,16 +381,22 @@ impl Conn {
             self.rx.discard();
         }
         let eof = self.rx.at_fin() && !self.eof_told;
-        if (self.rx.readable() > 0 && !self.readable_told) || eof {
+        let enough = self.rx.readable() >= u64::from(self.options.rcvlowat) || self.rx.is_full();
+        if (enough && !self.readable_told) || eof {
             self.readable_told = true;
             self.eof_told |= eof;
             self.tell(cx, Event::Readable(self.id));
         }
-        if self.wants_room && self.write_room() >= self.send_limit_now() / 4 {
+        self.tell_writable(cx);
+        self.advance_close(cx);
+    }
+
+    /// What was acknowledged or sent makes room for whoever waits for it.
+    pub(super) fn tell_writable(&mut self, cx: &mut Cx<'_>) {
+        if self.wants_room && self.is_writable() {
             self.wants_room = false;
             self.tell(cx, Event::Writable(self.id));
         }
-        self.advance_close(cx);
     }
 
     /// Tells the application, if there still is one.

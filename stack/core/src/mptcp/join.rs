@@ -2,7 +2,8 @@
 
 use anabranch_frame::PathId;
 
-use crate::config::{Handshake, SocketOptions};
+use crate::config::Handshake;
+use crate::options::SocketOptions;
 use crate::pm::{PmEvent, RemoteAddr};
 use crate::sched::{SchedEvent, SubflowId};
 use crate::shard::{Event, Slot};
@@ -16,6 +17,7 @@ use anabranch_frame::{Instant, Payload, Slices, Transmit};
 
 use super::addr::{established_entry, opening_entry};
 use super::conn::{Conn, Cx, Stage};
+use super::options::pacing_of;
 use super::{Fast, Key, Mode, Mp, join_ack, join_synack, same};
 
 /// Window scale for a receive buffer that may grow to `max` bytes (RFC 7323 §2.3).
@@ -57,8 +59,8 @@ impl Conn {
             Some(_) => Want::Capable,
             None => Want::Plain,
         };
-        let opening = self.open(cx, tuple, link, want, u64::from(options.recv_buffer_max));
-        if let Some(retries) = options.syn_retries {
+        let opening = self.open(cx, tuple, link, want, options.recv_max());
+        if let Some(retries) = options.syncnt {
             opening.set_retries(retries);
         }
         cx.counters.tcp_active_opens += 1;
@@ -69,8 +71,9 @@ impl Conn {
         let id = self.take_subflow_id();
         let iss = initial_seq(&cx.config.isn_key, &tuple, cx.now);
         let offset = timestamp_offset(&cx.config.isn_key, &tuple);
-        let ecn = self.ecn == Ecn::Request;
-        let local = Local { mss: link.mss(&tuple), scale: scale_for(recv_max), ecn, tos: self.tos };
+        let mss = self.options.max_seg.unwrap_or(u16::MAX).min(link.mss(&tuple));
+        let ecn = self.options.ecn == Ecn::Request;
+        let local = Local { mss, scale: scale_for(recv_max), ecn, tos: self.options.tos & !0b11 };
         cx.table.insert(tuple, Slot::Conn(self.id.index(), id));
         let Handshake { syn_retries, syn_linear_timeouts, .. } = cx.config.handshake;
         let retries = Retries { linear: syn_linear_timeouts, doubling: syn_retries };
@@ -267,12 +270,13 @@ impl Conn {
             id: opening.id,
             tuple: opening.tuple,
             link: opening.link,
-            negotiated,
+            negotiated: self.within_max_seg(negotiated),
             ts_offset: opening.ts_offset,
             cc: self.new_congestion(&negotiated),
-            pacing: self.pacing,
+            pacing: pacing_of(&self.options),
+            quickack: self.options.quickack,
             mptcp: self.mp().is_some(),
-            tos: self.tos,
+            tos: self.options.tos & !0b11,
             local_id: opening.local_id,
             remote_id: opening.remote_id,
             backup: opening.backup,
@@ -332,7 +336,7 @@ impl Conn {
 
     /// The limit, and identifiers that are never used twice, leave room for one more subflow.
     pub(super) fn may_have_another(&self) -> bool {
-        self.extra_subflows() < self.limits.subflows && self.next_subflow < SubflowId::MAX
+        self.extra_subflows() < self.options.limits.subflows && self.next_subflow < SubflowId::MAX
     }
 
     /// Subflows beyond the first, those in their handshake included.
@@ -342,17 +346,24 @@ impl Conn {
         (up + opening).min(usize::from(u8::MAX)) as u8
     }
 
+    /// Segments are no larger than the application allows.
+    fn within_max_seg(&self, negotiated: Negotiated) -> Negotiated {
+        let max_seg = self.options.max_seg.unwrap_or(u16::MAX);
+        Negotiated { peer_mss: negotiated.peer_mss.min(max_seg), ..negotiated }
+    }
+
     pub(super) fn passive_start(&mut self, joined: &Joined) -> SubflowStart {
         SubflowStart {
             id: self.take_subflow_id(),
             tuple: joined.tuple,
             link: joined.link,
-            negotiated: joined.negotiated,
+            negotiated: self.within_max_seg(joined.negotiated),
             ts_offset: joined.ts_offset,
             cc: self.new_congestion(&joined.negotiated),
-            pacing: self.pacing,
+            pacing: pacing_of(&self.options),
+            quickack: self.options.quickack,
             mptcp: self.mp().is_some(),
-            tos: self.tos,
+            tos: self.options.tos & !0b11,
             local_id: joined.local_id,
             remote_id: joined.remote_id,
             backup: joined.backup,

@@ -4,6 +4,7 @@
 //! (where the DSN of offset 0 is IDSN + 1) and for plain TCP (where it is the subflow's first byte).
 
 mod addr;
+mod chrono;
 mod close;
 mod conn;
 mod crypto;
@@ -13,6 +14,7 @@ mod input;
 mod join;
 mod mapping;
 mod memory;
+mod options;
 mod output;
 mod recvq;
 mod reorder;
@@ -28,6 +30,7 @@ pub(crate) use crypto::{Key, join_ack, join_synack, same};
 pub(crate) use fastopen::{Fast, fast_mode};
 pub(crate) use join::{Joined, passive_mode, scale_for};
 pub(crate) use mapping::{Mappings, Noted, RxMapping};
+pub(crate) use recvq::initial_window;
 pub(crate) use rest::RestingConn;
 pub(crate) use state::{Mode, Mp};
 

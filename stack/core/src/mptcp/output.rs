@@ -42,6 +42,8 @@ impl Conn {
         }
         self.reap_all(cx);
         self.arm_persist(cx);
+        self.note_limit(cx.now);
+        self.tell_writable(cx);
         None
     }
 

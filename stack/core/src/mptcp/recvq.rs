@@ -4,6 +4,8 @@ use core::time::Duration;
 
 use anabranch_frame::{Instant, Payload};
 
+use crate::options::SocketOptions;
+
 use super::Copies;
 use super::reorder::{Inserted, Reorder};
 
@@ -28,10 +30,14 @@ pub(crate) struct RecvQueue {
     edge: u64,
     buffer: u64,
     max: u64,
+    /// The window is no larger than this.
+    clamp: u64,
     /// Memory is tight: the window grows no more than it must.
     tight: bool,
     /// Receive buffer tuning: when this round trip began, and what had been consumed by then.
     round: (Instant, u64),
+    /// What the last one brought.
+    space: u64,
 }
 
 /// A [`RecvQueue`] of which the application has read everything. It need not have given everything back: sockets say so
@@ -43,12 +49,14 @@ pub(crate) struct RestingRecvQueue {
     edge: u64,
     buffer: u64,
     max: u64,
+    clamp: u64,
     round: (Instant, u64),
+    space: u64,
 }
 
 impl RestingRecvQueue {
     pub(crate) fn resume(self) -> RecvQueue {
-        let Self { nxt, consumed, edge, buffer, max, round } = self;
+        let Self { nxt, consumed, edge, buffer, max, clamp, round, space } = self;
         RecvQueue {
             reorder: Reorder::starting_at(nxt),
             fin: None,
@@ -57,8 +65,10 @@ impl RestingRecvQueue {
             edge,
             buffer,
             max,
+            clamp,
             tight: false,
             round,
+            space,
         }
     }
 
@@ -74,6 +84,16 @@ impl RestingRecvQueue {
     pub(crate) fn buffer(&self) -> u64 {
         self.buffer
     }
+
+    /// As [`RecvQueue::space`].
+    pub(crate) fn space(&self) -> u64 {
+        self.space
+    }
+
+    /// As [`RecvQueue::room`], of a worker that has memory.
+    pub(crate) fn room(&self) -> u64 {
+        self.buffer.min(self.clamp)
+    }
 }
 
 impl RecvQueue {
@@ -84,22 +104,25 @@ impl RecvQueue {
 
     /// Shrinks to what has to be remembered. Only if it [may](Self::may_rest).
     pub(crate) fn rest(self) -> RestingRecvQueue {
-        let Self { consumed, edge, buffer, max, round, .. } = self;
-        RestingRecvQueue { nxt: self.reorder.nxt(), consumed, edge, buffer, max, round }
+        let Self { consumed, edge, buffer, max, clamp, round, space, .. } = self;
+        RestingRecvQueue { nxt: self.reorder.nxt(), consumed, edge, buffer, max, clamp, round, space }
     }
 
-    pub(crate) fn new(now: Instant, max: u64) -> Self {
-        let buffer = INITIAL.min(max);
+    pub(crate) fn new(now: Instant, options: &SocketOptions) -> Self {
+        let max = options.recv_max();
+        let (buffer, clamp) = (initial_buffer(options), clamp_of(options));
         Self {
             reorder: Reorder::new(),
             fin: None,
             read: 0,
             consumed: 0,
-            edge: buffer,
+            edge: buffer.min(clamp),
             buffer,
             max,
+            clamp,
             tight: false,
             round: (now, 0),
+            space: 0,
         }
     }
 
@@ -165,6 +188,11 @@ impl RecvQueue {
         self.reorder.readable()
     }
 
+    /// Whether the peer may send no more before something is read.
+    pub(crate) fn is_full(&self) -> bool {
+        self.window() == 0 && self.readable() > 0
+    }
+
     /// Bytes beyond a hole.
     pub(crate) fn out_of_order(&self) -> u64 {
         self.reorder.out_of_order()
@@ -196,9 +224,22 @@ impl RecvQueue {
         (self.reorder.memory() as u64 > 2 * held + WASTE_MAX).then(|| self.reorder.collapse())
     }
 
+    /// Bytes that one round trip brought the application lately.
+    pub(crate) fn space(&self) -> u64 {
+        self.space
+    }
+
     /// Bytes that may wait now.
-    fn room(&self) -> u64 {
-        if self.tight { self.buffer.min(TIGHT) } else { self.buffer }
+    pub(crate) fn room(&self) -> u64 {
+        let room = self.buffer.min(self.clamp);
+        if self.tight { room.min(TIGHT) } else { room }
+    }
+
+    /// The application wants another buffer. What the peer was told holds.
+    pub(crate) fn resize(&mut self, options: &SocketOptions) {
+        self.max = options.recv_max();
+        self.clamp = clamp_of(options);
+        self.buffer = options.rcvbuf.map_or(self.buffer.min(self.max), u64::from);
     }
 
     /// Current size of the buffer.
@@ -247,6 +288,7 @@ impl RecvQueue {
         }
         let brought = self.consumed - consumed;
         self.round = (now, self.consumed);
+        self.space = brought;
         if !self.tight {
             self.buffer = self.buffer.max((brought * 3).min(self.max));
         }
@@ -264,6 +306,19 @@ impl RecvQueue {
     }
 }
 
+fn initial_buffer(options: &SocketOptions) -> u64 {
+    options.rcvbuf.map_or(INITIAL.min(options.recv_max()), u64::from)
+}
+
+/// Window that a new connection offers.
+pub(crate) fn initial_window(options: &SocketOptions) -> u64 {
+    initial_buffer(options).min(clamp_of(options))
+}
+
+fn clamp_of(options: &SocketOptions) -> u64 {
+    options.window_clamp.map_or(u64::MAX, u64::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,7 +328,10 @@ mod tests {
 
     /// A queue into which the peer sent all that the window allows but `left` bytes, all read, nothing given back.
     fn filled_but(left: u64) -> RecvQueue {
-        let mut queue = RecvQueue::new(Instant::ZERO, INITIAL);
+        let mut queue = RecvQueue::new(
+            Instant::ZERO,
+            &SocketOptions { recv_buffer_max: INITIAL as u32, ..SocketOptions::default() },
+        );
         let payload = Payload::from(alloc::vec![0; (INITIAL - left) as usize]);
         queue.insert(0, payload, &super::super::copies());
         while queue.read(usize::MAX).is_some() {}

@@ -6,20 +6,22 @@
 //! notices: what it does then is what it would have done.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use anabranch_frame::Instant;
 use smallvec::SmallVec;
 
-use crate::config::{Ecn, Keepalive, Limits};
 use crate::info::{ConnInfo, SubflowInfo};
+use crate::options::SocketOptions;
 use crate::pm::PathManager;
 use crate::sched::{Scheduler, SubflowId};
 use crate::shard::{ConnId, Level};
-use crate::tcp::{Pacing, RestingSubflow, Subflow};
+use crate::tcp::{RestingSubflow, Subflow};
 use crate::wire::{PackedTuple, Tuple};
 
 use super::conn::{Conn, Stage, Stats};
+use super::options::pacing_of;
 use super::recvq::RestingRecvQueue;
 use super::sendq::SendQueue;
 use super::{Mode, memory};
@@ -30,7 +32,7 @@ pub(crate) struct RestingConn {
     pub(crate) id: ConnId,
     mode: Mode,
     tuple: PackedTuple,
-    subflows: Box<[RestingSubflow]>,
+    pub(super) subflows: Box<[RestingSubflow]>,
     tx: (u64, u64),
     rx: RestingRecvQueue,
     peer_edge: u64,
@@ -42,15 +44,11 @@ pub(crate) struct RestingConn {
     last_progress: Instant,
     last_call: Instant,
     stats: Stats,
-    keepalive: Option<Box<Keepalive>>,
-    user_timeout: Option<Duration>,
-    ecn: Ecn,
-    tos: u8,
+    pub(super) options: Arc<SocketOptions>,
     turn: u32,
-    limits: Limits,
     next_subflow: SubflowId,
-    pacing: Pacing,
-    nodelay: bool,
+    pub(super) nodelay: bool,
+    pub(super) cork: bool,
     server_side: bool,
 }
 
@@ -109,15 +107,11 @@ impl Conn {
             last_progress: self.last_progress,
             last_call: self.last_call,
             stats: self.stats,
-            keepalive: self.keepalive.map(Box::new),
-            user_timeout: self.user_timeout,
-            ecn: self.ecn,
-            tos: self.tos,
+            options: self.options,
             turn: self.turn as u32,
-            limits: self.limits,
             next_subflow: self.next_subflow,
-            pacing: self.pacing,
             nodelay: self.nodelay,
+            cork: self.cork,
             server_side: self.server_side,
         }
     }
@@ -127,12 +121,13 @@ impl RestingConn {
     /// The connection as it was.
     pub(crate) fn resume(self) -> Conn {
         let charged = self.memory();
+        let pacing = pacing_of(&self.options);
         let Tuple { local, remote } = self.tuple.unpack();
         Conn {
             id: self.id,
             stage: Stage::Open,
             mode: self.mode,
-            subflows: self.subflows.into_iter().map(|subflow| subflow.resume(self.pacing)).collect(),
+            subflows: self.subflows.into_iter().map(|subflow| subflow.resume(pacing)).collect(),
             openings: Default::default(),
             next_subflow: self.next_subflow,
             tx: SendQueue::resume(self.tx),
@@ -142,13 +137,9 @@ impl RestingConn {
             scheduler: self.scheduler,
             congestion: self.congestion,
             path_manager: self.path_manager,
-            limits: self.limits,
-            pacing: self.pacing,
+            options: self.options,
             nodelay: self.nodelay,
-            keepalive: self.keepalive.map(|keepalive| *keepalive),
-            user_timeout: self.user_timeout,
-            ecn: self.ecn,
-            tos: self.tos,
+            cork: self.cork,
             server_side: self.server_side,
             tuple: (local, remote),
             released: false,
@@ -217,10 +208,10 @@ impl RestingConn {
             path_manager: self.path_manager.name(),
             subflows: self.subflows.iter().filter(|subflow| subflow.id() != 0).count() as u8,
             subflows_total: self.subflows.len() as u8,
-            subflows_max: self.limits.subflows,
+            subflows_max: self.options.limits.subflows,
             add_addr_signal: mp.map_or(0, |mp| mp.announcements.len() as u8),
             add_addr_accepted: mp.map_or(0, |mp| mp.add_addr_accepted),
-            add_addr_accepted_max: self.limits.add_addr_accepted,
+            add_addr_accepted_max: self.options.limits.add_addr_accepted,
             bytes_written: self.stats.bytes_written,
             bytes_sent: self.stats.bytes_sent,
             bytes_acked: self.tx.0,
@@ -232,7 +223,13 @@ impl RestingConn {
             recv_buffer: self.rx.buffer() as u32,
             send_buffer: self.send_limit as u32,
             send_queued: 0,
+            notsent_bytes: 0,
             send_window: self.peer_edge.saturating_sub(self.tx.0),
+            rcv_space: self.rx.space(),
+            rcv_ssthresh: self.rx.room(),
+            busy_time: self.stats.chrono.busy(),
+            rwnd_limited: self.stats.chrono.peer_window(),
+            sndbuf_limited: self.stats.chrono.send_buffer(),
         }
     }
 }

@@ -97,6 +97,11 @@ impl SendQueue {
         self.end
     }
 
+    /// The buffer is bounded otherwise from now on.
+    pub(crate) fn set_max(&mut self, max: u64) {
+        self.max = max;
+    }
+
     /// Bytes that are not assigned.
     pub(crate) fn unassigned(&self) -> u64 {
         self.end - self.nxt - self.ahead.covered()

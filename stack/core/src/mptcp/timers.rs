@@ -1,5 +1,6 @@
 //! What a connection does when time passes.
 
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use anabranch_frame::Instant;
@@ -82,7 +83,7 @@ impl Conn {
         if !self.on_synack_timer(cx, at) {
             return;
         }
-        let keepalive = self.keepalive;
+        let options = Arc::clone(&self.options);
         let subflow = &mut self.subflows[at];
         if let AckDue::Delayed(due) = subflow.rcv.due()
             && due <= now
@@ -96,10 +97,8 @@ impl Conn {
             subflow.persist_backoff += 1;
             subflow.persist = Some(now + subflow.persist_interval());
         }
-        if let Some(keepalive) = keepalive
-            && subflow.keepalive_due(&keepalive).is_some_and(|due| due <= now)
-        {
-            if subflow.keepalive_probes >= keepalive.count {
+        if options.keepalive && subflow.keepalive_due(&options).is_some_and(|due| due <= now) {
+            if subflow.keepalive_probes >= u32::from(options.keepcnt) {
                 let id = subflow.id;
                 self.on_subflow_timeout(cx, id);
                 return;
@@ -234,12 +233,14 @@ impl Conn {
     }
 
     fn keepalive_deadline(&self) -> Option<Instant> {
-        let keepalive = self.keepalive?;
-        self.subflows.iter().filter_map(|subflow| subflow.keepalive_due(&keepalive)).min()
+        if !self.options.keepalive {
+            return None;
+        }
+        self.subflows.iter().filter_map(|subflow| subflow.keepalive_due(&self.options)).min()
     }
 
     fn user_deadline(&self) -> Option<Instant> {
         let waits = self.stage == Stage::Open && self.tx.una() < self.tx.end();
-        self.user_timeout.filter(|_| waits).map(|timeout| self.last_progress + timeout)
+        self.options.user_timeout.filter(|_| waits).map(|timeout| self.last_progress + timeout)
     }
 }

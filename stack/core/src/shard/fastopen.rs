@@ -8,7 +8,8 @@ use core::time::Duration;
 use anabranch_frame::Instant;
 
 use crate::Counters;
-use crate::config::{FastOpenConfig, FastOpenKeys, SocketOptions};
+use crate::config::{FastOpenConfig, FastOpenKeys};
+use crate::options::SocketOptions;
 use crate::tcp::{fast_open_cookie, fast_open_key};
 use crate::wire::{FastOpen, MptcpOption, Segment, Tuple};
 

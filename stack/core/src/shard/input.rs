@@ -1,8 +1,11 @@
 //! Packets that came in: whose they are, and what becomes of those that belong to no connection.
 
+use alloc::sync::Arc;
+
 use anabranch_frame::{Instant, RxPacket};
 
 use crate::mptcp::{self, Cx, Joined, Mode};
+use crate::options::SocketOptions;
 use crate::tcp::{Local, Negotiated, initial_seq, reset_for, timestamp_offset};
 use crate::wire::{Dropped, Flags, MpJoin, MptcpOption, Segment, ecn, peek_tuple};
 use crate::{Ecn, FallbackReason, ResetReason};
@@ -32,15 +35,6 @@ fn join_syn(segment: &Segment) -> Option<JoinSyn> {
         }
         _ => None,
     })
-}
-
-/// What whoever accepts wants of a new subflow.
-#[derive(Clone, Copy, Debug)]
-struct Wish {
-    /// Bytes that the receive buffer may grow to.
-    recv_max: u64,
-    ecn: bool,
-    tos: u8,
 }
 
 impl Shard {
@@ -184,10 +178,8 @@ impl Shard {
 
     fn on_syn(&mut self, now: Instant, segment: &Segment, id: ListenerId) {
         let Some(listener) = self.listeners.get(id) else { return };
-        let options = &listener.options;
+        let options = Arc::clone(&listener.options);
         let mptcp = options.mptcp;
-        let recv_max = u64::from(options.recv_buffer_max);
-        let wish = Wish { recv_max, ecn: options.ecn != Ecn::Off, tos: options.tos & !0b11 };
         if self.refuses(segment, None) {
             return;
         }
@@ -207,21 +199,27 @@ impl Shard {
             key,
             deny_join_initial: usable.is_some_and(|capable| capable.deny_join_initial),
         };
-        self.answer_syn(now, segment, id, kind, wish);
+        self.answer_syn(now, segment, id, kind, &options);
     }
 
     /// Answers the SYN of a new connection, which may be open at once (RFC 7413 §4.2.2).
-    fn answer_syn(&mut self, now: Instant, segment: &Segment, id: ListenerId, kind: SynKind, wish: Wish) {
-        let Some(listener) = self.listeners.get(id) else { return };
+    fn answer_syn(
+        &mut self,
+        now: Instant,
+        segment: &Segment,
+        id: ListenerId,
+        kind: SynKind,
+        options: &Arc<SocketOptions>,
+    ) {
         let config = self.config.handshake.fastopen;
-        let asks = (id.0, &listener.options);
+        let asks = (id.0, &**options);
         let answer = self.fastopens.answer(now, &config, asks, segment, &mut self.counters);
-        let Some(mut entry) = self.syn_entry(now, segment, kind, wish) else { return };
+        let Some(mut entry) = self.syn_entry(now, segment, kind, options) else { return };
         match answer {
             Answer::Ordinary(cookie) => entry.fast_open = cookie,
             Answer::Open(cookie) => {
                 entry.fast_open = cookie;
-                if self.open_fast(now, segment, id, entry) {
+                if self.open_fast(now, segment, id, options, entry) {
                     return;
                 }
                 self.counters.tcp_fastopen_passive_fail += 1;
@@ -231,20 +229,25 @@ impl Shard {
     }
 
     /// Opens a connection with the data of its SYN. False if there is no room for it.
-    fn open_fast(&mut self, now: Instant, segment: &Segment, id: ListenerId, entry: SynEntry) -> bool {
+    fn open_fast(
+        &mut self,
+        now: Instant,
+        segment: &Segment,
+        id: ListenerId,
+        options: &Arc<SocketOptions>,
+        entry: SynEntry,
+    ) -> bool {
         let SynKind::New { key, deny_join_initial, .. } = entry.kind else { return false };
-        let Some(listener) = self.listeners.get(id) else { return false };
         if self.conns.len() >= self.config.max_connections {
             return false;
         }
         let mode = match key {
             Some(key) => mptcp::fast_mode(key, deny_join_initial),
-            None if listener.options.mptcp => Mode::Plain(FallbackReason::SynNoCapable),
+            None if options.mptcp => Mode::Plain(FallbackReason::SynNoCapable),
             None => Mode::Plain(FallbackReason::Disabled),
         };
-        let options = listener.options.clone();
         let addrs = (entry.tuple.local, entry.tuple.remote);
-        let Ok(conn) = self.add_conn(now, addrs, mode, &options, true) else { return false };
+        let Ok(conn) = self.add_conn(now, addrs, mode, Arc::clone(options), true) else { return false };
         self.counters.tcp_fastopen_passive += 1;
         self.fastopens.opened(id.0);
         let joined = joined_of(now, &self.paths, &entry, segment);
@@ -306,23 +309,24 @@ impl Shard {
             remote_id: join.addr_id,
             backup: join.backup,
         };
-        let recv_max = u64::from(conn.info().recv_buffer).max(15 << 20);
-        let wish = Wish { recv_max, ecn: conn.ecn != Ecn::Off, tos: conn.tos };
-        if let Some(entry) = self.syn_entry(now, segment, kind, wish) {
+        let options = conn.shared_options();
+        if let Some(entry) = self.syn_entry(now, segment, kind, &options) {
             self.half_open(now, entry);
         }
     }
 
-    fn syn_entry(&self, now: Instant, segment: &Segment, kind: SynKind, wish: Wish) -> Option<SynEntry> {
-        let Wish { recv_max, ecn, tos } = wish;
+    fn syn_entry(&self, now: Instant, segment: &Segment, kind: SynKind, options: &SocketOptions) -> Option<SynEntry> {
         // A passive subflow leaves by the path it came in on.
         let link = self.paths.link(segment.path)?;
         let tuple = segment.tuple;
         let iss = initial_seq(&self.config.isn_key, &tuple, now);
         let ts_offset = timestamp_offset(&self.config.isn_key, &tuple);
-        let local = Local { mss: link.mss(&tuple), scale: mptcp::scale_for(recv_max), ecn, tos };
+        let mss = options.max_seg.unwrap_or(u16::MAX).min(link.mss(&tuple));
+        let (ecn, tos) = (options.ecn != Ecn::Off, options.tos & !0b11);
+        let local = Local { mss, scale: mptcp::scale_for(options.recv_max()), ecn, tos };
+        let window = mptcp::initial_window(options).min(0xffff) as u16;
         let negotiated = Negotiated::new(iss, local, segment, None);
-        Some(SynEntry::new(now, tuple, link, local, negotiated, ts_offset, kind, recv_max.min(0xffff) as u16))
+        Some(SynEntry::new(now, tuple, link, local, negotiated, ts_offset, kind, window))
     }
 
     /// Adds a half-open connection and answers its SYN.
@@ -433,9 +437,9 @@ impl Shard {
             (None, _) if listener.options.mptcp => Mode::Plain(FallbackReason::SynNoCapable),
             (None, _) => Mode::Plain(FallbackReason::Disabled),
         };
-        let options = listener.options.clone();
+        let options = Arc::clone(&listener.options);
         let addrs = (entry.tuple.local, entry.tuple.remote);
-        let Ok(conn) = self.add_conn(now, addrs, mode, &options, true) else { return };
+        let Ok(conn) = self.add_conn(now, addrs, mode, options, true) else { return };
         self.syn_wheel.cancel(key);
         self.syns.remove(key);
         let joined = Joined { local_id: 0, remote_id: 0, backup: false, ..joined_of(now, &self.paths, entry, segment) };

@@ -1,6 +1,7 @@
 //! Listeners and the SYN queue: the passive side of a handshake, lighter than a connection.
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
 use core::net::SocketAddr;
 use core::time::Duration;
 
@@ -8,8 +9,8 @@ use anabranch_frame::{Instant, Transmit};
 use slab::Slab;
 
 use crate::Error;
-use crate::config::SocketOptions;
 use crate::mptcp::Key;
+use crate::options::SocketOptions;
 use crate::tcp::{Link, Local, Negotiated, syn_options, synack_timeout};
 use crate::wire::{FastOpen, IpOut, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple};
 
@@ -23,7 +24,7 @@ const REPEAT_INTERVAL: Duration = Duration::from_millis(500);
 pub(crate) struct Listener {
     pub(crate) local: SocketAddr,
     pub(crate) backlog: usize,
-    pub(crate) options: SocketOptions,
+    pub(crate) options: Arc<SocketOptions>,
     /// Established, not yet accepted.
     pub(crate) accepted: VecDeque<ConnId>,
 }

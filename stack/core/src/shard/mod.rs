@@ -7,13 +7,16 @@ mod input;
 mod listen;
 mod mail;
 mod memory;
+mod options;
 mod paths;
 mod place;
 mod table;
 mod timewait;
 mod wheel;
 
+use alloc::borrow::Cow;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use core::net::{IpAddr, SocketAddr};
@@ -22,12 +25,13 @@ use anabranch_frame::{Instant, PathId, Payload, RxPacket, Transmit};
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::config::{FastOpenKeys, Handshake, Keepalive, PathConfig, ShardConfig, SocketOptions};
+use crate::config::{Handshake, PathConfig, ShardConfig};
 use crate::info::{ConnInfo, SubflowInfo};
 use crate::mptcp::{self, Conn, Copies, Cx, Fast, Key, Mode, Mp};
+use crate::options::{Shared, SocketOptions};
 use crate::rng::Rng;
 use crate::wire::Tuple;
-use crate::{Counters, Error, FallbackReason, cc, pm, sched};
+use crate::{Counters, Error, FallbackReason};
 
 use listen::{Listener, Listeners, SynQueue};
 use memory::Memory;
@@ -132,6 +136,7 @@ pub struct Shard {
     conns: Slab<Place>,
     memory: Memory,
     copies: Copies,
+    shared_options: Shared,
     generation: u32,
     listeners: Listeners,
     syns: SynQueue,
@@ -183,6 +188,7 @@ impl Shard {
             conns: Slab::new(),
             memory: Memory::new(config.memory),
             copies: mptcp::copies(),
+            shared_options: Shared::default(),
             generation: 0,
             listeners: Listeners::default(),
             syns: SynQueue::new(config.max_syn_queue),
@@ -381,14 +387,19 @@ impl Shard {
         backlog: usize,
         mut options: SocketOptions,
     ) -> Result<ListenerId, Error> {
-        check_names(&options)?;
+        options.check()?;
         if self.config.handshake.fastopen.all_listeners && options.fastopen == 0 {
             options.fastopen = u32::try_from(backlog).unwrap_or(u32::MAX);
         }
         if local.port() == 0 || !(local.ip().is_unspecified() || self.paths.owns(local.ip())) {
             return Err(Error::AddrNotAvailable(local.ip()));
         }
-        self.listeners.insert(Listener { local, backlog: backlog.max(1), options, accepted: VecDeque::new() })
+        self.listeners.insert(Listener {
+            local,
+            backlog: backlog.max(1),
+            options: self.shared_options.get(Cow::Owned(options)),
+            accepted: VecDeque::new(),
+        })
     }
 
     /// The next established connection of a listener, with the peer's address.
@@ -464,7 +475,7 @@ impl Shard {
         options: &SocketOptions,
         fast: Option<Fast>,
     ) -> Result<(ConnId, usize), Error> {
-        check_names(options)?;
+        options.check()?;
         if self.conns.len() >= self.config.max_connections {
             return Err(Error::TooManyConnections);
         }
@@ -479,7 +490,8 @@ impl Shard {
         } else {
             Mode::Plain(FallbackReason::Disabled)
         };
-        let id = self.add_conn(now, (tuple.local, tuple.remote), mode, options, false)?;
+        let shared = self.shared_options.get(Cow::Borrowed(options));
+        let id = self.add_conn(now, (tuple.local, tuple.remote), mode, shared, false)?;
         cx!(self, now).claim_tuple(&tuple);
         let taken = self.with(now, id, |conn, cx| conn.open_first(cx, tuple, link, options, fast));
         Ok((id, taken.unwrap_or_default()))
@@ -525,7 +537,7 @@ impl Shard {
         now: Instant,
         tuple: (SocketAddr, SocketAddr),
         mode: Mode,
-        options: &SocketOptions,
+        options: Arc<SocketOptions>,
         server_side: bool,
     ) -> Result<ConnId, Error> {
         self.generation = self.generation.wrapping_add(1);
@@ -637,38 +649,6 @@ impl Shard {
         self.with(now, conn, Conn::release);
     }
 
-    /// Switches Nagle's algorithm off or on.
-    ///
-    /// # Errors
-    /// [`Error::NotConnected`].
-    pub fn set_nodelay(&mut self, now: Instant, conn: ConnId, nodelay: bool) -> Result<(), Error> {
-        self.with(now, conn, |conn, _| conn.set_nodelay(nodelay)).ok_or(Error::NotConnected)
-    }
-
-    /// Sets or lifts the limit of the rate at which each subflow sends, in bytes per second (`SO_MAX_PACING_RATE`).
-    ///
-    /// # Errors
-    /// [`Error::NotConnected`].
-    pub fn set_max_pacing_rate(&mut self, now: Instant, conn: ConnId, rate: Option<u64>) -> Result<(), Error> {
-        self.with(now, conn, |conn, _| conn.set_max_pacing_rate(rate)).ok_or(Error::NotConnected)
-    }
-
-    /// Sets or clears keepalive.
-    ///
-    /// # Errors
-    /// [`Error::NotConnected`].
-    pub fn set_keepalive(&mut self, now: Instant, conn: ConnId, keepalive: Option<Keepalive>) -> Result<(), Error> {
-        self.with(now, conn, |conn, _| conn.set_keepalive(keepalive)).ok_or(Error::NotConnected)
-    }
-
-    /// Changes the scheduler of a live connection.
-    ///
-    /// # Errors
-    /// [`Error::NotConnected`], [`Error::UnknownName`].
-    pub fn set_scheduler(&mut self, conn: ConnId, name: &str) -> Result<(), Error> {
-        self.conn_mut(conn).ok_or(Error::NotConnected)?.set_scheduler(name)
-    }
-
     /// Asks the peer (MP_PRIO) to use, or not to use, a subflow as a backup.
     ///
     /// # Errors
@@ -685,27 +665,6 @@ impl Shard {
     /// Forgets what was learned of the servers that take data in SYNs.
     pub fn forget_fastopen(&mut self) {
         self.fastopens.forget();
-    }
-
-    /// Changes how many connections of a listener may be open by Fast Open with their handshake unfinished
-    /// (`TCP_FASTOPEN`), and the keys of its cookies (`TCP_FASTOPEN_KEY`; `None`: the stack's).
-    ///
-    /// # Errors
-    /// [`Error::NotConnected`] if there is no such listener.
-    pub fn set_fastopen(&mut self, listener: ListenerId, most: u32, keys: Option<FastOpenKeys>) -> Result<(), Error> {
-        let listener = self.listeners.get_mut(listener).ok_or(Error::NotConnected)?;
-        listener.options.fastopen = most;
-        listener.options.fastopen_keys = keys;
-        Ok(())
-    }
-
-    /// Changes how often the SYN of a connection is sent again (`TCP_SYNCNT`), without those that go first, one a second.
-    ///
-    /// # Errors
-    /// [`Error::NotConnected`].
-    pub fn set_syn_retries(&mut self, conn: ConnId, retries: u8) -> Result<(), Error> {
-        self.conn_mut(conn).ok_or(Error::NotConnected)?.set_syn_retries(retries);
-        Ok(())
     }
 
     // --- getters ---------------------------------------------------------------------------------
@@ -752,11 +711,4 @@ impl Shard {
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
-}
-
-/// Names are looked up before anything is made of them.
-fn check_names(options: &SocketOptions) -> Result<(), Error> {
-    sched::by_name(&options.scheduler)?;
-    pm::by_name(&options.path_manager)?;
-    cc::by_name(&options.congestion, 1).map(|_| ())
 }

@@ -71,6 +71,7 @@ impl Subflow {
                     self.rcv.note_timestamp(pos, ts, now);
                     self.note_receiver_rtt(now, segment);
                 }
+                self.counts.received(segment);
                 self.last_rx = now;
                 self.keepalive_probes = 0;
                 Verdict::Accept { pos, ack }
@@ -166,6 +167,8 @@ impl Subflow {
         counters.tcp_sack_discard += u64::from(out.sack_discarded);
         counters.tcp_dsack_recv += u64::from(out.dsack);
         counters.tcp_sack_recovery += u64::from(out.entered_recovery);
+        let mss = self.snd.mss();
+        self.counts.acked(&out, mss);
         if self.ecn.echoed(segment.flags) {
             counters.tcp_delivered_ce += out.delivered.div_ceil(u64::from(self.snd.mss()));
         }

@@ -72,6 +72,8 @@ pub(crate) struct Local {
 pub(crate) struct Negotiated {
     pub(crate) iss: SeqNum,
     pub(crate) irs: SeqNum,
+    /// What we told the peer of our MSS, without options.
+    pub(crate) own_mss: u16,
     /// The peer's MSS, without options.
     pub(crate) peer_mss: u16,
     pub(crate) snd_scale: u8,
@@ -97,6 +99,7 @@ impl Negotiated {
         Self {
             iss,
             irs: syn.seq,
+            own_mss: local.mss,
             peer_mss: options.mss.unwrap_or(DEFAULT_MSS).max(64),
             snd_scale: options.window_scale.unwrap_or(0).min(SCALE_MAX),
             rcv_scale: if scaled { local.scale } else { 0 },

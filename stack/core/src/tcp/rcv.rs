@@ -6,6 +6,7 @@ use core::time::Duration;
 use anabranch_frame::Instant;
 use arrayvec::ArrayVec;
 
+use crate::info::SubflowInfo;
 use crate::ranges::RangeSet;
 use crate::wire::{SeqNum, Timestamps};
 
@@ -51,6 +52,8 @@ pub(crate) struct Rcv {
     /// In-order bytes since the last acknowledgement.
     unacked: u64,
     quick: u8,
+    /// Acknowledgements wait for data that carries them.
+    interactive: bool,
     /// Largest segment seen: an estimate of the peer's MSS.
     segment: u64,
     last_data: Option<Instant>,
@@ -64,15 +67,38 @@ pub(crate) struct RestingRcv {
     edge: u64,
     ts_recent: Option<(u32, Instant)>,
     quick: u8,
+    interactive: bool,
     segment: u64,
     last_data: Option<Instant>,
 }
 
 impl RestingRcv {
+    /// As [`Rcv::is_interactive`].
+    pub(crate) fn is_interactive(&self) -> bool {
+        self.interactive
+    }
+
+    /// As [`Rcv::inform`].
+    pub(crate) fn inform(&self, info: &mut SubflowInfo) {
+        info.rcv_mss = u16::try_from(self.segment).unwrap_or(u16::MAX);
+        info.last_data_recv = self.last_data;
+        info.ato = if self.last_data.is_some() { DELAYED_ACK } else { Duration::ZERO };
+    }
+
     pub(crate) fn resume(self) -> Rcv {
-        let Self { irs, nxt, edge, ts_recent, quick, segment, last_data } = self;
+        let Self { irs, nxt, edge, ts_recent, quick, interactive, segment, last_data } = self;
         let last_ack_sent = nxt;
-        Rcv { nxt, edge, ts_recent, quick, segment, last_data, last_ack_sent, ..Rcv::new(irs, None, Instant::ZERO) }
+        Rcv {
+            nxt,
+            edge,
+            ts_recent,
+            quick,
+            interactive,
+            segment,
+            last_data,
+            last_ack_sent,
+            ..Rcv::new(irs, None, Instant::ZERO)
+        }
     }
 }
 
@@ -85,8 +111,8 @@ impl Rcv {
 
     /// Shrinks to what has to be remembered. Only if it [may](Self::may_rest).
     pub(crate) fn rest(self) -> RestingRcv {
-        let Self { irs, nxt, edge, ts_recent, quick, segment, last_data, .. } = self;
-        RestingRcv { irs, nxt, edge, ts_recent, quick, segment, last_data }
+        let Self { irs, nxt, edge, ts_recent, quick, interactive, segment, last_data, .. } = self;
+        RestingRcv { irs, nxt, edge, ts_recent, quick, interactive, segment, last_data }
     }
 
     pub(crate) fn new(irs: SeqNum, ts_recent: Option<u32>, now: Instant) -> Self {
@@ -103,6 +129,7 @@ impl Rcv {
             due: AckDue::Idle,
             unacked: 0,
             quick: QUICK_ACKS,
+            interactive: false,
             segment: 536,
             last_data: None,
         }
@@ -111,6 +138,13 @@ impl Rcv {
     /// Bytes of memory that it holds beside itself.
     pub(crate) fn memory(&self) -> usize {
         self.beyond.len() * RANGE_COST
+    }
+
+    /// What it adds to `tcp_info`.
+    pub(crate) fn inform(&self, info: &mut SubflowInfo) {
+        info.rcv_mss = u16::try_from(self.segment).unwrap_or(u16::MAX);
+        info.last_data_recv = self.last_data;
+        info.ato = if self.last_data.is_some() { DELAYED_ACK } else { Duration::ZERO };
     }
 
     /// Next position expected.
@@ -270,11 +304,28 @@ impl Rcv {
         self.segment = self.segment.max(segment.min(len));
         self.unacked += advanced;
         let in_order = advanced > 0 && self.beyond.is_empty();
-        if !in_order || self.unacked >= 2 * self.segment || self.quick > 0 {
+        let quick = self.quick > 0 && !self.interactive;
+        if !in_order || self.unacked >= 2 * self.segment || quick {
             self.quick = self.quick.saturating_sub(1);
             self.due = AckDue::Now;
         } else if self.due == AckDue::Idle {
             self.due = AckDue::Delayed(now + DELAYED_ACK);
+        }
+    }
+
+    /// Whether acknowledgements wait for data to ride on, as long as they may (Linux: pingpong mode).
+    pub(crate) fn is_interactive(&self) -> bool {
+        self.interactive
+    }
+
+    /// The application wants acknowledgements at once, or not (`TCP_QUICKACK`).
+    pub(crate) fn set_quickack(&mut self, quickack: bool) {
+        self.interactive = !quickack;
+        if quickack {
+            self.quick = QUICK_ACKS;
+            if self.due != AckDue::Idle {
+                self.due = AckDue::Now;
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! One subflow from the moment its handshake is done until nothing of it is left.
 
+mod info;
 mod rest;
 
 use alloc::boxed::Box;
@@ -10,9 +11,9 @@ use anabranch_frame::{Instant, PathId, Payload, Slices, Transmit};
 use arrayvec::ArrayVec;
 
 use crate::cc::{CongestionControl, Sibling};
-use crate::config::Keepalive;
-use crate::info::{SubflowInfo, TcpState};
+use crate::info::TcpState;
 use crate::mptcp::Mappings;
+use crate::options::SocketOptions;
 use crate::sched::{SubflowId, SubflowView};
 use crate::shard::SynEntry;
 use crate::wire::{
@@ -22,6 +23,7 @@ use crate::wire::{
 use super::snd::{Pacing, Snd, SndConfig};
 use super::{AckDue, EcnState, Local, Negotiated, Rcv};
 
+pub(crate) use info::Counts;
 pub(crate) use rest::RestingSubflow;
 
 /// Bytes that timestamps take on every segment.
@@ -102,6 +104,8 @@ pub(crate) struct SubflowStart {
     /// The window on our SYN or SYN/ACK, in bytes: the peer may have used it.
     pub(crate) told_window: u16,
     pub(crate) fast: FastOpened,
+    /// Data is acknowledged at once until the connection looks interactive.
+    pub(crate) quickack: bool,
 }
 
 /// A segment to be sent on a subflow.
@@ -174,11 +178,16 @@ pub(crate) struct Subflow {
     /// Bytes of options that data segments carry.
     options_len: u16,
     pub(crate) ecn: EcnState,
-    tos: u8,
+    pub(crate) tos: u8,
     ip_id: u16,
     signal_acks: u8,
     /// Window field of the last segment sent.
     told_window: u16,
+    /// What we told the peer of our segments' size.
+    advmss: u16,
+    /// Both ends scale windows.
+    scaled: bool,
+    pub(crate) counts: Counts,
 }
 
 /// Payload of a full segment behind so many bytes of options.
@@ -203,6 +212,7 @@ impl Subflow {
         }
         let mut rcv = Rcv::new(negotiated.irs, negotiated.ts_recent, now);
         rcv.on_ack_sent(u64::from(start.told_window));
+        rcv.set_quickack(start.quickack);
         Self {
             id,
             tuple,
@@ -248,6 +258,9 @@ impl Subflow {
             ip_id: negotiated.iss.0 as u16,
             signal_acks: 0,
             told_window: u16::MAX,
+            advmss: negotiated.own_mss,
+            scaled: negotiated.scaled,
+            counts: Counts::default(),
         }
     }
 
@@ -284,11 +297,11 @@ impl Subflow {
 
     /// When the next keepalive probe is due, if probes are what tells that the peer is gone: it owes us
     /// no ACK, but may still speak.
-    pub(crate) fn keepalive_due(&self, keepalive: &Keepalive) -> Option<Instant> {
+    pub(crate) fn keepalive_due(&self, options: &SocketOptions) -> Option<Instant> {
         let state = matches!(self.state, TcpState::Established | TcpState::CloseWait | TcpState::FinWait2);
         let due = match self.keepalive_probes {
-            0 => self.last_rx + keepalive.idle,
-            _ => self.last_probe + keepalive.interval,
+            0 => self.last_rx + options.keepidle,
+            _ => self.last_probe + options.keepintvl,
         };
         (state && self.snd.in_flight() == 0).then_some(due)
     }
@@ -401,6 +414,8 @@ impl Subflow {
             options: &options,
             payload_len,
         };
+        let segments = payload_len.div_ceil(u32::from(segment_size)).max(1);
+        self.counts.sent(u64::from(segments), payload_len > 0);
         let segment_size = (payload_len > u32::from(segment_size)).then_some(segment_size);
         segment.transmit(self.link.path, out.payload, segment_size)
     }
@@ -457,38 +472,6 @@ impl Subflow {
             cost: self.link.cost,
             carried_una,
             walked: self.walked.max(data_una),
-        }
-    }
-
-    pub(crate) fn info(&self) -> SubflowInfo {
-        SubflowInfo {
-            id: self.id,
-            path: self.link.path,
-            local: self.tuple.local,
-            remote: self.tuple.remote,
-            local_id: self.local_id,
-            remote_id: self.remote_id,
-            state: self.state,
-            backup: self.backup,
-            stale: self.stale,
-            srtt: self.snd.srtt(),
-            rttvar: self.snd.rttvar(),
-            min_rtt: self.snd.min_rtt(),
-            rto: self.snd.rto(),
-            cwnd: self.snd.cwnd(),
-            ssthresh: self.snd.ssthresh(),
-            in_flight: self.snd.in_flight(),
-            snd_mss: self.snd.mss(),
-            bytes_sent: self.snd.bytes_sent(),
-            bytes_acked: self.snd.bytes_acked(),
-            bytes_received: self.bytes_received,
-            bytes_retrans: self.snd.bytes_retrans(),
-            total_retrans: self.snd.total_retrans(),
-            delivery_rate: self.snd.delivery_rate(),
-            ecn: self.ecn.on(),
-            ecn_seen: self.ecn.seen(),
-            delivered_ce: self.snd.delivered_ce(),
-            syn_data: self.fast.syn_data,
         }
     }
 

@@ -124,6 +124,13 @@ pub enum Dropped {
 }
 
 impl Segment {
+    /// How many segments it stands for: more than one if the device put several together.
+    #[must_use]
+    pub fn segment_count(&self) -> u64 {
+        let unit = self.segment_size.map_or(self.payload.len(), usize::from);
+        self.payload.len().div_ceil(unit.max(1)).max(1) as u64
+    }
+
     /// Sequence space it takes: payload, SYN and FIN.
     #[must_use]
     pub fn seq_len(&self) -> u32 {

@@ -1,14 +1,19 @@
 //! Timers that fire when nothing else happens: keepalive, user timeout, Nagle, delayed ACK.
 
-use anabranch_core::config::Keepalive;
 use anabranch_core::{Error, SocketOptions};
 use anabranch_sim::{Action, Chatter, LinkChange, Note, Pair};
 
 use crate::support::*;
 
 fn keepalive(mptcp: bool) -> SocketOptions {
-    let keepalive = Some(Keepalive { idle: secs(10), interval: secs(2), count: 5 });
-    SocketOptions { mptcp, keepalive, ..SocketOptions::default() }
+    SocketOptions {
+        mptcp,
+        keepalive: true,
+        keepidle: secs(10),
+        keepintvl: secs(2),
+        keepcnt: 5,
+        ..SocketOptions::default()
+    }
 }
 
 #[test]

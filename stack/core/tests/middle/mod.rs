@@ -13,7 +13,7 @@ mod side;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use anabranch_core::config::Keepalive;
+use anabranch_core::SockOpt;
 use anabranch_core::shard::Shutdown;
 use anabranch_core::wire::{MptcpOption, Segment};
 use anabranch_frame::{Instant, PathId, Payload, RxPacket, Transmit, gso};
@@ -346,7 +346,7 @@ impl Middle {
             }
             30 => {
                 let id = side.apps[index].id;
-                let _ = side.shard.set_nodelay(now, id, program.byte() & 1 == 0);
+                let _ = side.shard.set_option(now, id, SockOpt::Nodelay(program.byte() & 1 == 0));
             }
             _ => {}
         }
@@ -400,7 +400,14 @@ impl Middle {
         for side in &mut self.sides {
             for app in side.apps.iter().filter(|app| app.is_open()) {
                 // The connection may be over already.
-                let _ = side.shard.set_keepalive(self.now, app.id, Some(Keepalive { idle, interval, count: 5 }));
+                for option in [
+                    SockOpt::Keepidle(idle),
+                    SockOpt::Keepintvl(interval),
+                    SockOpt::Keepcnt(5),
+                    SockOpt::Keepalive(true),
+                ] {
+                    let _ = side.shard.set_option(self.now, app.id, option);
+                }
             }
         }
         self.settle();

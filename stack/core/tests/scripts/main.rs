@@ -4,3 +4,4 @@ mod basics;
 mod ecn;
 mod fastopen;
 mod harness;
+mod options;

@@ -50,7 +50,8 @@ impl Worker {
                 }
             }
             let Some((conn_id, remote)) = self.shard.accept(id) else { break };
-            let conn = Conn::new(Arc::clone(&self.handle), accepting.options());
+            let Some(options) = self.shard.listener_options(id) else { break };
+            let conn = Conn::new(Arc::clone(&self.handle), options);
             let local = self.shard.info(conn_id).map_or(accepting.local(), |info| info.local);
             conn.set_addrs(local, remote);
             conn.set_state(state::CONNECTED);

@@ -42,7 +42,7 @@ impl World {
                 let nodelay = int.ok_or(Errno::INVALID)? != 0;
                 socket.options.nodelay = nodelay;
                 if let Some(conn) = socket.conn() {
-                    self.shard.set_nodelay(now, conn, nodelay)?;
+                    self.shard.set_option(now, conn, anabranch_core::SockOpt::Nodelay(nodelay))?;
                 }
             }
             _ => {

@@ -3,6 +3,7 @@
 //! Positions are 64 bits wide and never wrap: 0 is the SYN, 1 the first byte, and a FIN takes one after the last byte.
 
 mod ack;
+mod info;
 mod pace;
 mod rack;
 mod rate;
@@ -288,6 +289,13 @@ impl Snd {
     pub(crate) fn set_mss(&mut self, mss: u16) {
         self.mss = u64::from(mss.max(1));
         self.cc.set_mss(self.mss);
+    }
+
+    /// Goes on under another congestion control, with the window that there is.
+    pub(crate) fn set_congestion(&mut self, mut cc: Box<dyn CongestionControl>) {
+        cc.adopt(self.cc.metrics());
+        self.cc = cc;
+        self.set_pacing(self.pace.socket());
     }
 
     /// Congestion window in bytes.

@@ -9,6 +9,7 @@ use core::time::Duration;
 use anabranch_frame::Instant;
 
 use super::{Snd, rate};
+use crate::cc::CongestionControl;
 
 /// Below this rate, 1.2 Mbit/s, segments go one by one.
 const SLOW: u64 = 150_000;
@@ -39,6 +40,11 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    /// What the socket wants.
+    pub(super) fn socket(&self) -> Pacing {
+        self.socket
+    }
+
     /// Whether it is not yet time to send.
     pub(super) fn holds(&self, now: Instant) -> bool {
         now < self.next
@@ -104,17 +110,21 @@ impl Snd {
         };
     }
 
-    /// The window in a round-trip time, and room to grow: twice as much in slow start, until it comes near the threshold, and
-    /// a fifth more afterwards (Linux: `tcp_pacing_ss_ratio`, `tcp_pacing_ca_ratio`). `None` before the first sample.
     fn rate_of_window(&self) -> Option<u64> {
-        let cwnd = self.cc.cwnd();
-        let rate = rate::per_second(cwnd.max(self.in_flight()), self.rtt.srtt()?);
-        let doubles = cwnd < self.cc.ssthresh() / 2;
-        Some(if doubles { rate.saturating_mul(2) } else { rate.saturating_add(rate / 5) })
+        Some(rate_of_window(self.cc.as_ref(), self.in_flight(), self.rtt.srtt()?))
     }
 
     /// The rate it is paced at, or would be, in bytes per second; 0 while the round-trip time is unknown.
     pub(crate) fn pacing_rate_estimate(&self) -> u64 {
         self.pace.rate.or_else(|| self.rate_of_window()).unwrap_or(0)
     }
+}
+
+/// The window in a round-trip time, and room to grow: twice as much in slow start, until it comes near the threshold, and
+/// a fifth more afterwards (Linux: `tcp_pacing_ss_ratio`, `tcp_pacing_ca_ratio`).
+pub(super) fn rate_of_window(cc: &dyn CongestionControl, in_flight: u64, srtt: Duration) -> u64 {
+    let cwnd = cc.cwnd();
+    let rate = rate::per_second(cwnd.max(in_flight), srtt);
+    let doubles = cwnd < cc.ssthresh() / 2;
+    if doubles { rate.saturating_mul(2) } else { rate.saturating_add(rate / 5) }
 }

@@ -1,7 +1,6 @@
 //! The sending half at rest: what it has to remember while nothing is outstanding.
 
 use alloc::boxed::Box;
-use core::time::Duration;
 
 use anabranch_frame::Instant;
 
@@ -20,17 +19,17 @@ use crate::cc::CongestionControl;
 /// A [`Snd`] without what is only of use while something is under way: a third of its size, and no tables.
 #[derive(Debug)]
 pub(crate) struct RestingSnd {
-    cc: Box<dyn CongestionControl>,
+    pub(super) cc: Box<dyn CongestionControl>,
     una: u64,
     created: Instant,
     rack: RestingRack,
-    rate: RestingRate,
-    rtt: RestingRtt,
+    pub(super) rate: RestingRate,
+    pub(super) rtt: RestingRtt,
     recovery_point: u64,
     rto_tx: u64,
-    peer: PeerWindow,
-    stats: Stats,
-    mss: u16,
+    pub(super) peer: PeerWindow,
+    pub(super) stats: Stats,
+    pub(super) mss: u16,
     cwr_due: bool,
     sack: bool,
     timestamps: bool,
@@ -101,59 +100,5 @@ impl RestingSnd {
     /// Bytes of memory that it holds beside itself.
     pub(crate) fn memory(&self) -> usize {
         size_of_val(self.cc.as_ref())
-    }
-
-    // --- what may be asked of it ------------------------------------------------------------------
-
-    pub(crate) fn mss(&self) -> u16 {
-        self.mss
-    }
-
-    pub(crate) fn cwnd(&self) -> u64 {
-        self.cc.cwnd()
-    }
-
-    pub(crate) fn ssthresh(&self) -> u64 {
-        self.cc.ssthresh()
-    }
-
-    pub(crate) fn srtt(&self) -> Duration {
-        self.rtt.srtt()
-    }
-
-    pub(crate) fn rttvar(&self) -> Duration {
-        self.rtt.rttvar()
-    }
-
-    pub(crate) fn min_rtt(&self) -> Duration {
-        self.rtt.min()
-    }
-
-    pub(crate) fn rto(&self) -> Duration {
-        self.rtt.resume().rto()
-    }
-
-    pub(crate) fn delivered_ce(&self) -> u64 {
-        self.stats.delivered_ce
-    }
-
-    pub(crate) fn bytes_sent(&self) -> u64 {
-        self.stats.bytes_sent
-    }
-
-    pub(crate) fn bytes_acked(&self) -> u64 {
-        self.stats.bytes_acked
-    }
-
-    pub(crate) fn bytes_retrans(&self) -> u64 {
-        self.stats.bytes_retrans
-    }
-
-    pub(crate) fn total_retrans(&self) -> u32 {
-        self.stats.total_retrans
-    }
-
-    pub(crate) fn delivery_rate(&self) -> u64 {
-        self.rate.rate
     }
 }

@@ -5,8 +5,8 @@ use core::time::Duration;
 use anabranch_frame::Instant;
 use arrayvec::ArrayVec;
 
-use super::{FastOpened, Joining, Link, Subflow};
-use crate::info::{SubflowInfo, TcpState};
+use super::{Counts, FastOpened, Joining, Link, Subflow};
+use crate::info::TcpState;
 use crate::mptcp::Mappings;
 use crate::sched::SubflowId;
 use crate::tcp::EcnState;
@@ -17,34 +17,37 @@ use crate::wire::{PackedTuple, SeqNum};
 /// A [`Subflow`] in ESTABLISHED without what is only of use while something is under way.
 #[derive(Debug)]
 pub(crate) struct RestingSubflow {
-    snd: RestingSnd,
-    rcv: RestingRcv,
-    tuple: PackedTuple,
-    link: Link,
+    pub(super) snd: RestingSnd,
+    pub(super) rcv: RestingRcv,
+    pub(super) tuple: PackedTuple,
+    pub(super) link: Link,
     walked: u64,
-    bytes_received: u64,
-    last_rx: Instant,
+    pub(super) bytes_received: u64,
+    pub(super) last_rx: Instant,
     last_tx: Instant,
-    rcv_rtt: Duration,
+    pub(super) rcv_rtt: Duration,
     iss: SeqNum,
-    ts_offset: Option<u32>,
+    pub(super) ts_offset: Option<u32>,
     wire_mss: u16,
     peer_mss: u16,
     options_len: u16,
-    ecn: EcnState,
+    pub(super) ecn: EcnState,
     tos: u8,
     ip_id: u16,
-    told_window: u16,
-    snd_scale: u8,
-    rcv_scale: u8,
-    id: SubflowId,
-    local_id: u8,
-    remote_id: u8,
+    pub(super) told_window: u16,
+    pub(super) advmss: u16,
+    pub(super) counts: Counts,
+    pub(super) snd_scale: u8,
+    pub(super) rcv_scale: u8,
+    pub(super) id: SubflowId,
+    pub(super) local_id: u8,
+    pub(super) remote_id: u8,
     signal_acks: u8,
-    backup: bool,
+    pub(super) backup: bool,
     passive: bool,
-    fast: FastOpened,
-    sack: bool,
+    pub(super) fast: FastOpened,
+    pub(super) sack: bool,
+    pub(super) scaled: bool,
 }
 
 impl Subflow {
@@ -81,6 +84,9 @@ impl Subflow {
             tos: self.tos,
             ip_id: self.ip_id,
             told_window: self.told_window,
+            advmss: self.advmss,
+            scaled: self.scaled,
+            counts: self.counts,
             snd_scale: self.snd_scale,
             rcv_scale: self.rcv_scale,
             id: self.id,
@@ -103,6 +109,11 @@ impl RestingSubflow {
 
     pub(crate) fn id(&self) -> SubflowId {
         self.id
+    }
+
+    /// As [`Rcv::is_interactive`](crate::tcp::Rcv::is_interactive).
+    pub(crate) fn is_interactive(&self) -> bool {
+        self.rcv.is_interactive()
     }
 
     pub(crate) fn resume(self, pacing: Pacing) -> Subflow {
@@ -152,40 +163,9 @@ impl RestingSubflow {
             ip_id: self.ip_id,
             signal_acks: self.signal_acks,
             told_window: self.told_window,
-        }
-    }
-
-    /// As [`Subflow::info`].
-    pub(crate) fn info(&self) -> SubflowInfo {
-        let tuple = self.tuple.unpack();
-        SubflowInfo {
-            id: self.id,
-            path: self.link.path,
-            local: tuple.local,
-            remote: tuple.remote,
-            local_id: self.local_id,
-            remote_id: self.remote_id,
-            state: TcpState::Established,
-            backup: self.backup,
-            stale: false,
-            srtt: self.snd.srtt(),
-            rttvar: self.snd.rttvar(),
-            min_rtt: self.snd.min_rtt(),
-            rto: self.snd.rto(),
-            cwnd: self.snd.cwnd(),
-            ssthresh: self.snd.ssthresh(),
-            in_flight: 0,
-            snd_mss: self.snd.mss(),
-            bytes_sent: self.snd.bytes_sent(),
-            bytes_acked: self.snd.bytes_acked(),
-            bytes_received: self.bytes_received,
-            bytes_retrans: self.snd.bytes_retrans(),
-            total_retrans: self.snd.total_retrans(),
-            delivery_rate: self.snd.delivery_rate(),
-            ecn: self.ecn.on(),
-            ecn_seen: self.ecn.seen(),
-            delivered_ce: self.snd.delivered_ce(),
-            syn_data: self.fast.syn_data,
+            advmss: self.advmss,
+            scaled: self.scaled,
+            counts: self.counts,
         }
     }
 }

@@ -166,6 +166,12 @@ impl Script {
         self.conn.expect("a connection")
     }
 
+    /// The listener, for commands of the shard.
+    #[track_caller]
+    pub(crate) fn listener(&self) -> ListenerId {
+        self.listener.expect("a listener")
+    }
+
     pub(crate) fn counters(&self) -> &Counters {
         self.shard.counters()
     }
