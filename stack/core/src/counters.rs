@@ -205,6 +205,10 @@ counters! {
     simult_connect_fallback => "MPTcpExtSimultConnectFallback",
     /// A fallback was due but a second subflow existed.
     fallback_failed => "MPTcpExtFallbackFailed",
+    /// Mappings whose checksum was wrong.
+    data_csum_err => "MPTcpExtDataCsumErr",
+    /// Infinite mappings sent.
+    infinite_map_tx => "MPTcpExtInfiniteMapTx",
     /// Infinite mappings received.
     infinite_map_rx => "MPTcpExtInfiniteMapRx",
     /// Data without a mapping.
@@ -241,6 +245,8 @@ counters! {
     mp_prio_tx => "MPTcpExtMPPrioTx",
     /// MP_PRIOs received.
     mp_prio_rx => "MPTcpExtMPPrioRx",
+    /// MP_FAILs sent.
+    mp_fail_tx => "MPTcpExtMPFailTx",
     /// MP_FAILs received.
     mp_fail_rx => "MPTcpExtMPFailRx",
     /// MP_FASTCLOSEs sent.

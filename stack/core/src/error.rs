@@ -88,6 +88,8 @@ pub enum FallbackReason {
     DssCorrupt,
     /// The peer sent an infinite mapping (`MPTcpExtInfiniteMapRx`).
     InfiniteMap,
+    /// A checksum was wrong on the only subflow (`MPTcpExtDataCsumErr`, `MPTcpExtMPFailRx`).
+    Checksum,
     /// Both sides opened at once (`MPTcpExtSimultConnectFallback`).
     SimultaneousConnect,
     /// SYNs with MP_CAPABLE went unanswered (`MPTcpExtMPCapableSYNTXDrop`).
@@ -107,6 +109,7 @@ impl FallbackReason {
             Self::NoDss => "no-dss",
             Self::DssCorrupt => "dss-corrupt",
             Self::InfiniteMap => "infinite-map",
+            Self::Checksum => "checksum",
             Self::SimultaneousConnect => "simultaneous-connect",
             Self::SynDropped => "syn-dropped",
         }

@@ -58,6 +58,9 @@ macro_rules! socket_options {
 socket_options! {
     /// Speak MPTCP if the peer does. Settled when the connection is opened.
     mptcp: bool = true => Mptcp,
+    /// Ask for DSS checksums (`net.mptcp.checksum_enabled`); a peer that asks gets them in any case. Settled when the
+    /// connection is opened.
+    checksum: bool = false => Checksum,
     /// Name of the packet scheduler.
     scheduler: String = "minrtt".into() => Scheduler,
     /// Name of the congestion control (`TCP_CONGESTION`). A live connection goes on with the window that it has.

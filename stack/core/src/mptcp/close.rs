@@ -76,6 +76,7 @@ impl Conn {
         self.tx.discard();
         self.data_timer = None;
         self.give_up = None;
+        self.failing = Default::default();
         if !matches!(self.stage, Stage::Closed(_)) {
             self.stage = Stage::Closed(Some(error));
             self.tell(cx, Event::Closed(self.id, Some(error)));
@@ -93,7 +94,7 @@ impl Conn {
         }
     }
 
-    fn send_reset(&mut self, cx: &mut Cx<'_>, at: usize, options: &[MptcpOption]) {
+    pub(super) fn send_reset(&mut self, cx: &mut Cx<'_>, at: usize, options: &[MptcpOption]) {
         cx.counters.tcp_out_rsts += 1;
         let subflow = &mut self.subflows[at];
         let out = Out {

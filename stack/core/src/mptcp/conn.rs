@@ -21,6 +21,7 @@ use crate::tcp::{Negotiated, Opening, Subflow};
 use crate::{Counters, Error, FallbackReason};
 
 use super::chrono::{Chrono, Limit};
+use super::checksum::Failing;
 use super::recvq::RecvQueue;
 use super::sendq::SendQueue;
 use super::{Copies, Mode, Mp};
@@ -97,6 +98,7 @@ pub(crate) struct Conn {
     pub(super) scheduler_timer: Option<Instant>,
     /// The connection is dropped then: no subflow left, or orphaned.
     pub(super) give_up: Option<Instant>,
+    pub(super) failing: Failing,
     /// Last time that anything was acknowledged, for the user timeout.
     pub(super) last_progress: Instant,
     pub(super) turn: usize,
@@ -164,6 +166,7 @@ impl Conn {
             data_backoff: 0,
             scheduler_timer: None,
             give_up: None,
+            failing: Failing::default(),
             last_progress: now,
             turn: 0,
             last_call: now,

@@ -18,6 +18,7 @@ impl Conn {
             cx.counters.mp_curr_estab = cx.counters.mp_curr_estab.saturating_sub(1);
         }
         self.mode = Mode::Plain(reason);
+        self.release_held(cx);
         self.data_timer = None;
         for subflow in &mut self.subflows {
             subflow.signals.clear();
@@ -38,9 +39,17 @@ impl Conn {
 
     /// Whether offsets of the stream and positions on the only subflow agree, so that it can go on as plain
     /// TCP: nothing was ever sent or received elsewhere, or twice (Linux: `allow_infinite_fallback`).
-    fn may_fall_back(&self, at: usize) -> bool {
+    pub(super) fn may_fall_back(&self, at: usize) -> bool {
+        self.may_fall_back_holding(at, 0)
+    }
+
+    /// The same, while `held` bytes more than the mappings hold came in order but are not in the stream yet.
+    pub(super) fn may_fall_back_holding(&self, at: usize, held: u64) -> bool {
         let joined = self.mp().is_some_and(|mp| mp.joined);
-        !joined && self.stats.retransmits == 0 && self.rx.nxt() == self.subflows[at].rcv.nxt() - 1
+        let subflow = &self.subflows[at];
+        let received = subflow.rcv.nxt() - 1;
+        let held = held + subflow.mappings.held_before(subflow.rcv.nxt());
+        !joined && self.stats.retransmits == 0 && self.rx.nxt() + held == received
     }
 
     /// Falls back if it still can, or resets the subflow. True if the subflow lives on, as plain TCP.

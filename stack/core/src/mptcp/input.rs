@@ -2,11 +2,13 @@
 
 use core::ops::Range;
 
+use anabranch_frame::Payload;
+
 use crate::info::TcpState;
 use crate::sched::{SchedEvent, SubflowId};
 use crate::shard::Event;
 use crate::tcp::{AckOut, Joining, Verdict};
-use crate::wire::{AddAddr, DataAck, Dss, Flags, MpCapable, MptcpOption, Segment};
+use crate::wire::{AddAddr, DataAck, Dss, Flags, Mapping, MpCapable, MptcpOption, Segment};
 use crate::{Error, FallbackReason, ResetReason};
 
 use super::conn::{Conn, Cx, Stage, group};
@@ -103,6 +105,9 @@ impl Conn {
     fn on_options(&mut self, cx: &mut Cx<'_>, at: usize, pos: u64, segment: &Segment) -> Option<Told> {
         let mut told = Told::default();
         if self.mp().is_none() {
+            if self.fallback() == Some(FallbackReason::Checksum) {
+                segment.options.mptcp.iter().for_each(|option| self.hear_answer(cx, option));
+            }
             return Some(told);
         }
         let id = self.subflows[at].id;
@@ -118,7 +123,7 @@ impl Conn {
                     self.subflows[at].backup = *backup;
                 }
                 MptcpOption::Fastclose { receiver_key } => self.on_fastclose(cx, *receiver_key),
-                MptcpOption::Fail { .. } => cx.counters.mp_fail_rx += 1,
+                MptcpOption::Fail { .. } => self.on_fail(cx, at),
                 // The third ACK of a join repeated: our answer got lost.
                 MptcpOption::Join(_) if self.subflows[at].passive => self.subflows[at].rcv.ack_now(),
                 MptcpOption::Reset { .. } | MptcpOption::Join(_) => {}
@@ -152,7 +157,12 @@ impl Conn {
         if self.server_side && self.subflows[at].id == 0 {
             self.become_fully_established(cx);
             let received = u64::from(self.subflows[at].fast.received);
-            told.mapping = Some(RxMapping { pos: 1 + received, off: received, len: u64::from(len) });
+            let wire = Mapping { dsn: 0, dsn_long: true, ssn: 1, len, checksum: capable.checksum };
+            let Some(Ok(check)) = self.mp().map(|mp| mp.check(&wire, received)) else {
+                self.on_bad_dss(cx, at);
+                return;
+            };
+            told.mapping = Some(RxMapping { pos: 1 + received, off: received, len: u64::from(len), check });
             // The client acknowledges nothing at data level before it heard from us: nothing is missing.
             told.data_ack = true;
         }
@@ -187,6 +197,11 @@ impl Conn {
         if len == 0 {
             return;
         }
+        let Some(Ok(check)) = self.mp().map(|mp| mp.check(&mapping, off)) else {
+            cx.counters.dss_not_matching += 1;
+            self.on_bad_dss(cx, at);
+            return;
+        };
         let subflow = &self.subflows[at];
         // The relative subflow sequence number is our position, cut to 32 bits.
         let near = subflow.rcv.nxt();
@@ -195,7 +210,7 @@ impl Conn {
             return;
         };
         if pos > 0 {
-            told.mapping = Some(RxMapping { pos, off, len });
+            told.mapping = Some(RxMapping { pos, off, len, check });
             self.become_fully_established(cx);
         }
     }
@@ -309,7 +324,7 @@ impl Conn {
                 // Nothing unusual goes early before the first byte was judged: it may all be plain TCP.
                 return true;
             }
-            if !in_order && self.rx.is_overloaded() {
+            if !in_order && self.rx.is_overloaded(self.held_memory()) {
                 cx.counters.rcv_pruned += 1;
                 return true;
             }
@@ -325,25 +340,35 @@ impl Conn {
             }
             end = end.min(pos.saturating_add(room));
             let payload = segment.payload.slice((pos - first) as usize..(end - first) as usize);
-            let inserted = self.rx.insert(off, self.thrifty(payload, cx.copies), cx.copies);
-            cx.counters.ofo_queue += u64::from(inserted.advanced == 0 && inserted.new_bytes > 0);
-            cx.counters.duplicate_data += u64::from(inserted.duplicate_bytes > 0);
             let subflow = &mut self.subflows[at];
             subflow.bytes_received += end - pos;
             subflow.rcv.record(pos..end);
-            if inserted.advanced > end - pos {
-                // Filling a hole is told at once (RFC 5681 §4.2), at data level, too: a small piece here
-                // may stand before a megabyte from elsewhere, which fills the peer's send buffer.
-                subflow.rcv.ack_now();
+            if mapping.check.is_none() {
+                self.insert(cx, at, off, payload);
+            } else if !self.place_checked(cx, at, &mapping, (pos, payload)) {
+                return false;
             }
             pos = end;
         }
         true
     }
 
+    /// Bytes that are part of the stream from now on.
+    pub(super) fn insert(&mut self, cx: &mut Cx<'_>, at: usize, off: u64, payload: Payload) {
+        let len = payload.len() as u64;
+        let inserted = self.rx.insert(off, self.thrifty(payload, cx.copies), cx.copies);
+        cx.counters.ofo_queue += u64::from(inserted.advanced == 0 && inserted.new_bytes > 0);
+        cx.counters.duplicate_data += u64::from(inserted.duplicate_bytes > 0);
+        if inserted.advanced > len {
+            // Filling a hole is told at once (RFC 5681 §4.2), at data level, too: a small piece here
+            // may stand before a megabyte from elsewhere, which fills the peer's send buffer.
+            self.subflows[at].rcv.ack_now();
+        }
+    }
+
     fn mapping_of(&self, at: usize, pos: u64, own: Option<RxMapping>) -> Option<RxMapping> {
         match self.mode {
-            Mode::Plain(_) => Some(RxMapping { pos: 1, off: 0, len: u64::MAX / 2 }),
+            Mode::Plain(_) => Some(RxMapping { pos: 1, off: 0, len: u64::MAX / 2, check: None }),
             Mode::Mptcp(_) => own.filter(|own| own.covers(pos)).or_else(|| self.subflows[at].mappings.find(pos)),
         }
     }

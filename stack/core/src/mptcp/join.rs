@@ -116,6 +116,7 @@ impl Conn {
     pub(super) fn send_syn(&mut self, cx: &mut Cx<'_>) -> Option<Transmit> {
         let at = self.openings.iter().position(Opening::due)?;
         let drop_after = cx.config.syn_retrans_before_tcp_fallback;
+        let checksum_required = self.mp().is_some_and(|mp| mp.checksum);
         let opening = &mut self.openings[at];
         let answers = opening.answers();
         let option = match opening.want {
@@ -125,7 +126,7 @@ impl Conn {
             }
             Want::Capable if answers.is_none() => {
                 cx.counters.mp_capable_syn_tx += u64::from(opening.transmissions() == 0);
-                Some(MptcpOption::Capable(MpCapable::offer(None, None, None)))
+                Some(MptcpOption::Capable(MpCapable { checksum_required, ..MpCapable::offer(None, None, None) }))
             }
             Want::Join { token, nonce } => {
                 Some(MptcpOption::Join(MpJoin::Syn { backup: opening.backup, addr_id: opening.local_id, token, nonce }))
@@ -210,12 +211,12 @@ impl Conn {
         });
         if self.mp().is_some() {
             match capable {
-                // Checksums are not spoken yet: a peer that insists gets plain TCP.
-                Some(capable) if capable.version == 1 && capable.hmac_sha256 && !capable.checksum_required => {
+                Some(capable) if capable.version == 1 && capable.hmac_sha256 => {
                     cx.counters.mp_capable_synack_rx += 1;
                     if let (Some(mp), Some(key)) = (self.mp_mut(), capable.sender_key) {
                         mp.remote = Some(Key::new(key));
                         mp.deny_join_initial = capable.deny_join_initial;
+                        mp.checksum |= capable.checksum_required;
                         mp.remotes.push(RemoteAddr { id: 0, addr: opening.tuple.remote });
                     }
                 }
@@ -464,8 +465,9 @@ fn syn_segment(
 }
 
 /// Keys of a passive open once the third ACK brought the peer's.
-pub(crate) fn passive_mode(local: Key, remote: u64, deny_join_initial: bool) -> Mode {
+pub(crate) fn passive_mode(local: Key, remote: u64, deny_join_initial: bool, checksum: bool) -> Mode {
     let mut mp = Mp::new(local, Some(Key::new(remote)));
     mp.deny_join_initial = deny_join_initial;
+    mp.checksum = checksum;
     Mode::Mptcp(mp)
 }

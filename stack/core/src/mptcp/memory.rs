@@ -31,6 +31,11 @@ impl Conn {
         state as u64 + self.tx.memory() + twice + self.rx.memory()
     }
 
+    /// What waits for the rest of its mapping to be verified.
+    pub(super) fn held_memory(&self) -> usize {
+        self.subflows.iter().map(|subflow| subflow.mappings.held_memory()).sum()
+    }
+
     /// What it was last found to hold, and from now on does.
     pub(crate) fn recharge(&mut self) -> (u64, u64) {
         let now = self.memory();

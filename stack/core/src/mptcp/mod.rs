@@ -4,6 +4,7 @@
 //! (where the DSN of offset 0 is IDSN + 1) and for plain TCP (where it is the subflow's first byte).
 
 mod addr;
+mod checksum;
 mod chrono;
 mod close;
 mod conn;

@@ -10,8 +10,9 @@ use crate::sched::{Ask, Choice, Decision, SchedEvent, SchedView, SubflowView};
 use crate::tcp::{AckDue, Joining, Out, Subflow, TxMapping};
 use crate::wire::{Dss, Flags, Mapping, MpCapable, MpJoin, MptcpOption, OptionWriter};
 
-use super::Mode;
+use super::checksum;
 use super::conn::{Conn, Cx, Stage};
+use super::{Mode, Mp};
 
 /// Decisions asked of a scheduler before it is taken to have nothing to say.
 const ASKS_MAX: usize = 4;
@@ -95,7 +96,7 @@ impl Conn {
         let mp = self.mp_mut()?;
         let remote = mp.remote?;
         if first && !server_side && !mp.fully_established {
-            return Some(MptcpOption::Capable(capable(mp.local.key, remote.key, None)));
+            return Some(MptcpOption::Capable(capable(mp, remote.key, None)));
         }
         let long = mp.long_ack && !short;
         Some(MptcpOption::Dss(Dss { ack: Some(mp.data_ack(ack, long)), mapping: None, data_fin: false }))
@@ -108,7 +109,7 @@ impl Conn {
         let mapping = mapping?;
         if mapping.capable {
             let remote = mp.remote?;
-            return Some(MptcpOption::Capable(capable(mp.local.key, remote.key, Some(mapping.len))));
+            return Some(MptcpOption::Capable(capable(mp, remote.key, Some(&mapping))));
         }
         Some(MptcpOption::Dss(Dss {
             ack: Some(mp.data_ack(ack, mp.long_ack)),
@@ -163,9 +164,10 @@ impl Conn {
         let window = self.window();
         let mss = u64::from(self.subflows[at].snd.mss());
         cx.counters.tcp_retrans_segs += (again.range.end - again.range.start).div_ceil(mss);
-        let option = match again.mapping {
-            Some(mapping) => self.data_option(Some(mapping)),
-            None => self.ack_option(at),
+        let option = match (again.mapping, &self.mode) {
+            (Some(mapping), Mode::Mptcp(_)) => self.data_option(Some(mapping)),
+            (_, Mode::Plain(_)) => self.infinite_option(cx, at, again.range.end),
+            (None, _) => self.ack_option(at),
         };
         let flags = if again.fin { Flags::FIN } else { Flags::PSH };
         let plain = matches!(self.mode, Mode::Plain(_));
@@ -342,10 +344,10 @@ impl Conn {
         }
         let range = range.start..range.start + len;
         let window = self.window();
-        let mapping = self.new_mapping(at, &range);
+        let mapping = self.new_mapping(at, &range, &payload);
         let option = match mapping {
             Some(_) => self.data_option(mapping),
-            None => None,
+            None => self.infinite_option(cx, at, self.subflows[at].snd.nxt() + len),
         };
         if again {
             self.tx.reinjected(range.clone());
@@ -385,21 +387,23 @@ impl Conn {
     }
 
     /// The mapping of offsets that go on a subflow from its next position on.
-    fn new_mapping(&self, at: usize, range: &Range<u64>) -> Option<TxMapping> {
+    fn new_mapping(&self, at: usize, range: &Range<u64>, payload: &Slices) -> Option<TxMapping> {
         let mp = self.mp()?;
         let subflow = &self.subflows[at];
         let pos = subflow.snd.nxt();
+        let ssn = (pos - u64::from(subflow.fast.sent)) as u32;
+        let (dsn, len) = (mp.dsn(range.start), (range.end - range.start) as u16);
         Some(TxMapping {
-            dsn: mp.dsn(range.start),
-            ssn: (pos - u64::from(subflow.fast.sent)) as u32,
-            len: (range.end - range.start) as u16,
+            dsn,
+            ssn,
+            len,
             data_fin: false,
             // Only the very first data of the opener still proves its keys (RFC 8684 §3.1).
             capable: subflow.id == 0
                 && pos == 1 + u64::from(subflow.fast.sent)
                 && !self.server_side
                 && !mp.fully_established,
-            checksum: None,
+            checksum: mp.checksum.then(|| checksum::of_payload(dsn, ssn, len, payload)),
         })
     }
 
@@ -437,9 +441,11 @@ impl Conn {
         let end = self.tx.end();
         let ack = self.rx.ack();
         let option = self.mp_mut().map(|mp| {
+            let dsn = mp.dsn(end);
+            let checksum = mp.checksum.then(|| checksum::of_payload(dsn, 0, 1, &Slices::new()));
             MptcpOption::Dss(Dss {
                 ack: Some(mp.data_ack(ack, mp.long_ack)),
-                mapping: Some(Mapping { dsn: mp.dsn(end), dsn_long: true, ssn: 0, len: 1, checksum: None }),
+                mapping: Some(Mapping { dsn, dsn_long: true, ssn: 0, len: 1, checksum }),
                 data_fin: true,
             })
         });
@@ -506,6 +512,11 @@ impl Conn {
     }
 }
 
-fn capable(local: u64, remote: u64, data_len: Option<u16>) -> MpCapable {
-    MpCapable::offer(Some(local), Some(remote), data_len)
+/// MP_CAPABLE with both keys: the third ACK, or the first data.
+fn capable(mp: &Mp, remote: u64, first: Option<&TxMapping>) -> MpCapable {
+    MpCapable {
+        checksum_required: mp.checksum,
+        checksum: first.and_then(|mapping| mapping.checksum),
+        ..MpCapable::offer(Some(mp.local.key), Some(remote), first.map(|mapping| mapping.len))
+    }
 }

@@ -198,9 +198,10 @@ impl RecvQueue {
         self.reorder.out_of_order()
     }
 
-    /// Whether storage out of proportion to the buffer is pinned, as by a peer that sends single bytes.
-    pub(crate) fn is_overloaded(&self) -> bool {
-        self.reorder.memory() as u64 > 1024 * 1024 + 4 * self.buffer
+    /// Whether storage out of proportion to the buffer is pinned, as by a peer that sends single bytes; `beside` is
+    /// what waits elsewhere to be verified.
+    pub(crate) fn is_overloaded(&self, beside: usize) -> bool {
+        (self.reorder.memory() + beside) as u64 > 1024 * 1024 + 4 * self.buffer
     }
 
     /// Bytes of memory that it holds, those included that the application has taken and not given back.

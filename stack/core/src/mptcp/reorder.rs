@@ -130,6 +130,17 @@ impl Reorder {
         Some(piece)
     }
 
+    /// All pieces that were not read, by their offsets.
+    pub(crate) fn into_pieces(self) -> impl Iterator<Item = (u64, Payload)> {
+        let start = self.nxt - self.readable;
+        let ready = self.ready.into_iter().scan(start, |offset, piece| {
+            let at = *offset;
+            *offset += piece.len() as u64;
+            Some((at, piece))
+        });
+        ready.chain(self.ahead)
+    }
+
     /// Copies pieces out of storage that they fill badly. Returns how many.
     pub(crate) fn collapse(&mut self) -> u64 {
         let mut copied = 0;

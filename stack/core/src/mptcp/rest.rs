@@ -75,7 +75,10 @@ impl Conn {
     pub(crate) fn may_rest(&self) -> bool {
         let wanted = self.stage == Stage::Open && !self.released && !self.read_shut && !self.data_fin_sent;
         let silent = self.openings.is_empty() && self.parting.is_empty() && self.scheduler_timer.is_none();
-        let settled = self.data_timer.is_none() && self.give_up.is_none() && self.announcement_deadline().is_none();
+        let settled = self.data_timer.is_none()
+            && self.give_up.is_none()
+            && self.failing.is_over()
+            && self.announcement_deadline().is_none();
         let managed = self.path_manager_deadline().is_none();
         let told = self.mp().is_none_or(|mp| mp.withdrawn.is_empty());
         let queues = self.tx.may_rest() && self.rx.may_rest() && !self.wants_room;
@@ -154,6 +157,7 @@ impl RestingConn {
             data_backoff: 0,
             scheduler_timer: None,
             give_up: None,
+            failing: Default::default(),
             last_progress: self.last_progress,
             turn: self.turn as usize,
             last_call: self.last_call,

@@ -41,6 +41,10 @@ pub(crate) struct Mp {
     pub(crate) fully_established: bool,
     /// The peer wants no joins to its initial address.
     pub(crate) deny_join_initial: bool,
+    /// DSS checksums are in use: one of the two sides wants them.
+    pub(crate) checksum: bool,
+    /// The peer's was right once.
+    pub(crate) checksum_seen: bool,
     /// A second subflow was tried: falling back to TCP is no longer possible.
     pub(crate) joined: bool,
     /// Answer with 8-byte DATA_ACKs: the peer's DSNs have 8 bytes.
@@ -60,6 +64,8 @@ impl Mp {
             remote,
             fully_established: false,
             deny_join_initial: false,
+            checksum: false,
+            checksum_seen: false,
             joined: false,
             long_ack: true,
             announcements: Vec::new(),
@@ -78,6 +84,11 @@ impl Mp {
         self.remote.map_or(0, |remote| remote.idsn).wrapping_add(1)
     }
 
+    /// DSN of one of the peer's offsets.
+    pub(crate) fn remote_dsn(&self, off: u64) -> u64 {
+        self.remote_base().wrapping_add(off)
+    }
+
     /// Offset of one of our DSNs that the peer acknowledges, near `una`.
     pub(crate) fn acked_offset(&self, ack: DataAck, una: u64) -> Option<u64> {
         expand(ack, self.local.idsn.wrapping_add(1), una)
@@ -90,7 +101,7 @@ impl Mp {
 
     /// DATA_ACK for offset `ack` of the peer's stream.
     pub(crate) fn data_ack(&self, ack: u64, long: bool) -> DataAck {
-        let dsn = self.remote_base().wrapping_add(ack);
+        let dsn = self.remote_dsn(ack);
         if long { DataAck::Long(dsn) } else { DataAck::Short(dsn as u32) }
     }
 }

@@ -37,6 +37,7 @@ impl Conn {
             self.data_timer,
             self.scheduler_timer,
             self.give_up,
+            self.failing.answer_due,
             self.announcement_deadline(),
             self.path_manager_deadline(),
             self.keepalive_deadline(),
@@ -191,6 +192,9 @@ impl Conn {
             cx.counters.tcp_abort_on_timeout += 1;
             let reset = (self.stage == Stage::Open).then_some(crate::ResetReason::Unspecified);
             self.fail(cx, Error::TimedOut, reset);
+        }
+        if self.failing.answer_due.is_some_and(|due| due <= now) {
+            self.on_fail_timeout(cx);
         }
         if self.user_deadline().is_some_and(|due| due <= now) {
             cx.counters.tcp_abort_on_timeout += 1;

@@ -179,7 +179,7 @@ impl Shard {
     fn on_syn(&mut self, now: Instant, segment: &Segment, id: ListenerId) {
         let Some(listener) = self.listeners.get(id) else { return };
         let options = Arc::clone(&listener.options);
-        let mptcp = options.mptcp;
+        let (mptcp, checksum) = (options.mptcp, options.checksum);
         if self.refuses(segment, None) {
             return;
         }
@@ -189,15 +189,15 @@ impl Shard {
         }
         let capable = capable_syn(segment).copied();
         self.counters.mp_capable_syn_rx += u64::from(capable.is_some());
-        // A version above ours is answered with ours; checksums are not spoken yet.
-        let usable = capable.filter(|capable| {
-            mptcp && capable.version >= 1 && capable.hmac_sha256 && !capable.extensibility && !capable.checksum_required
-        });
+        // A version above ours is answered with ours.
+        let usable =
+            capable.filter(|capable| mptcp && capable.version >= 1 && capable.hmac_sha256 && !capable.extensibility);
         let key = usable.map(|_| self.new_key());
         let kind = SynKind::New {
             listener: id,
             key,
             deny_join_initial: usable.is_some_and(|capable| capable.deny_join_initial),
+            checksum: checksum || usable.is_some_and(|capable| capable.checksum_required),
         };
         self.answer_syn(now, segment, id, kind, &options);
     }
@@ -394,8 +394,8 @@ impl Shard {
         }
         let entry = *entry;
         match entry.kind {
-            SynKind::New { listener, key: local, deny_join_initial } => {
-                self.finish_new(now, key, &entry, (listener, local, deny_join_initial), segment);
+            SynKind::New { listener, key: local, deny_join_initial, checksum } => {
+                self.finish_new(now, key, &entry, (listener, local, deny_join_initial, checksum), segment);
             }
             SynKind::Join { conn, .. } => self.finish_join(now, key, &entry, conn, segment),
         }
@@ -406,7 +406,7 @@ impl Shard {
         now: Instant,
         key: u32,
         entry: &SynEntry,
-        (id, local, deny): (ListenerId, Option<mptcp::Key>, bool),
+        (id, local, deny, checksum): (ListenerId, Option<mptcp::Key>, bool, bool),
         segment: &Segment,
     ) {
         let Some(listener) = self.listeners.get(id) else { return };
@@ -422,7 +422,7 @@ impl Shard {
         let mode = match (local, remote) {
             (Some(local), Some(remote)) => {
                 self.counters.mp_capable_ack_rx += 1;
-                mptcp::passive_mode(local, remote, deny)
+                mptcp::passive_mode(local, remote, deny, checksum)
             }
             (Some(_), None) if segment.seq != entry.negotiated.irs.add(1) || has_dss(segment) => {
                 // The third ACK got lost or late; the first data repeats what it said, and so does the answer to

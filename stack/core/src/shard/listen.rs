@@ -79,7 +79,13 @@ impl Listeners {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SynKind {
     /// A connection of a listener; with our key if the peer offered MPTCP and we take it.
-    New { listener: ListenerId, key: Option<Key>, deny_join_initial: bool },
+    New {
+        listener: ListenerId,
+        key: Option<Key>,
+        deny_join_initial: bool,
+        /// One of the two sides wants DSS checksums.
+        checksum: bool,
+    },
     /// A subflow of a connection.
     Join {
         conn: ConnId,
@@ -152,9 +158,9 @@ impl SynEntry {
     /// The SYN/ACK, counted as sent.
     pub(crate) fn synack(&mut self, now: Instant) -> Transmit {
         let option = match self.kind {
-            SynKind::New { key, .. } => {
-                key.map(|key| MptcpOption::Capable(MpCapable::offer(Some(key.key), None, None)))
-            }
+            SynKind::New { key, checksum: checksum_required, .. } => key.map(|key| {
+                MptcpOption::Capable(MpCapable { checksum_required, ..MpCapable::offer(Some(key.key), None, None) })
+            }),
             SynKind::Join { hmac, nonce, local_id, .. } => {
                 Some(MptcpOption::Join(MpJoin::SynAck { backup: false, addr_id: local_id, hmac, nonce }))
             }

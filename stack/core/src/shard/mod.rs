@@ -486,7 +486,9 @@ impl Shard {
         let path = self.paths.owner(tuple.local.ip()).ok_or(Error::AddrNotAvailable(tuple.local.ip()))?;
         let link = self.paths.link(path).ok_or(Error::BadPath)?;
         let mode = if options.mptcp {
-            Mode::Mptcp(Mp::new(self.new_key(), None))
+            let mut mp = Mp::new(self.new_key(), None);
+            mp.checksum = options.checksum;
+            Mode::Mptcp(mp)
         } else {
             Mode::Plain(FallbackReason::Disabled)
         };

@@ -279,8 +279,8 @@ fn bit(set: bool, bit: u8) -> u8 {
 }
 
 impl MpCapable {
-    /// What we say: version 1, HMAC-SHA256, no checksums. A SYN has no key, a SYN/ACK the sender's, the
-    /// third ACK both, the first data its length, too.
+    /// What we say: version 1, HMAC-SHA256. A SYN has no key, a SYN/ACK the sender's, the third ACK both, the first data
+    /// its length, too, and its checksum if they are in use.
     #[must_use]
     pub fn offer(sender_key: Option<u64>, receiver_key: Option<u64>, data_len: Option<u16>) -> Self {
         Self {

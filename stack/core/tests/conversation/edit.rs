@@ -35,6 +35,23 @@ impl Edit {
         self.bytes.len() - self.data()
     }
 
+    /// Replaces payload by other payload of the same length, as application gateways do. False if it is not there.
+    pub(crate) fn replace(&mut self, what: &[u8], by: &[u8]) -> bool {
+        let data = self.data();
+        let found = self.bytes[data..].windows(what.len()).position(|window| window == what);
+        if let Some(at) = found {
+            self.bytes[data + at..][..by.len()].copy_from_slice(by);
+        }
+        found.is_some()
+    }
+
+    /// Inverts the last byte of the payload.
+    pub(crate) fn spoil(&mut self) {
+        if let Some(last) = self.bytes.last_mut() {
+            *last = !*last;
+        }
+    }
+
     pub(crate) fn is_syn(&self) -> bool {
         self.bytes[self.tcp() + 13] & 2 != 0
     }

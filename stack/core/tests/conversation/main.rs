@@ -6,6 +6,7 @@
 mod edit;
 mod support;
 
+mod checksum;
 mod close;
 mod ecn;
 mod failover;
