@@ -99,6 +99,27 @@ fn two_workers() {
     }
 }
 
+#[test]
+fn checksums_asked_by_either_side() {
+    for (role, ours, theirs) in
+        [(Role::Client, true, false), (Role::Server, true, false), (Role::Client, false, true), (Role::Server, false, true)]
+    {
+        if !permitted("checksums") {
+            return;
+        }
+        let ask = |lab: &Lab| lab.peer.sysctl("net.mptcp.checksum_enabled", if theirs { "1" } else { "0" });
+        let right = |lab: &Lab| {
+            let wrong = Counters::read(&lab.peer)?.get("MPTcpExtDataCsumErr");
+            ensure!(wrong == 0, "the kernel found {wrong} wrong checksums");
+            Ok(())
+        };
+        let plan = LabBuilder { role, ..TWO_SUBFLOWS };
+        let carried = carry(plan, 20_000_000, |builder| builder.checksum(ours), ask, right)
+            .unwrap_or_else(|error| panic!("{role:?}, we ask: {ours}, they ask: {theirs}: {error:#}"));
+        both_carried(carried.map(|(from_subject, _)| from_subject));
+    }
+}
+
 /// Three packets of a hundred are lost, whichever way it goes; super-segments are lost whole.
 fn lossy(role: Role, family: Family, join: Join) {
     if !permitted("lossy paths") {

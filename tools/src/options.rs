@@ -48,6 +48,9 @@ pub(crate) struct StackArgs {
     /// Speak plain TCP only.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) no_mptcp: Option<bool>,
+    /// Ask for MPTCP checksums; a peer that asks gets them in any case.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) checksum: Option<bool>,
     /// Worker threads, 1 to 64 [default: 1].
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
@@ -107,6 +110,7 @@ struct File {
     scheduler: Option<String>,
     congestion: Option<String>,
     path_manager: Option<String>,
+    checksum: Option<bool>,
     no_mptcp: Option<bool>,
     workers: Option<usize>,
     #[serde(default, deserialize_with = "time")]
@@ -138,6 +142,7 @@ impl StackArgs {
             scheduler: self.scheduler.or(file.scheduler),
             congestion: self.congestion.or(file.congestion),
             path_manager: self.path_manager.or(file.path_manager),
+            checksum: self.checksum.or(file.checksum),
             no_mptcp: self.no_mptcp.or(file.no_mptcp),
             workers: self.workers.or(file.workers),
             busy_poll: self.busy_poll.or(file.busy_poll),

@@ -180,6 +180,9 @@ fn build(args: StackArgs) -> anyhow::Result<Stack> {
     if let Some(name) = args.path_manager {
         builder = builder.path_manager(name);
     }
+    if let Some(on) = args.checksum {
+        builder = builder.checksum(on);
+    }
     if let Some(no_mptcp) = args.no_mptcp {
         builder = builder.mptcp(!no_mptcp);
     }

@@ -152,6 +152,14 @@ impl Builder {
         self
     }
 
+    /// Whether sockets ask for DSS checksums, which find boxes that change bytes and cost a pass over them
+    /// (`net.mptcp.checksum_enabled`). Default off; a peer that asks gets them.
+    #[must_use]
+    pub fn checksum(mut self, on: bool) -> Self {
+        self.options.checksum = on;
+        self
+    }
+
     /// Limits for extra subflows, of sockets that do not say otherwise.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
