@@ -101,9 +101,12 @@ fn two_workers() {
 
 #[test]
 fn checksums_asked_by_either_side() {
-    for (role, ours, theirs) in
-        [(Role::Client, true, false), (Role::Server, true, false), (Role::Client, false, true), (Role::Server, false, true)]
-    {
+    for (role, ours, theirs) in [
+        (Role::Client, true, false),
+        (Role::Server, true, false),
+        (Role::Client, false, true),
+        (Role::Server, false, true),
+    ] {
         if !permitted("checksums") {
             return;
         }

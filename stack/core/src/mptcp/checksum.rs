@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use alloc::vec::Vec;
 
-use anabranch_frame::{Instant, Slices};
+use anabranch_frame::{Instant, Payload, Slices};
 
 use crate::wire::{Dss, Mapping, MptcpOption};
 use crate::{Error, FallbackReason, ResetReason};
@@ -35,7 +35,7 @@ impl Failing {
 
 /// The checksum of a mapping that we send.
 pub(super) fn of_payload(dsn: u64, ssn: u32, len: u16, payload: &Slices) -> u16 {
-    PseudoHeader { dsn, ssn, len }.checksum(payload.iter().map(|slice| slice.as_slice()))
+    PseudoHeader { dsn, ssn, len }.checksum(payload.iter().map(Payload::as_slice))
 }
 
 impl Conn {

@@ -20,8 +20,8 @@ use crate::shard::{ConnId, Crew, Event, FastOpens, Level, Mail, Paths, Read, Tab
 use crate::tcp::{Negotiated, Opening, Subflow};
 use crate::{Counters, Error, FallbackReason};
 
-use super::chrono::{Chrono, Limit};
 use super::checksum::Failing;
+use super::chrono::{Chrono, Limit};
 use super::recvq::RecvQueue;
 use super::sendq::SendQueue;
 use super::{Copies, Mode, Mp};

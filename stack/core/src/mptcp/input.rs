@@ -260,7 +260,7 @@ impl Conn {
     /// Takes the payload of the SYN that opened the first subflow: the stream begins with it.
     pub(super) fn on_syn_payload(&mut self, cx: &mut Cx<'_>, at: usize, segment: &Segment) {
         let len = segment.payload.len() as u64;
-        let told = Told { mapping: Some(RxMapping { pos: 1, off: 0, len }), any: true, data_ack: true };
+        let told = Told { mapping: Some(RxMapping { pos: 1, off: 0, len, check: None }), any: true, data_ack: true };
         self.on_payload(cx, at, 1, told, segment);
     }
 
