@@ -1,6 +1,7 @@
 //! What a stack, a path and a socket can be told.
 
 mod handshake;
+mod pmtu;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,6 +13,7 @@ use core::time::Duration;
 use anabranch_frame::PathId;
 
 pub use handshake::{FastOpenConfig, FastOpenKeys, Handshake};
+pub use pmtu::PmtuConfig;
 
 /// An address with the length of its network's prefix.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -200,6 +202,8 @@ pub struct ShardConfig {
     pub add_addr_timeout: Duration,
     /// SYNs with MP_CAPABLE before a plain one (`net.mptcp.syn_retrans_before_tcp_fallback`).
     pub syn_retrans_before_tcp_fallback: u8,
+    /// Path MTU discovery.
+    pub pmtu: PmtuConfig,
     /// A SYN that asked for ECN in vain is repeated without (`tcp_ecn_fallback`, RFC 3168 §6.1.1.1).
     pub ecn_fallback: bool,
     /// First and last ephemeral port.
@@ -232,6 +236,7 @@ impl ShardConfig {
             rest_after: Duration::from_secs(1),
             add_addr_timeout: Duration::from_secs(120),
             syn_retrans_before_tcp_fallback: 2,
+            pmtu: PmtuConfig::default(),
             ecn_fallback: true,
             ephemeral_ports: (32768, 60999),
             handshake: Handshake::default(),

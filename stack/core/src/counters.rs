@@ -42,6 +42,18 @@ counters! {
     ip_in_ect0 => "IpExtInECT0Pkts",
     /// Packets that came in marked: congestion experienced.
     ip_in_ce => "IpExtInCEPkts",
+    /// ICMP messages that came in, of both versions.
+    icmp_in_msgs => "IcmpInMsgs",
+    /// Those that were malformed, or about no connection of ours.
+    icmp_in_errors => "IcmpInErrors",
+    /// Those with a bad checksum.
+    icmp_in_csum_errors => "IcmpInCsumErrors",
+    /// Errors about our segments: destination unreachable.
+    icmp_in_dest_unreachs => "IcmpInDestUnreachs",
+    /// Errors about our segments: a packet was too big, by either version.
+    icmp_in_pkt_too_bigs => "Icmp6InPktTooBigs",
+    /// ICMP errors about no segment that is under way: forged, or very late.
+    out_of_window_icmps => "TcpExtOutOfWindowIcmps",
     /// TCP segments that came in.
     tcp_in_segs => "TcpInSegs",
     /// Datagrams handed to the worker that they belong to.

@@ -17,6 +17,9 @@ pub enum Error {
     /// No answer for as long as the retransmission limit allows.
     #[error("connection timed out")]
     TimedOut,
+    /// An ICMP message said that nothing gets there (RFC 5461).
+    #[error("{0}")]
+    Icmp(IcmpCause),
     /// The connection was aborted on this side.
     #[error("connection aborted")]
     Aborted,
@@ -66,6 +69,48 @@ pub enum Error {
     /// The path identifier is taken or unknown.
     #[error("no such path, or its identifier is taken")]
     BadPath,
+}
+
+/// Why a packet did not get where it should, by ICMP. Several codes come to the same, as in the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Error)]
+#[non_exhaustive]
+pub enum IcmpCause {
+    /// No route to the network (`ENETUNREACH`).
+    #[error("network is unreachable")]
+    NetworkUnreachable,
+    /// No way to the host, or a filter or the hop limit stopped it (`EHOSTUNREACH`).
+    #[error("no route to host")]
+    HostUnreachable,
+    /// The host speaks no TCP (`ENOPROTOOPT`).
+    #[error("protocol not available")]
+    ProtocolUnreachable,
+    /// Nobody listens (`ECONNREFUSED`).
+    #[error("connection refused")]
+    PortUnreachable,
+    /// A source route failed (`EOPNOTSUPP`).
+    #[error("operation not supported")]
+    SourceRouteFailed,
+    /// There is no such host (`EHOSTDOWN`).
+    #[error("host is down")]
+    HostUnknown,
+    /// Our host is cut off (`ENONET`).
+    #[error("machine is not on the network")]
+    HostIsolated,
+    /// A policy forbids it (`EACCES`).
+    #[error("permission denied")]
+    Prohibited,
+    /// Somebody did not understand the packet's header (`EPROTO`).
+    #[error("protocol error")]
+    BadHeader,
+}
+
+impl From<IcmpCause> for Error {
+    fn from(cause: IcmpCause) -> Self {
+        match cause {
+            IcmpCause::PortUnreachable => Self::Refused,
+            cause => Self::Icmp(cause),
+        }
+    }
 }
 
 /// Why a connection that asked for MPTCP is plain TCP.

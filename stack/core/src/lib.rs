@@ -38,9 +38,9 @@ pub mod shard;
 pub mod tcp;
 pub mod wire;
 
-pub use config::{Endpoint, EndpointFlags, IpCidr, Limits, PathConfig, ShardConfig};
+pub use config::{Endpoint, EndpointFlags, IpCidr, Limits, PathConfig, PmtuConfig, ShardConfig};
 pub use counters::Counters;
-pub use error::{Error, FallbackReason, ResetReason};
+pub use error::{Error, FallbackReason, IcmpCause, ResetReason};
 pub use info::{ConnInfo, SubflowInfo};
 pub use options::{Ecn, SockOpt, SocketOptions};
 pub use shard::{ConnId, Event, ListenerId, Mail, Shard, Sizes, WorkerId};

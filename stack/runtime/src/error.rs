@@ -68,11 +68,14 @@ pub(crate) fn to_io(error: anabranch_core::Error) -> io::Error {
 }
 
 fn kind_of(error: anabranch_core::Error) -> io::ErrorKind {
-    use anabranch_core::Error as E;
+    use anabranch_core::{Error as E, IcmpCause};
     match error {
         E::Refused => io::ErrorKind::ConnectionRefused,
         E::Reset => io::ErrorKind::ConnectionReset,
         E::TimedOut => io::ErrorKind::TimedOut,
+        E::Icmp(IcmpCause::NetworkUnreachable) => io::ErrorKind::NetworkUnreachable,
+        E::Icmp(IcmpCause::HostUnreachable | IcmpCause::HostUnknown) => io::ErrorKind::HostUnreachable,
+        E::Icmp(IcmpCause::Prohibited) => io::ErrorKind::PermissionDenied,
         E::Aborted => io::ErrorKind::ConnectionAborted,
         E::ShutDown => io::ErrorKind::BrokenPipe,
         E::NotConnected => io::ErrorKind::NotConnected,

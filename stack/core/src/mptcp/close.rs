@@ -285,7 +285,9 @@ impl Conn {
         cx.counters.tcp_abort_on_timeout += 1;
         if matches!(self.mode, Mode::Plain(_)) || self.stage != Stage::Open {
             let reset = (self.stage == Stage::Open).then_some(ResetReason::Unspecified);
-            self.fail(cx, Error::TimedOut, reset);
+            // What ICMP said meanwhile is the better reason (RFC 5461 §2.2).
+            let error = self.subflows[at].soft_error.map_or(Error::TimedOut, Error::from);
+            self.fail(cx, error, reset);
         } else {
             self.drop_subflow(cx, at, Some(ResetReason::UnacceptablePerformance));
         }

@@ -16,7 +16,9 @@ use crate::options::SocketOptions;
 use crate::pm::{self, PathManager};
 use crate::rng::Rng;
 use crate::sched::{self, Scheduler, SubflowId};
-use crate::shard::{ConnId, Crew, Event, FastOpens, Level, Mail, Paths, Read, Table, TimeWaits, Tokens, WorkerId};
+use crate::shard::{
+    ConnId, Crew, Event, FastOpens, Level, Mail, Paths, Pmtus, Read, Table, TimeWaits, Tokens, WorkerId,
+};
 use crate::tcp::{Negotiated, Opening, Subflow};
 use crate::{Counters, Error, FallbackReason};
 
@@ -33,6 +35,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) counters: &'a mut Counters,
     pub(crate) rng: &'a mut Rng,
     pub(crate) paths: &'a Paths,
+    pub(crate) pmtus: &'a mut Pmtus,
     pub(crate) table: &'a mut Table,
     pub(crate) time_waits: &'a mut TimeWaits,
     pub(crate) tokens: &'a mut Tokens,

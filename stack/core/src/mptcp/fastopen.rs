@@ -147,7 +147,7 @@ impl Conn {
     ) -> Transmit {
         let start = self.passive_start(joined);
         let id = start.id;
-        let mut subflow = Subflow::new(cx.now, start);
+        let mut subflow = cx.subflow(start);
         subflow.state = TcpState::SynReceived;
         self.peer_edge = joined.negotiated.window;
         self.peer_window = self.peer_edge;

@@ -8,8 +8,8 @@ use crate::pm::{PmEvent, RemoteAddr};
 use crate::sched::{SchedEvent, SubflowId};
 use crate::shard::{Event, Slot};
 use crate::tcp::{
-    Disposition, FastOpened, Joining, Link, Local, Negotiated, Opening, Retries, Subflow, SubflowStart, Want,
-    initial_seq, reset_for, syn_options, timestamp_offset,
+    Disposition, FastOpened, Joining, Link, Local, Negotiated, Opening, Retries, SubflowStart, Want, initial_seq,
+    reset_for, syn_options, timestamp_offset,
 };
 use crate::wire::{Flags, IpOut, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple};
 use crate::{Ecn, Error, FallbackReason, ResetReason};
@@ -71,7 +71,7 @@ impl Conn {
         let id = self.take_subflow_id();
         let iss = initial_seq(&cx.config.isn_key, &tuple, cx.now);
         let offset = timestamp_offset(&cx.config.isn_key, &tuple);
-        let mss = self.options.max_seg.unwrap_or(u16::MAX).min(link.mss(&tuple));
+        let mss = self.options.max_seg.unwrap_or(u16::MAX).min(cx.pmtus.local_mss(cx.now, link, &tuple));
         let ecn = self.options.ecn == Ecn::Request;
         let local = Local { mss, scale: scale_for(recv_max), ecn, tos: self.options.tos & !0b11 };
         cx.table.insert(tuple, Slot::Conn(self.id.index(), id));
@@ -229,7 +229,7 @@ impl Conn {
             }
         }
         let start = SubflowStart { fast, ..self.start_of(opening, negotiated, Joining::Done) };
-        let mut subflow = Subflow::new(cx.now, start);
+        let mut subflow = cx.subflow(start);
         subflow.rcv.ack_now();
         self.peer_edge = u64::from(fast.sent) + negotiated.window;
         self.peer_window = negotiated.window;
@@ -323,7 +323,7 @@ impl Conn {
         let joining = Joining::AwaitsAck { hmac, deadline: cx.now, sent: 0, due: true };
         let mut start = self.start_of(opening, negotiated, joining);
         start.backup = opening.backup || backup;
-        self.subflows.push(Subflow::new(cx.now, start));
+        self.subflows.push(cx.subflow(start));
         cx.counters.tcp_curr_estab += 1;
     }
 
@@ -379,7 +379,7 @@ impl Conn {
     pub(crate) fn accept_join(&mut self, cx: &mut Cx<'_>, joined: &Joined, segment: &Segment) {
         let start = self.passive_start(joined);
         let id = start.id;
-        let mut subflow = Subflow::new(cx.now, start);
+        let mut subflow = cx.subflow(start);
         // The fourth message: the joiner sends no data before it.
         subflow.rcv.ack_now();
         self.subflows.push(subflow);
@@ -396,7 +396,7 @@ impl Conn {
     pub(crate) fn accept_first(&mut self, cx: &mut Cx<'_>, joined: &Joined, segment: &Segment) {
         let start = self.passive_start(joined);
         let id = start.id;
-        let subflow = Subflow::new(cx.now, start);
+        let subflow = cx.subflow(start);
         self.peer_edge = joined.negotiated.window;
         self.peer_window = self.peer_edge;
         self.subflows.push(subflow);

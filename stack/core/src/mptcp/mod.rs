@@ -11,6 +11,7 @@ mod conn;
 mod crypto;
 mod fallback;
 mod fastopen;
+mod icmp;
 mod input;
 mod join;
 mod mapping;

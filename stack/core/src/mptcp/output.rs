@@ -302,6 +302,7 @@ impl Conn {
 
     /// Sends new data, unless it is better to wait: silly windows (RFC 9293 §3.8.6.2.1), Nagle.
     fn send_new(&mut self, cx: &mut Cx<'_>, at: usize, mut range: Range<u64>) -> Option<Transmit> {
+        self.subflows[at].expire_mtu(cx.now);
         let subflow = &self.subflows[at];
         let wanted = range.end - range.start;
         let window = self.peer_edge.saturating_sub(range.start);

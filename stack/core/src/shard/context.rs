@@ -3,6 +3,7 @@
 use core::net::{IpAddr, SocketAddr};
 
 use crate::mptcp::Cx;
+use crate::tcp::{Subflow, SubflowStart};
 use crate::wire::Tuple;
 
 use super::{Mail, Slot, TimeWait};
@@ -11,6 +12,13 @@ use super::{Mail, Slot, TimeWait};
 const PORT_DRAWS: u32 = 64;
 
 impl Cx<'_> {
+    /// A subflow whose handshake is done.
+    pub(crate) fn subflow(&self, start: SubflowStart) -> Subflow {
+        let mut subflow = Subflow::new(self.now, start);
+        subflow.limit_mtu(self.pmtus.get(self.now, subflow.tuple.remote.ip()));
+        subflow
+    }
+
     /// A tuple from `local` to `remote` with a free source port (RFC 6056 §3.3.1), at home here.
     pub(crate) fn free_tuple(&mut self, local: IpAddr, remote: SocketAddr) -> Option<Tuple> {
         let (first, last) = self.config.ephemeral_ports;

@@ -7,7 +7,7 @@ use anabranch_frame::{Instant, RxPacket};
 use crate::mptcp::{self, Cx, Joined, Mode};
 use crate::options::SocketOptions;
 use crate::tcp::{Local, Negotiated, initial_seq, reset_for, timestamp_offset};
-use crate::wire::{Dropped, Flags, MpJoin, MptcpOption, Segment, ecn, peek_tuple};
+use crate::wire::{Dropped, Flags, MpJoin, MptcpOption, Segment, ecn, is_icmp, peek_tuple};
 use crate::{Ecn, FallbackReason, ResetReason};
 
 use super::fastopen::Answer;
@@ -40,6 +40,9 @@ fn join_syn(segment: &Segment) -> Option<JoinSyn> {
 impl Shard {
     /// A packet straight from a device may belong to any worker.
     pub(super) fn steer(&mut self, now: Instant, packet: RxPacket) {
+        if is_icmp(&packet.data) {
+            return self.receive_icmp(now, packet, false);
+        }
         if self.crew.is_alone() {
             let Some(segment) = self.parse(packet) else { return };
             let slot = self.table.find(&segment.tuple);
@@ -60,6 +63,9 @@ impl Shard {
     /// Another worker says that a packet is ours, because we are at home there or own the token.
     pub(super) fn receive_mail(&mut self, now: Instant, packet: RxPacket) {
         self.counters.handed_over_rx += 1;
+        if is_icmp(&packet.data) {
+            return self.receive_icmp(now, packet, true);
+        }
         let slot = peek_tuple(&packet.data).and_then(|tuple| self.table.find(&tuple));
         match slot {
             Some(Slot::Forward(worker)) => self.hand_over(worker, packet),
@@ -67,7 +73,7 @@ impl Shard {
         }
     }
 
-    fn hand_over(&mut self, worker: WorkerId, packet: RxPacket) {
+    pub(super) fn hand_over(&mut self, worker: WorkerId, packet: RxPacket) {
         self.counters.handed_over_tx += 1;
         self.mail.push_back((worker, Mail::Packet(packet)));
     }
@@ -139,13 +145,18 @@ impl Shard {
         }
     }
 
-    fn count_dropped(&mut self, dropped: Dropped) {
+    pub(super) fn count_dropped(&mut self, dropped: Dropped) {
         match dropped {
             Dropped::IpHeader => self.counters.ip_in_hdr_errors += 1,
             Dropped::Fragment => self.counters.ip_in_fragments += 1,
             Dropped::NotTcp => self.counters.ip_in_unknown_protos += 1,
             Dropped::TcpHeader => self.counters.tcp_in_errs += 1,
             Dropped::Checksum => self.counters.tcp_in_csum_errors += 1,
+            Dropped::Icmp => self.counters.icmp_in_errors += 1,
+            Dropped::IcmpChecksum => {
+                self.counters.icmp_in_errors += 1;
+                self.counters.icmp_in_csum_errors += 1;
+            }
         }
     }
 
@@ -321,7 +332,7 @@ impl Shard {
         let tuple = segment.tuple;
         let iss = initial_seq(&self.config.isn_key, &tuple, now);
         let ts_offset = timestamp_offset(&self.config.isn_key, &tuple);
-        let mss = options.max_seg.unwrap_or(u16::MAX).min(link.mss(&tuple));
+        let mss = options.max_seg.unwrap_or(u16::MAX).min(self.pmtus.local_mss(now, link, &tuple));
         let (ecn, tos) = (options.ecn != Ecn::Off, options.tos & !0b11);
         let local = Local { mss, scale: mptcp::scale_for(options.recv_max()), ecn, tos };
         let window = mptcp::initial_window(options).min(0xffff) as u16;

@@ -3,6 +3,7 @@
 mod context;
 mod crew;
 mod fastopen;
+mod icmp;
 mod input;
 mod listen;
 mod mail;
@@ -10,6 +11,7 @@ mod memory;
 mod options;
 mod paths;
 mod place;
+mod pmtu;
 mod table;
 mod timewait;
 mod wheel;
@@ -46,6 +48,7 @@ pub(crate) use fastopen::{FastOpens, Heard, Offer};
 pub(crate) use listen::{SynEntry, SynKind};
 pub(crate) use memory::Level;
 pub(crate) use paths::Paths;
+pub(crate) use pmtu::{Pmtu, Pmtus};
 pub(crate) use table::{Slot, Table, Tokens};
 pub(crate) use timewait::{TimeWait, TimeWaits};
 
@@ -131,6 +134,7 @@ pub struct Shard {
     counters: Counters,
     rng: Rng,
     paths: Paths,
+    pmtus: Pmtus,
     table: Table,
     tokens: Tokens,
     conns: Slab<Place>,
@@ -161,6 +165,7 @@ macro_rules! cx {
             counters: &mut $shard.counters,
             rng: &mut $shard.rng,
             paths: &$shard.paths,
+            pmtus: &mut $shard.pmtus,
             table: &mut $shard.table,
             time_waits: &mut $shard.time_waits,
             tokens: &mut $shard.tokens,
@@ -183,6 +188,7 @@ impl Shard {
             counters: Counters::default(),
             rng: Rng::new(config.seed),
             paths: Paths::default(),
+            pmtus: Pmtus::default(),
             table: Table::new(config.hash_key),
             tokens: Tokens::new(),
             conns: Slab::new(),

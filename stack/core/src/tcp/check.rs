@@ -172,6 +172,8 @@ impl Subflow {
         if self.ecn.echoed(segment.flags) {
             counters.tcp_delivered_ce += out.delivered.div_ceil(u64::from(self.snd.mss()));
         }
+        // Something works.
+        self.soft_error = None;
         if out.acked > 0 {
             self.persist_backoff = 0;
             self.stale = false;

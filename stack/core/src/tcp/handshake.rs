@@ -295,6 +295,11 @@ impl Opening {
         }
     }
 
+    /// Whether `seq` is that of our SYN, and that went out.
+    pub(crate) fn is_under_way(&self, seq: SeqNum) -> bool {
+        self.transmissions > 0 && seq == self.iss
+    }
+
     /// How often the SYN went out.
     pub(crate) fn transmissions(&self) -> u8 {
         self.transmissions

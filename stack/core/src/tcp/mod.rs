@@ -4,6 +4,7 @@ mod check;
 mod ecn;
 mod handshake;
 mod isn;
+mod pmtu;
 mod rcv;
 mod snd;
 mod subflow;

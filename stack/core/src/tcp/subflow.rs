@@ -10,12 +10,13 @@ use core::time::Duration;
 use anabranch_frame::{Instant, PathId, Payload, Slices, Transmit};
 use arrayvec::ArrayVec;
 
+use crate::IcmpCause;
 use crate::cc::{CongestionControl, Sibling};
 use crate::info::TcpState;
 use crate::mptcp::Mappings;
 use crate::options::SocketOptions;
 use crate::sched::{SubflowId, SubflowView};
-use crate::shard::SynEntry;
+use crate::shard::{Pmtu, SynEntry};
 use crate::wire::{
     FastOpen, Flags, IpOut, MptcpOption, OptionWriter, SackBlock, Segment, SegmentOut, SeqNum, Timestamps, Tuple,
 };
@@ -177,6 +178,10 @@ pub(crate) struct Subflow {
     wire_mss: u16,
     /// Bytes of options that data segments carry.
     options_len: u16,
+    /// What is known of the path beyond its device.
+    pub(super) pmtu: Option<Box<Pmtu>>,
+    /// The last ICMP error about it, unless something was heard since.
+    pub(crate) soft_error: Option<IcmpCause>,
     pub(crate) ecn: EcnState,
     pub(crate) tos: u8,
     ip_id: u16,
@@ -253,6 +258,8 @@ impl Subflow {
             peer_mss: negotiated.peer_mss,
             wire_mss,
             options_len,
+            pmtu: None,
+            soft_error: None,
             ecn: EcnState::new(negotiated.ecn),
             tos,
             ip_id: negotiated.iss.0 as u16,
@@ -264,16 +271,17 @@ impl Subflow {
         }
     }
 
-    /// The MTU of its path is another one now.
-    pub(crate) fn set_mtu(&mut self, mtu: u16) {
-        self.link.mtu = mtu;
-        self.wire_mss = self.peer_mss.min(self.link.mss(&self.tuple));
+    /// Fits segments to what the path takes now.
+    pub(super) fn resize(&mut self) {
+        let fits = Link { mtu: self.path_mtu(), ..self.link };
+        self.wire_mss = self.peer_mss.min(fits.mss(&self.tuple));
         self.snd.set_mss(payload_mss(self.wire_mss, self.options_len));
     }
 
     /// Bytes of memory that it holds, without the payload of what is outstanding.
     pub(crate) fn memory(&self) -> usize {
-        size_of::<Self>() + self.snd.memory() + self.rcv.memory() + self.mappings.memory()
+        let pmtu = self.pmtu.as_ref().map_or(0, |_| size_of::<Pmtu>());
+        size_of::<Self>() + pmtu + self.snd.memory() + self.rcv.memory() + self.mappings.memory()
     }
 
     /// Sequence number of one of our positions.
@@ -410,7 +418,12 @@ impl Subflow {
             ack: self.rcv.seq(self.rcv.nxt()),
             flags: out.flags.with(Flags::ACK).with(said),
             window: field,
-            ip: IpOut { traffic_class: self.tos | codepoint, id: self.ip_id, ..IpOut::default() },
+            ip: IpOut {
+                traffic_class: self.tos | codepoint,
+                id: self.ip_id,
+                dont_fragment: !self.may_fragment(),
+                ..IpOut::default()
+            },
             options: &options,
             payload_len,
         };

@@ -8,6 +8,9 @@ use super::bytes::be16;
 
 /// IP protocol number of TCP.
 pub(super) const TCP: u8 = 6;
+/// IP protocol numbers of ICMP and ICMPv6.
+pub(super) const ICMP: u8 = 1;
+pub(super) const ICMPV6: u8 = 58;
 
 /// Length of the IPv4 header that we emit, in bytes.
 pub(super) const V4_HEADER: usize = 20;
@@ -22,6 +25,8 @@ const V6_HOP_BY_HOP: u8 = 0;
 const V6_ROUTING: u8 = 43;
 const V6_FRAGMENT: u8 = 44;
 const V6_DESTINATION: u8 = 60;
+/// Offset and M flag in a fragment header.
+const V6_FRAGMENT_PART: u16 = 0xfff9;
 /// RFC 8200 §4.1 recommends five extension headers at most, one of them twice.
 const V6_EXTENSIONS_MAX: usize = 6;
 
@@ -45,6 +50,8 @@ pub struct IpOut {
     pub traffic_class: u8,
     /// TTL or hop limit.
     pub hop_limit: u8,
+    /// Routers must not fragment it (IPv4's DF).
+    pub dont_fragment: bool,
     /// IPv4 identification. Each wire segment of a super-segment has the next one.
     pub id: u16,
     /// IPv6 flow label, 20 bits (RFC 6437).
@@ -53,22 +60,24 @@ pub struct IpOut {
 
 impl Default for IpOut {
     fn default() -> Self {
-        Self { traffic_class: 0, hop_limit: HOP_LIMIT, id: 0, flow_label: 0 }
+        Self { traffic_class: 0, hop_limit: HOP_LIMIT, dont_fragment: true, id: 0, flow_label: 0 }
     }
 }
 
-/// What the IP header says of a datagram with TCP in it.
+/// What the IP header says of a datagram.
 pub(super) struct Ip {
     pub(super) source: IpAddr,
     pub(super) destination: IpAddr,
     /// ECN field, 0 to 3.
     pub(super) ecn: u8,
-    /// Where TCP header and payload are; within the datagram.
-    pub(super) tcp: Range<usize>,
+    /// What is in it.
+    pub(super) protocol: u8,
+    /// Where that is; within the datagram.
+    pub(super) body: Range<usize>,
 }
 
 impl Ip {
-    /// Finds TCP in a datagram without judging addresses or the header checksum.
+    /// Finds what is in a datagram without judging addresses or the header checksum.
     pub(super) fn locate(datagram: &[u8]) -> Result<Self, Dropped> {
         match datagram.first().map(|byte| byte >> 4) {
             Some(4) => Self::locate_v4(datagram),
@@ -77,7 +86,7 @@ impl Ip {
         }
     }
 
-    /// Finds TCP in a datagram and refuses what RFC 1122 §3.2.1 and RFC 4291 §2.7 refuse: a bad header
+    /// Finds what is in a datagram and refuses what RFC 1122 §3.2.1 and RFC 4291 §2.7 refuse: a bad header
     /// checksum, a source that can be no single host's address.
     pub(super) fn parse(datagram: &[u8]) -> Result<Self, Dropped> {
         let ip = Self::locate(datagram)?;
@@ -105,14 +114,12 @@ impl Ip {
         if be16(datagram, 6) & (V4_FLAG_MF | V4_OFFSET) != 0 {
             return Err(Dropped::Fragment);
         }
-        if datagram[9] != TCP {
-            return Err(Dropped::NotTcp);
-        }
         Ok(Self {
             source: v4(datagram, 12),
             destination: v4(datagram, 16),
             ecn: datagram[1] & 0x03,
-            tcp: header_len..total_len,
+            protocol: datagram[9],
+            body: header_len..total_len,
         })
     }
 
@@ -126,46 +133,52 @@ impl Ip {
             len => V6_HEADER + usize::from(len),
         };
         let Some(datagram) = datagram.get(..end) else { return Err(Dropped::IpHeader) };
-        let start = skip_extensions(datagram)?;
+        let (protocol, start) = skip_extensions(datagram)?;
         Ok(Self {
             source: v6(datagram, 8),
             destination: v6(datagram, 24),
             ecn: datagram[1] >> 4 & 0x03,
-            tcp: start..end,
+            protocol,
+            body: start..end,
         })
     }
 }
 
-fn v4(datagram: &[u8], at: usize) -> IpAddr {
+pub(super) fn v4(datagram: &[u8], at: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(datagram[at], datagram[at + 1], datagram[at + 2], datagram[at + 3]))
 }
 
-fn v6(datagram: &[u8], at: usize) -> IpAddr {
+pub(super) fn v6(datagram: &[u8], at: usize) -> IpAddr {
     let mut octets = [0; 16];
     octets.copy_from_slice(&datagram[at..at + 16]);
     IpAddr::V6(Ipv6Addr::from(octets))
 }
 
-/// Where TCP starts in an IPv6 datagram, behind the extension headers (RFC 8200 §4).
-fn skip_extensions(datagram: &[u8]) -> Result<usize, Dropped> {
+/// What is behind the extension headers of an IPv6 datagram, and where it starts (RFC 8200 §4).
+fn skip_extensions(datagram: &[u8]) -> Result<(u8, usize), Dropped> {
     let mut next = datagram[6];
     let mut at = V6_HEADER;
     for _ in 0..=V6_EXTENSIONS_MAX {
         match next {
-            TCP => return Ok(at),
-            V6_FRAGMENT => return Err(Dropped::Fragment),
+            TCP | ICMPV6 => return Ok((next, at)),
             // §4.3: hop-by-hop options stand first or nowhere.
             V6_HOP_BY_HOP if at != V6_HEADER => return Err(Dropped::IpHeader),
-            V6_HOP_BY_HOP | V6_ROUTING | V6_DESTINATION => {}
+            V6_HOP_BY_HOP | V6_ROUTING | V6_DESTINATION | V6_FRAGMENT => {}
             _ => return Err(Dropped::NotTcp),
         }
         let header = &datagram[at..];
-        let len = 8 + 8 * usize::from(*header.get(1).ok_or(Dropped::IpHeader)?);
+        let units = *header.get(1).ok_or(Dropped::IpHeader)?;
+        // §4.5: a fragment header has no length, the byte is reserved.
+        let len = if next == V6_FRAGMENT { 8 } else { 8 + 8 * usize::from(units) };
         let header = header.get(..len).ok_or(Dropped::IpHeader)?;
-        // §4.4: a routing header with segments left is for a router; its type does not matter then.
-        let acceptable = if next == V6_ROUTING { header[3] == 0 } else { options_may_be_skipped(&header[2..]) };
-        if !acceptable {
-            return Err(Dropped::IpHeader);
+        match next {
+            // RFC 6946: a fragment that is all of its packet is none.
+            V6_FRAGMENT if be16(header, 2) & V6_FRAGMENT_PART == 0 => {}
+            V6_FRAGMENT => return Err(Dropped::Fragment),
+            // §4.4: a routing header with segments left is for a router; its type does not matter then.
+            V6_ROUTING if header[3] == 0 => {}
+            V6_HOP_BY_HOP | V6_DESTINATION if options_may_be_skipped(&header[2..]) => {}
+            _ => return Err(Dropped::IpHeader),
         }
         next = header[0];
         at += len;
@@ -190,14 +203,15 @@ fn options_may_be_skipped(mut options: &[u8]) -> bool {
     }
 }
 
-/// Writes an IPv4 header with DF and a complete checksum. `len` counts what follows it.
+/// Writes an IPv4 header with a complete checksum. `len` counts what follows it.
 pub(super) fn emit_v4(header: &mut [u8], source: Ipv4Addr, destination: Ipv4Addr, ip: &IpOut, len: usize) {
     let total_len = (V4_HEADER + len) as u16;
     header[0] = 0x45;
     header[1] = ip.traffic_class;
     header[2..4].copy_from_slice(&total_len.to_be_bytes());
     header[4..6].copy_from_slice(&ip.id.to_be_bytes());
-    header[6..8].copy_from_slice(&V4_FLAG_DF.to_be_bytes());
+    let flags = if ip.dont_fragment { V4_FLAG_DF } else { 0 };
+    header[6..8].copy_from_slice(&flags.to_be_bytes());
     header[8] = ip.hop_limit;
     header[9] = TCP;
     header[12..16].copy_from_slice(&source.octets());

@@ -4,6 +4,7 @@
 //! is unknown is passed over. Emission goes through an [`OptionWriter`] with a budget of 40 bytes.
 
 mod bytes;
+mod icmp;
 mod ip;
 mod mptcp;
 mod options;
@@ -11,6 +12,7 @@ mod packed;
 mod segment;
 mod seq;
 
+pub use icmp::{IcmpError, IcmpKind, is_icmp};
 pub use ip::IpOut;
 pub(crate) use ip::ecn;
 pub use mptcp::{AddAddr, DataAck, Dss, Mapping, MpCapable, MpJoin, MptcpOption, RemoveAddr};

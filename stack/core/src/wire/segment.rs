@@ -121,6 +121,10 @@ pub enum Dropped {
     TcpHeader,
     /// Bad TCP checksum.
     Checksum,
+    /// Malformed ICMP message.
+    Icmp,
+    /// Bad ICMP checksum.
+    IcmpChecksum,
 }
 
 impl Segment {
@@ -169,7 +173,10 @@ impl Segment {
     pub fn parse(packet: RxPacket) -> Result<Self, Dropped> {
         let RxPacket { path, mut data, checksum, segment_size } = packet;
         let ip = Ip::parse(&data)?;
-        let tcp = &data[ip.tcp.clone()];
+        if ip.protocol != ip::TCP {
+            return Err(Dropped::NotTcp);
+        }
+        let tcp = &data[ip.body.clone()];
         if tcp.len() < TCP_HEADER {
             return Err(Dropped::TcpHeader);
         }
@@ -197,7 +204,7 @@ impl Segment {
             payload: Payload::EMPTY,
             segment_size,
         };
-        let payload = ip.tcp.start + header_len..ip.tcp.end;
+        let payload = ip.body.start + header_len..ip.body.end;
         // An empty payload does not keep the packet's buffer.
         if payload.is_empty() {
             return Ok(segment);
@@ -282,8 +289,8 @@ fn to_v6(addr: IpAddr) -> Ipv6Addr {
 /// Addresses of a packet without parsing the rest, to find the worker that owns it. `None` if it is no TCP packet.
 #[must_use]
 pub fn peek_tuple(datagram: &[u8]) -> Option<Tuple> {
-    let ip = Ip::locate(datagram).ok()?;
-    let tcp = &datagram[ip.tcp];
+    let ip = Ip::locate(datagram).ok().filter(|ip| ip.protocol == ip::TCP)?;
+    let tcp = &datagram[ip.body];
     if tcp.len() < TCP_HEADER {
         return None;
     }

@@ -4,4 +4,6 @@ mod basics;
 mod ecn;
 mod fastopen;
 mod harness;
+mod icmp;
 mod options;
+mod pmtu;

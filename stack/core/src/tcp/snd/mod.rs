@@ -4,6 +4,7 @@
 
 mod ack;
 mod info;
+mod mtu;
 mod pace;
 mod rack;
 mod rate;

@@ -1,14 +1,17 @@
 //! A subflow on which nothing is under way.
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
 use anabranch_frame::Instant;
 use arrayvec::ArrayVec;
 
 use super::{Counts, FastOpened, Joining, Link, Subflow};
+use crate::IcmpCause;
 use crate::info::TcpState;
 use crate::mptcp::Mappings;
 use crate::sched::SubflowId;
+use crate::shard::Pmtu;
 use crate::tcp::EcnState;
 use crate::tcp::rcv::RestingRcv;
 use crate::tcp::snd::{Pacing, RestingSnd};
@@ -31,6 +34,8 @@ pub(crate) struct RestingSubflow {
     wire_mss: u16,
     peer_mss: u16,
     options_len: u16,
+    pub(super) pmtu: Option<Box<Pmtu>>,
+    soft_error: Option<IcmpCause>,
     pub(super) ecn: EcnState,
     tos: u8,
     ip_id: u16,
@@ -80,6 +85,8 @@ impl Subflow {
             wire_mss: self.wire_mss,
             peer_mss: self.peer_mss,
             options_len: self.options_len,
+            pmtu: self.pmtu,
+            soft_error: self.soft_error,
             ecn: self.ecn,
             tos: self.tos,
             ip_id: self.ip_id,
@@ -104,7 +111,8 @@ impl Subflow {
 impl RestingSubflow {
     /// Bytes of memory that it holds.
     pub(crate) fn memory(&self) -> usize {
-        size_of::<Self>() + self.snd.memory()
+        let pmtu = self.pmtu.as_ref().map_or(0, |_| size_of::<Pmtu>());
+        size_of::<Self>() + pmtu + self.snd.memory()
     }
 
     pub(crate) fn id(&self) -> SubflowId {
@@ -158,6 +166,8 @@ impl RestingSubflow {
             wire_mss: self.wire_mss,
             peer_mss: self.peer_mss,
             options_len: self.options_len,
+            pmtu: self.pmtu,
+            soft_error: self.soft_error,
             ecn: self.ecn,
             tos: self.tos,
             ip_id: self.ip_id,

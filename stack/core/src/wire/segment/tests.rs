@@ -261,6 +261,10 @@ fn v6_extension_headers_are_skipped() {
     let bytes = with_extensions(bytes, hop, &chain);
     assert_eq!(&parse(&bytes).unwrap().payload[..], b"abc");
     assert_eq!(peek_tuple(&bytes), Some(V6));
+
+    // RFC 6946: a fragment that is all of its packet.
+    let bytes = with_extensions(datagram(V6, &OptionWriter::new(), b"abc"), 44, &[6, 77, 0, 0, 1, 2, 3, 4]);
+    assert_eq!(&parse(&bytes).unwrap().payload[..], b"abc");
 }
 
 #[test]
@@ -270,7 +274,8 @@ fn v6_extension_headers_that_may_not_be_skipped_are_refused() {
         assert_eq!(peek_tuple(&bytes), None);
         parse(&bytes).unwrap_err()
     };
-    assert_eq!(refused(44, &[6, 0, 0, 0, 0, 0, 0, 1]), Dropped::Fragment);
+    assert_eq!(refused(44, &[6, 0, 0, 1, 0, 0, 0, 1]), Dropped::Fragment, "the first one");
+    assert_eq!(refused(44, &[6, 0, 0, 8, 0, 0, 0, 1]), Dropped::Fragment, "the last one");
     assert_eq!(refused(43, &[6, 0, 4, 1, 0, 0, 0, 0]), Dropped::IpHeader, "a segment is left");
     assert_eq!(refused(0, &[6, 0, 0xc2, 4, 0, 1, 0, 0]), Dropped::IpHeader, "jumbo payload");
     assert_eq!(refused(60, &[6, 0, 0x80, 4, 0, 0, 0, 0]), Dropped::IpHeader, "an option to be discarded");
@@ -322,10 +327,10 @@ fn oracle_ip(bytes: &[u8]) -> (oracle::IpAddress, oracle::IpAddress, usize, IpOu
         let packet = oracle::Ipv4Packet::new_checked(bytes).unwrap();
         let repr = oracle::Ipv4Repr::parse(&packet, &ChecksumCapabilities::default()).unwrap();
         assert_eq!(repr.next_header, oracle::IpProtocol::Tcp);
-        assert!(packet.dont_frag());
         let ip = IpOut {
             traffic_class: packet.dscp() << 2 | packet.ecn(),
             hop_limit: repr.hop_limit,
+            dont_fragment: packet.dont_frag(),
             id: packet.ident(),
             flow_label: 0,
         };
@@ -338,6 +343,7 @@ fn oracle_ip(bytes: &[u8]) -> (oracle::IpAddress, oracle::IpAddress, usize, IpOu
         let ip = IpOut {
             traffic_class: packet.traffic_class(),
             hop_limit: repr.hop_limit,
+            dont_fragment: true,
             id: 0,
             flow_label: packet.flow_label(),
         };
@@ -358,7 +364,13 @@ proptest! {
         let mut options = OptionWriter::new();
         options.syn(mss, Some(scale), true, Some(Timestamps { value: ts.0, echo: ts.1 }));
         let v4 = tuple.local.is_ipv4();
-        let ip = IpOut { traffic_class, hop_limit, id: if v4 { id } else { 0 }, flow_label: if v4 { 0 } else { flow_label } };
+        let ip = IpOut {
+            traffic_class,
+            hop_limit,
+            dont_fragment: !v4 || id % 2 == 0,
+            id: if v4 { id } else { 0 },
+            flow_label: if v4 { 0 } else { flow_label },
+        };
         let out = SegmentOut {
             tuple, seq: SeqNum(seq), ack: SeqNum(ack), flags: Flags::SYN.with(Flags::ACK), window,
             ip, options: &options, payload_len: payload.len() as u32,

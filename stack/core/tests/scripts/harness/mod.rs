@@ -3,6 +3,7 @@
 //! A script is lines of `TIME WHAT`. The time is `+SECONDS` after the line before. What happens then is one of
 //!
 //! * `< PACKET`: the peer's packet comes in;
+//! * `< [SEQ:END(LEN)] icmp WHAT [mtu N]`: an ICMP error about a segment of ours comes in;
 //! * `> PACKET`: this is the next packet that goes out, at this time to the millisecond (`* > PACKET`: whenever within
 //!   two minutes). A super-segment is seen as the segments it stands for; one line may expect several of them at once;
 //! * `quiet`: nothing went out until now;
@@ -13,6 +14,7 @@
 //! Sequence numbers, and timestamps of the stack in milliseconds of the script, are relative. What `PACKET` leaves out
 //! (window, options, ECN field) is not compared.
 
+mod icmp;
 mod packet;
 
 use std::collections::VecDeque;
@@ -55,6 +57,7 @@ pub(crate) struct Script {
     ts_base: Option<u32>,
     written: u32,
     read: u32,
+    dont_fragment: bool,
     trace: String,
 }
 
@@ -103,6 +106,7 @@ impl Script {
             ts_base: None,
             written: 0,
             read: 0,
+            dont_fragment: false,
             trace: String::new(),
         }
     }
@@ -199,6 +203,17 @@ impl Script {
         hasher.finish().to_le_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Time passes without an answer until nothing is tried any more, half an hour at most.
+    pub(crate) fn give_up(&mut self) {
+        self.advance(self.now + Duration::from_secs(1800));
+        self.out.clear();
+    }
+
+    /// Whether the last packet that went out must not be fragmented.
+    pub(crate) fn dont_fragment(&self) -> bool {
+        self.dont_fragment
+    }
+
     /// How often this was told.
     pub(crate) fn seen(&self, event: impl Fn(&Event) -> bool) -> usize {
         self.events.iter().filter(|told| event(told)).count()
@@ -236,6 +251,7 @@ impl Script {
 
     fn went_out(&mut self, datagram: &[u8]) {
         let raw = Packet::read(datagram, Base::default()).expect("a TCP segment");
+        self.dont_fragment = self.v6 || datagram[6] & 0x40 != 0;
         if raw.has('S') {
             let ports = if self.v6 { &datagram[40..42] } else { &datagram[20..22] };
             self.ours.set_port(u16::from_be_bytes([ports[0], ports[1]]));
@@ -289,6 +305,11 @@ impl Script {
             return Err(format!("{packet} went out before"));
         }
         match what.strip_prefix('<') {
+            Some(error) if error.contains(" icmp ") => {
+                let (ours, peer) = self.ends();
+                self.inject(&icmp::parse(error, ours, peer, self.base(false))?);
+                Ok(())
+            }
             Some(packet) => {
                 let (ours, peer) = self.ends();
                 self.inject(&Packet::parse(packet)?.emit(peer, ours, self.base(true)));
