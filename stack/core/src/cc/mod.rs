@@ -1,5 +1,6 @@
 //! Congestion control: one algorithm a file, made by name.
 
+mod bbr;
 mod cubic;
 mod hystart;
 mod reno;
@@ -13,11 +14,12 @@ use anabranch_frame::Instant;
 
 use crate::Error;
 
+pub use bbr::Bbr;
 pub use cubic::Cubic;
 pub use reno::Reno;
 
 /// The names that [`by_name`] knows.
-pub const NAMES: &str = "reno, cubic";
+pub const NAMES: &str = "reno, cubic, bbr";
 
 /// Initial window in segments (RFC 6928).
 pub const INITIAL_WINDOW: u64 = 10;
@@ -210,6 +212,7 @@ pub fn by_name(name: &str, mss: u64) -> Result<Box<dyn CongestionControl>, Error
     match name {
         "reno" => Ok(Box::new(Reno::new(mss))),
         "cubic" => Ok(Box::new(Cubic::new(mss))),
+        "bbr" => Ok(Box::new(Bbr::new(mss))),
         _ => Err(Error::UnknownName { kind: "congestion control", known: NAMES }),
     }
 }
