@@ -2,6 +2,7 @@
 
 mod handshake;
 mod pmtu;
+mod recovery;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -14,6 +15,7 @@ use anabranch_frame::PathId;
 
 pub use handshake::{FastOpenConfig, FastOpenKeys, Handshake};
 pub use pmtu::PmtuConfig;
+pub use recovery::Recovery;
 
 /// An address with the length of its network's prefix.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -210,6 +212,8 @@ pub struct ShardConfig {
     pub ephemeral_ports: (u16, u16),
     /// How connections are opened.
     pub handshake: Handshake,
+    /// How lost data is found and sent again.
+    pub recovery: Recovery,
 }
 
 impl ShardConfig {
@@ -240,6 +244,7 @@ impl ShardConfig {
             ecn_fallback: true,
             ephemeral_ports: (32768, 60999),
             handshake: Handshake::default(),
+            recovery: Recovery::default(),
         }
     }
 }

@@ -102,12 +102,52 @@ counters! {
     tcp_timeouts => "TcpExtTCPTimeouts",
     /// Fast recoveries entered with SACK.
     tcp_sack_recovery => "TcpExtTCPSackRecovery",
+    /// Fast recoveries entered without SACK.
+    tcp_reno_recovery => "TcpExtTCPRenoRecovery",
+    /// Timeouts in fast recovery with SACK.
+    tcp_sack_recovery_fail => "TcpExtTCPSackRecoveryFail",
+    /// Timeouts in fast recovery without SACK.
+    tcp_reno_recovery_fail => "TcpExtTCPRenoRecoveryFail",
+    /// Timeouts in the recovery from a timeout.
+    tcp_loss_failures => "TcpExtTCPLossFailures",
+    /// Timeouts with SACKed segments outstanding, but too few for fast recovery.
+    tcp_sack_failures => "TcpExtTCPSackFailures",
+    /// Timeouts after duplicate ACKs, but too few for fast recovery.
+    tcp_reno_failures => "TcpExtTCPRenoFailures",
+    /// Segments sent again in fast recovery.
+    tcp_fast_retrans => "TcpExtTCPFastRetrans",
+    /// Segments sent again after a timeout.
+    tcp_slow_start_retrans => "TcpExtTCPSlowStartRetrans",
+    /// Segments that were lost again after they had been sent again.
+    tcp_lost_retransmit => "TcpExtTCPLostRetransmit",
+    /// Timeouts that proved needless, because originals arrived that were not sent again.
+    tcp_spurious_rtos => "TcpExtTCPSpuriousRTOs",
+    /// Reductions taken back after a timeout.
+    tcp_loss_undo => "TcpExtTCPLossUndo",
+    /// Reductions taken back at the end of fast recovery.
+    tcp_full_undo => "TcpExtTCPFullUndo",
+    /// Reductions taken back in fast recovery, by the timestamp of an original.
+    tcp_partial_undo => "TcpExtTCPPartialUndo",
+    /// Reductions taken back because all that was sent again had arrived before.
+    tcp_dsack_undo => "TcpExtTCPDSACKUndo",
+    /// Reordering seen by SACKs and acknowledgements of segments that were sent once.
+    tcp_sack_reorder => "TcpExtTCPSACKReorder",
+    /// Reordering seen by the timestamp of an original.
+    tcp_ts_reorder => "TcpExtTCPTSReorder",
+    /// Reordering seen by more duplicate ACKs than there are segments.
+    tcp_reno_reorder => "TcpExtTCPRenoReorder",
     /// Segments delivered under acknowledgements that echo congestion.
     tcp_delivered_ce => "TcpExtTCPDeliveredCE",
     /// Tail loss probes sent.
     tcp_loss_probes => "TcpExtTCPLossProbes",
+    /// Losses that only a tail loss probe repaired and showed.
+    tcp_loss_probe_recovery => "TcpExtTCPLossProbeRecovery",
     /// DSACK blocks received.
     tcp_dsack_recv => "TcpExtTCPDSACKRecv",
+    /// Segments in DSACK blocks that count.
+    tcp_dsack_recv_segs => "TcpExtTCPDSACKRecvSegs",
+    /// DSACK blocks for more than was ever sent twice.
+    tcp_dsack_ignored_dubious => "TcpExtTCPDSACKIgnoredDubious",
     /// DSACK blocks sent for old segments.
     tcp_dsack_old_sent => "TcpExtTCPDSACKOldSent",
     /// SACK blocks that made no sense.

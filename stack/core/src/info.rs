@@ -193,6 +193,10 @@ pub struct SubflowInfo {
     pub lost: u32,
     /// Segments sent again and not acknowledged (`tcpi_retrans`).
     pub retrans: u32,
+    /// Segments by which one may come later than those after it (`tcpi_reordering`).
+    pub reordering: u32,
+    /// How often segments came later than those after them (`tcpi_reord_seen`).
+    pub reord_seen: u32,
     /// Bytes in flight.
     pub in_flight: u64,
     /// When data was last sent (`tcpi_last_data_sent`).

@@ -182,11 +182,11 @@ impl CongestionControl for Cubic {
         self.reduce();
     }
 
-    fn on_rto(&mut self, _: Instant, _: u64, first: bool) {
+    fn on_rto(&mut self, _: Instant, in_flight: u64, first: bool) {
         if first {
             self.reduce();
         }
-        self.state.window.collapse();
+        self.state.window.collapse(in_flight);
         self.state.w_max = 0;
     }
 
@@ -208,6 +208,10 @@ impl CongestionControl for Cubic {
         self.stop_the_clock(now);
         self.last_ack = now;
         self.state.window.restart(rto, idle);
+    }
+
+    fn on_app_limited(&mut self, used: u64) {
+        self.state.window.come_down_to(used);
     }
 
     fn penalise(&mut self, _: Instant) {

@@ -56,7 +56,7 @@ pub struct AckSample {
     pub cwnd_limited: bool,
     /// Whether this acknowledgement begins a new round trip.
     pub round_start: bool,
-    /// Whether loss recovery goes on: the window stays as it is.
+    /// Whether loss recovery goes on, or segments arrive beyond a hole so that it may begin: the window stays as it is.
     pub in_recovery: bool,
 }
 
@@ -156,8 +156,8 @@ pub trait CongestionControl: fmt::Debug + Send {
     }
     /// A recovery episode begins (loss or ECN): reduce the window. Remembers enough to undo it.
     fn on_congestion(&mut self, now: Instant, in_flight: u64, group: Group<'_>);
-    /// The retransmission timer fired: the window collapses to one segment. Remembers enough to undo
-    /// the first one of a series; `first` is false for the back-offs that follow.
+    /// The retransmission timer fired: the window collapses to one segment beyond the `in_flight` bytes that are not
+    /// presumed lost. Remembers enough to undo the first one of a series; `first` is false for the back-offs that follow.
     fn on_rto(&mut self, now: Instant, in_flight: u64, first: bool);
     /// The last reduction was a mistake: take it back.
     fn on_spurious(&mut self, now: Instant);
@@ -167,6 +167,11 @@ pub trait CongestionControl: fmt::Debug + Send {
     }
     /// Nothing was sent for a retransmission timeout or longer (RFC 9293 §3.8.1, RFC 2861).
     fn on_idle(&mut self, now: Instant, rto: Duration, idle: Duration);
+    /// For a retransmission timeout or longer no more than `used` bytes of the window were used (RFC 2861 §3.1, RFC 7661
+    /// §4.4; Linux: `tcp_cwnd_application_limited`).
+    fn on_app_limited(&mut self, used: u64) {
+        let _ = used;
+    }
     /// A packet scheduler asks for half the window (opportunistic retransmission with penalisation).
     fn penalise(&mut self, now: Instant) {
         let _ = now;

@@ -58,12 +58,12 @@ impl CongestionControl for Reno {
         self.credit = 0;
     }
 
-    fn on_rto(&mut self, _: Instant, _: u64, first: bool) {
+    fn on_rto(&mut self, _: Instant, in_flight: u64, first: bool) {
         if first {
             self.undo = Some(self.window);
             self.window.reduce_to(self.window.cwnd / 2);
         }
-        self.window.collapse();
+        self.window.collapse(in_flight);
         self.credit = 0;
     }
 
@@ -77,6 +77,10 @@ impl CongestionControl for Reno {
     fn on_idle(&mut self, _: Instant, rto: Duration, idle: Duration) {
         self.window.restart(rto, idle);
         self.credit = 0;
+    }
+
+    fn on_app_limited(&mut self, used: u64) {
+        self.window.come_down_to(used);
     }
 
     fn penalise(&mut self, _: Instant) {

@@ -113,8 +113,8 @@ fn a_timeout_leaves_one_segment_and_slow_start_ends_at_the_threshold() {
     for (name, left) in [("reno", 50), ("cubic", 70)] {
         let mut path = Path::new(50);
         let mut cc = grown(name, 100, &mut path);
-        cc.on_rto(path.now, 100 * MSS, true);
-        cc.on_rto(path.now, 100 * MSS, false);
+        cc.on_rto(path.now, 0, true);
+        cc.on_rto(path.now, 0, false);
         assert_eq!((cc.cwnd(), cc.ssthresh()), (MSS, left * MSS), "{name}");
         let mut windows = Vec::new();
         while cc.in_slow_start() {
@@ -136,7 +136,7 @@ fn a_spurious_reduction_is_taken_back() {
         assert_eq!((cc.cwnd(), cc.ssthresh()), (100 * MSS, u64::MAX), "{name}");
         // Given a series of timeouts, when the first was spurious, then all of it is taken back, once.
         for first in [true, false, false] {
-            cc.on_rto(path.now, 100 * MSS, first);
+            cc.on_rto(path.now, 0, first);
         }
         cc.on_spurious(path.now);
         assert_eq!((cc.cwnd(), cc.ssthresh()), (100 * MSS, u64::MAX), "{name}");
@@ -396,8 +396,8 @@ proptest! {
                     prop_assert_eq!(cc.cwnd(), cc.ssthresh());
                 }
                 Op::Rto(first) => {
-                    cc.on_rto(now, before.cwnd, first);
-                    prop_assert_eq!(cc.cwnd(), mss);
+                    cc.on_rto(now, before.cwnd / 4, first);
+                    prop_assert_eq!(cc.cwnd(), before.cwnd / 4 + mss);
                 }
                 Op::Spurious => {
                     cc.on_spurious(now);

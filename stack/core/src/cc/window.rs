@@ -67,9 +67,19 @@ impl Window {
         self.cwnd = self.ssthresh;
     }
 
-    /// One segment, the loss window of RFC 5681 §3.1.
-    pub(super) fn collapse(&mut self) {
-        self.cwnd = self.mss;
+    /// One segment, the loss window of RFC 5681 §3.1, beyond what is still under way.
+    pub(super) fn collapse(&mut self, in_flight: u64) {
+        self.cwnd = in_flight + self.mss;
+    }
+
+    /// Half-way down to what is used, but not below the initial window (RFC 2861 §3.1); the threshold remembers three
+    /// quarters of it.
+    pub(super) fn come_down_to(&mut self, used: u64) {
+        let used = used.max(INITIAL_WINDOW * self.mss);
+        if used < self.cwnd {
+            self.ssthresh = self.ssthresh.max(self.cwnd / 4 * 3);
+            self.cwnd = u64::midpoint(self.cwnd, used);
+        }
     }
 
     /// After an idle time (RFC 2861 §3.1, as the kernel does it): half the window for each

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::info::TcpState;
 use crate::sched::{Ask, Choice, Decision, SchedEvent, SchedView, SubflowView};
-use crate::tcp::{AckDue, Joining, Out, Subflow, TxMapping};
+use crate::tcp::{AckDue, Joining, Out, Retransmit, Subflow, TxMapping};
 use crate::wire::{Dss, Flags, Mapping, MpCapable, MpJoin, MptcpOption, OptionWriter};
 
 use super::checksum;
@@ -37,6 +37,11 @@ impl Conn {
             return Some(transmit);
         }
         for at in 0..count {
+            if self.subflows[at].snd.new_data_went_first()
+                && let Some(transmit) = self.send_retransmission(cx, at)
+            {
+                return Some(transmit);
+            }
             if let Some(transmit) = self.send_last(cx, at) {
                 return Some(transmit);
             }
@@ -156,11 +161,11 @@ impl Conn {
 
     fn send_retransmission(&mut self, cx: &mut Cx<'_>, at: usize) -> Option<Transmit> {
         let quantum = self.subflows[at].send_quantum();
-        let again = self.subflows[at].snd.next_retransmit(cx.now, quantum)?;
+        let again = self.subflows[at].snd.next_retransmit(cx.now, quantum, cx.counters)?;
         Some(self.transmit_again(cx, at, again))
     }
 
-    fn transmit_again(&mut self, cx: &mut Cx<'_>, at: usize, again: crate::tcp::Retransmit) -> Transmit {
+    fn transmit_again(&mut self, cx: &mut Cx<'_>, at: usize, again: Retransmit) -> Transmit {
         let window = self.window();
         let mss = u64::from(self.subflows[at].snd.mss());
         cx.counters.tcp_retrans_segs += (again.range.end - again.range.start).div_ceil(mss);
@@ -169,7 +174,11 @@ impl Conn {
             (_, Mode::Plain(_)) => self.infinite_option(cx, at, again.range.end),
             (None, _) => self.ack_option(at),
         };
-        let flags = if again.fin { Flags::FIN } else { Flags::PSH };
+        let flags = match again {
+            Retransmit { fin: true, .. } => Flags::FIN,
+            Retransmit { push: true, .. } => Flags::PSH,
+            Retransmit { .. } => Flags::ACK,
+        };
         let plain = matches!(self.mode, Mode::Plain(_));
         let subflow = &mut self.subflows[at];
         let out = Out {
@@ -367,6 +376,9 @@ impl Conn {
             subflow.walked = range.end;
         }
         let pos = subflow.snd.on_send_new(cx.now, payload.clone(), mapping, false);
+        if last {
+            subflow.snd.mark_pushed();
+        }
         subflow.snd.set_drained(!more);
         subflow.probe = false;
         let id = subflow.id;

@@ -11,12 +11,8 @@ use crate::pm::PmEvent;
 use crate::sched::{SchedEvent, SubflowId};
 use crate::tcp::{AckDue, Fired, Joining, Opening, Subflow};
 
-use super::conn::{Conn, Cx, Stage};
+use super::conn::{Conn, Cx, Stage, group};
 
-/// A subflow is given up when nothing was acknowledged for so long (Linux: `tcp_retries2`).
-const PATIENCE: Duration = Duration::from_secs(924);
-/// The same for a connection that the application let go of (Linux: `tcp_orphan_retries`).
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(100);
 /// Longest time between two retransmissions on a stale subflow while others work.
 const STALE_PROBE: Duration = Duration::from_secs(1);
 /// Third ACKs of a join before it is given up.
@@ -95,6 +91,9 @@ impl Conn {
         if subflow.persist.is_some_and(|due| due <= now) {
             cx.counters.tcp_winprobe += 1;
             subflow.ping = true;
+            if subflow.persist_backoff == 0 {
+                subflow.silent_since = now;
+            }
             subflow.persist_backoff += 1;
             subflow.persist = Some(now + subflow.persist_interval());
         }
@@ -124,16 +123,17 @@ impl Conn {
     /// The timer of loss recovery.
     fn on_recovery_timer(&mut self, cx: &mut Cx<'_>, id: SubflowId) {
         let Some(at) = self.index_of(id).filter(|&at| self.subflows[at].synack.is_none()) else { return };
-        match self.subflows[at].snd.on_timer(cx.now) {
+        if self.subflows[at].snd.deadline().is_none_or(|due| due > cx.now) {
+            return;
+        }
+        let siblings = self.siblings();
+        match self.subflows[at].snd.on_timer(cx.now, group(&siblings, at), cx.counters) {
             None | Some(Fired::Reordering) => {}
             Some(Fired::Probe) => {
                 cx.counters.tcp_loss_probes += 1;
                 self.subflows[at].probe = true;
             }
-            Some(Fired::Rto { consecutive, reneged }) => {
-                cx.counters.tcp_sack_reneging += u64::from(reneged);
-                self.on_rto(cx, at, consecutive);
-            }
+            Some(Fired::Rto { consecutive }) => self.on_rto(cx, at, consecutive),
         }
     }
 
@@ -144,11 +144,15 @@ impl Conn {
         }
         let now = cx.now;
         let id = self.subflows[at].id;
-        let patience = if self.released { ORPHAN_PATIENCE } else { PATIENCE };
+        let recovery = &cx.config.recovery;
         let subflow = &mut self.subflows[at];
+        // A peer that shrank its window to nothing and answers is there: what it gets are window probes, in effect.
+        let held = !self.released
+            && subflow.snd.peer_window() == 0
+            && now.saturating_since(subflow.last_rx) <= recovery.rto_max * 2;
         if consecutive <= 1 {
             subflow.silent_since = now;
-        } else if now.saturating_since(subflow.silent_since) > patience {
+        } else if now.saturating_since(subflow.silent_since) >= recovery.patience(self.released) && !held {
             self.on_subflow_timeout(cx, id);
             return;
         }
@@ -214,7 +218,7 @@ impl Conn {
 
     /// No DATA_ACK for too long: the head of the data goes once more, on whatever works.
     fn on_data_timer(&mut self, cx: &mut Cx<'_>) {
-        if self.released && cx.now.saturating_since(self.last_progress) > ORPHAN_PATIENCE {
+        if self.released && cx.now.saturating_since(self.last_progress) > cx.config.recovery.patience(true) {
             // DATA_FIN rides on ACKs, which no subflow retransmits: nobody else would ever give up.
             cx.counters.tcp_abort_on_timeout += 1;
             self.fail(cx, Error::TimedOut, Some(crate::ResetReason::Unspecified));
@@ -243,8 +247,15 @@ impl Conn {
         self.subflows.iter().filter_map(|subflow| subflow.keepalive_due(&self.options)).min()
     }
 
+    /// The user timeout (RFC 5482) runs, as in the kernel, from the first retransmission or window probe that brought
+    /// nothing; with several subflows, from when the last of them was without an answer.
     fn user_deadline(&self) -> Option<Instant> {
-        let waits = self.stage == Stage::Open && self.tx.una() < self.tx.end();
-        self.options.user_timeout.filter(|_| waits).map(|timeout| self.last_progress + timeout)
+        let timeout = self.options.user_timeout.filter(|_| self.stage == Stage::Open)?;
+        let since = self
+            .subflows
+            .iter()
+            .map(Subflow::silent_since)
+            .try_fold(Instant::ZERO, |latest, since| since.map(|since| since.max(latest)))?;
+        (!self.subflows.is_empty()).then(|| since + timeout)
     }
 }

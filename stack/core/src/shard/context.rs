@@ -14,7 +14,7 @@ const PORT_DRAWS: u32 = 64;
 impl Cx<'_> {
     /// A subflow whose handshake is done.
     pub(crate) fn subflow(&self, start: SubflowStart) -> Subflow {
-        let mut subflow = Subflow::new(self.now, start);
+        let mut subflow = Subflow::new(self.now, start, self.config.recovery);
         subflow.limit_mtu(self.pmtus.get(self.now, subflow.tuple.remote.ip()));
         subflow
     }

@@ -27,7 +27,7 @@ use anabranch_frame::{Instant, PathId, Payload, RxPacket, Transmit};
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::config::{Handshake, PathConfig, ShardConfig};
+use crate::config::{Handshake, PathConfig, Recovery, ShardConfig};
 use crate::info::{ConnInfo, SubflowInfo};
 use crate::mptcp::{self, Conn, Copies, Cx, Fast, Key, Mode, Mp};
 use crate::options::{Shared, SocketOptions};
@@ -357,6 +357,12 @@ impl Shard {
             }
         }
         Ok(())
+    }
+
+    /// Changes how lost data is found and sent again, for connections that are established from now on; the limits on
+    /// retries hold for all at once.
+    pub fn set_recovery(&mut self, recovery: Recovery) {
+        self.config.recovery = recovery;
     }
 
     fn tell_path(&mut self, now: Instant, path: PathId, up: bool) {

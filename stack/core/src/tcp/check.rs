@@ -163,10 +163,10 @@ impl Subflow {
                 signal,
             },
             group,
+            counters,
         );
         counters.tcp_sack_discard += u64::from(out.sack_discarded);
         counters.tcp_dsack_recv += u64::from(out.dsack);
-        counters.tcp_sack_recovery += u64::from(out.entered_recovery);
         let mss = self.snd.mss();
         self.counts.acked(&out, mss);
         if self.ecn.echoed(segment.flags) {

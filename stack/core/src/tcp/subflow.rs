@@ -12,6 +12,7 @@ use arrayvec::ArrayVec;
 
 use crate::IcmpCause;
 use crate::cc::{CongestionControl, Sibling};
+use crate::config::Recovery;
 use crate::info::TcpState;
 use crate::mptcp::Mappings;
 use crate::options::SocketOptions;
@@ -162,7 +163,7 @@ pub(crate) struct Subflow {
     /// When the last keepalive probe was due.
     pub(crate) last_probe: Instant,
     pub(crate) last_rx: Instant,
-    /// When the timeouts began that go on without an acknowledgement.
+    /// When the timeouts or window probes began that go on without an acknowledgement.
     pub(crate) silent_since: Instant,
     pub(crate) last_tx: Instant,
     /// When the challenge ACKs of this second began, and how many there were.
@@ -201,7 +202,7 @@ fn payload_mss(wire_mss: u16, options_len: u16) -> u16 {
 }
 
 impl Subflow {
-    pub(crate) fn new(now: Instant, start: SubflowStart) -> Self {
+    pub(crate) fn new(now: Instant, start: SubflowStart, recovery: Recovery) -> Self {
         let SubflowStart { id, tuple, link, negotiated, ts_offset, mut cc, pacing, mptcp, tos, .. } = start;
         let wire_mss = negotiated.peer_mss.min(link.mss(&tuple));
         let timestamps = negotiated.ts_recent.is_some();
@@ -209,7 +210,7 @@ impl Subflow {
         let mss = payload_mss(wire_mss, options_len);
         cc.set_mss(u64::from(mss));
         let first = 1 + u64::from(start.fast.sent);
-        let mut snd = Snd::new(now, SndConfig { mss, sack: negotiated.sack, timestamps, cc, pacing });
+        let mut snd = Snd::new(now, SndConfig { mss, sack: negotiated.sack, timestamps, cc, pacing, recovery });
         snd.start_at(first);
         snd.set_right_edge(first + negotiated.window);
         if let Some(rtt) = negotiated.rtt {
@@ -436,6 +437,12 @@ impl Subflow {
     /// Waiting time before the next zero-window probe.
     pub(crate) fn persist_interval(&self) -> Duration {
         (self.snd.rto() * 2u32.saturating_pow(self.persist_backoff.min(10))).min(PERSIST_MAX)
+    }
+
+    /// Since when retransmissions or window probes bring nothing.
+    pub(crate) fn silent_since(&self) -> Option<Instant> {
+        let probes = self.persist.is_some() && self.persist_backoff > 0;
+        (probes || self.snd.timeouts() > 0).then_some(self.silent_since)
     }
 
     /// The earliest of its deadlines.

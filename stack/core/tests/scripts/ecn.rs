@@ -28,7 +28,7 @@ fn data_is_capable_and_nothing_else() {
     script.run(
         "+0   write 1000
          +0   > [ect0] P. 1:1001(1000) ack 1
-         +0.24 > [noecn] P. 1:1001(1000) ack 1
+         +0.3 > [noecn] P. 1:1001(1000) ack 1
          +0.1 < [ect0] P. 1:101(100) ack 1001 win 65535
          +0   > [noecn] . 1001:1001(0) ack 101",
     );
@@ -148,7 +148,7 @@ fn a_loss_in_a_marked_window_does_not_reduce_it_again() {
          +0   > P. 1:10001(10000) ack 1
          +0.1 < .E 1:1(0) ack 1001 win 65535
          +0   < . 1:1(0) ack 1001 win 65535 <nop,nop,sack 2001:10001>
-         +0   > [noecn] P. 1001:2001(1000) ack 1
+         +0   > [noecn] . 1001:2001(1000) ack 1
          +0.1 < . 1:1(0) ack 10001 win 65535",
     );
     assert_eq!(script.subflow().ssthresh, 5000);
@@ -163,7 +163,7 @@ fn a_reduction_after_a_loss_is_told_as_well() {
         "+0   write 20000
          +0   > . 1:10001(10000) ack 1
          +0.1 < . 1:1(0) ack 1 win 65535 <nop,nop,sack 1001:10001>
-         +0   > [noecn] P. 1:1001(1000) ack 1
+         +0   > [noecn] . 1:1001(1000) ack 1
          +0   > [ect0] .W 10001:11001(1000) ack 1
          +0   > [ect0] . 11001:14001(3000) ack 1",
     );

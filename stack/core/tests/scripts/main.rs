@@ -7,3 +7,4 @@ mod harness;
 mod icmp;
 mod options;
 mod pmtu;
+mod recovery;

@@ -8,15 +8,13 @@ use arrayvec::ArrayVec;
 
 use super::record::Record;
 use super::recovery::Phase;
-use super::rtt::RTO_MAX;
 use super::scoreboard::MAX_SACK_BLOCKS;
 use super::{AckIn, AckOut, Snd};
+use crate::Counters;
 use crate::cc::{AckSample, Group};
 
-/// Duplicate ACKs that make a loss without SACK (RFC 5681 §3.2).
-const DUP_ACKS: u32 = 3;
-/// Timestamps tick in milliseconds: so much later than its echo says may a segment have left.
-const TIMESTAMP_SLACK: Duration = Duration::from_millis(2);
+/// No echo is believed that is older.
+const ECHO_MAX: Duration = Duration::from_secs(120);
 
 /// What one acknowledgement brought.
 #[derive(Debug, Default)]
@@ -25,16 +23,22 @@ pub(super) struct News {
     pub(super) acked: u64,
     /// Positions delivered for the first time.
     pub(super) delivered: u64,
-    /// When the segment that caused it left at the latest, by the echoed timestamp.
+    /// The segment that caused it left before, by the echoed timestamp: the next tick, milliseconds apart.
     pub(super) echoed: Option<Instant>,
+    /// It echoes congestion.
+    ece: bool,
     /// Something that was presumed lost by the timeout, and not sent again, was delivered.
     pub(super) late_original: bool,
+    /// Something was SACKed for the first time.
+    pub(super) sacked: bool,
     /// The duplicate that the peer reports.
     pub(super) dsack: Option<Range<u64>>,
     /// A duplicate ACK that says nothing else.
-    duplicate: bool,
+    pub(super) duplicate: bool,
     /// Something acknowledged had been sent twice: the round-trip time of the rest is not to be trusted (Karn).
-    ambiguous: bool,
+    pub(super) ambiguous: bool,
+    /// Where the first of what was delivered later than something after it begins.
+    overtaken: Option<u64>,
     acked_rtt: Times,
     sacked_rtt: Times,
 }
@@ -92,7 +96,13 @@ struct Prior {
 
 impl Snd {
     /// An acknowledgement came. `group` is for congestion control.
-    pub(crate) fn on_ack(&mut self, now: Instant, ack: &AckIn<'_>, group: Group<'_>) -> AckOut {
+    pub(crate) fn on_ack(
+        &mut self,
+        now: Instant,
+        ack: &AckIn<'_>,
+        group: Group<'_>,
+        counters: &mut Counters,
+    ) -> AckOut {
         let mut out = AckOut::default();
         self.check_app_limited();
         let prior = Prior {
@@ -100,15 +110,19 @@ impl Snd {
             cwnd_limited: self.usage.cwnd_limited(self.cc.as_ref()),
             phase: self.recovery.phase,
         };
-        let echo = ack.ts_rtt.filter(|&rtt| self.timestamps && rtt <= RTO_MAX);
-        let mut news = News { echoed: echo.map(|rtt| now - rtt + TIMESTAMP_SLACK), ..News::default() };
+        let echo = ack.ts_rtt.filter(|&rtt| self.timestamps && rtt <= ECHO_MAX);
+        let echoed = echo.map(|rtt| Instant::from_millis((now - rtt).as_millis() + 1));
+        let mut news = News { echoed, ece: ack.ece, ..News::default() };
         let window = self.peer.update(ack);
         out.window_opened = window.opened;
         let to = ack.ack.clamp(self.una(), self.nxt());
 
         self.take_cumulative(now, to, &mut news);
+        self.note_overtaken(&mut news, counters);
         let blocks = self.sort_blocks(ack, &mut news, &mut out);
+        self.weigh_dsack(&mut news, &mut out, counters);
         self.take_sacks(now, &blocks, &mut news);
+        self.note_overtaken(&mut news, counters);
         news.duplicate = ack.pure
             && !ack.signal
             && ack.ack == self.una()
@@ -116,22 +130,22 @@ impl Snd {
             && news.delivered == 0
             && !window.changed;
         if !self.sack {
-            self.count_duplicates(now, &mut news);
+            self.count_duplicates(now, &mut news, counters);
         }
         self.take_rtt(now, &news, echo, &mut out);
-        self.judge_probe(now, to, prior.in_flight, &news, group);
-        self.recover(now, ack.ece, &news, &prior, group, &mut out);
+        self.judge_probe(now, to, prior.in_flight, &news, group, counters);
+        self.recover(now, &news, &prior, group, &mut out, counters);
         self.stats.delivered(news.delivered, self.mss);
         self.stats.delivered_ce += if ack.ece { news.delivered } else { 0 };
-        self.tell_congestion_control(now, ack.ece, &news, &prior, out.lost, group);
-        self.rearm(now, news.acked > 0, news.delivered > 0);
+        self.tell_congestion_control(now, &news, &prior, out.lost, group);
+        let sacked_rtt = news.sacked_rtt.newest.map(|(_, rtt)| rtt);
+        self.rearm(now, news.acked > 0, news.delivered > 0, sacked_rtt);
 
         out.acked = news.acked;
         out.fin_acked = news.acked > 0 && self.fin_sent && self.board.is_empty();
         out.acked_bytes = news.acked - u64::from(out.fin_acked);
         self.stats.acked(out.acked_bytes);
         out.delivered = news.delivered;
-        out.dsack = news.dsack.is_some();
         out
     }
 
@@ -140,10 +154,12 @@ impl Snd {
         if news.acked == 0 {
             return;
         }
-        self.rtt.clear_backoff();
+        self.recovery.timeouts = 0;
         let Self { board, rack, rate, rtt, recovery, .. } = self;
         board.acknowledge(to, |record, part| {
-            rack.on_delivered(now, record, &part, rtt.min(), news.echoed);
+            if rack.on_delivered(now, record, &part, rtt.min(), news.echoed) {
+                news.overtaken.get_or_insert(part.start);
+            }
             rate.deliver(now, &record.stamp, part.end - part.start);
             news.note(now, record, part.end - part.start, true, recovery.rto_tx);
         });
@@ -175,7 +191,10 @@ impl Snd {
         for block in blocks {
             board.sack(block, |record, part| {
                 // Beyond a hole the peer echoes what came before the hole.
-                rack.on_delivered(now, record, &part, rtt.min(), None);
+                if rack.on_delivered(now, record, &part, rtt.min(), None) {
+                    news.overtaken.get_or_insert(part.start);
+                }
+                news.sacked = true;
                 rate.deliver(now, &record.stamp, part.end - part.start);
                 news.note(now, record, part.end - part.start, false, recovery.rto_tx);
             });
@@ -185,18 +204,50 @@ impl Snd {
         }
     }
 
+    /// What was delivered later than something after it shows that segments change places on this path.
+    fn note_overtaken(&mut self, news: &mut News, counters: &mut Counters) {
+        if let Some(from) = news.overtaken.take() {
+            self.rack.note_reordering(from, self.rack.fack(), self.mss, self.rules.max_reordering);
+            counters.tcp_sack_reorder += 1;
+        }
+    }
+
+    /// A DSACK for more than was ever sent twice is none (Linux: `tcp_dsack_seen`).
+    fn weigh_dsack(&mut self, news: &mut News, out: &mut AckOut, counters: &mut Counters) {
+        let Some(dsack) = &news.dsack else { return };
+        out.dsack = true;
+        let dups = u32::try_from((dsack.end - dsack.start).div_ceil(self.mss)).unwrap_or(u32::MAX);
+        self.stats.dsack_dups = self.stats.dsack_dups.saturating_add(dups);
+        if self.stats.dsack_dups > self.stats.total_retrans {
+            counters.tcp_dsack_ignored_dubious += 1;
+            news.dsack = None;
+        } else {
+            counters.tcp_dsack_recv_segs += u64::from(dups);
+        }
+    }
+
     /// Without SACK a duplicate ACK stands for a segment that arrived.
-    fn count_duplicates(&mut self, now: Instant, news: &mut News) {
+    fn count_duplicates(&mut self, now: Instant, news: &mut News, counters: &mut Counters) {
         if news.acked > 0 {
             self.recovery.dup_acks = 0;
             let announced = self.board.reno_sacked().min(news.acked - news.acked.min(self.mss));
             self.board.remove_reno_sacks(news.acked, self.mss);
+            if self.recovery.phase != Phase::Recovery {
+                // No hole is known: what the duplicates were about is acknowledged.
+                self.board.clear_reno_sacks();
+            }
             news.delivered -= announced;
             self.rate.adjust(now, -(announced as i64));
         } else if news.duplicate && !self.board.is_empty() {
             self.recovery.dup_acks = self.recovery.dup_acks.saturating_add(1);
-            if self.recovery.phase != Phase::Loss {
+            // After a timeout only new data, which goes for F-RTO, tells by duplicates that it arrived.
+            if self.recovery.phase != Phase::Loss || self.nxt() > self.recovery.point {
                 let arrived = self.board.add_reno_sack(self.mss);
+                if arrived < self.mss {
+                    // More duplicates than segments: some of those are older, so segments change places.
+                    self.rack.note_reordering(self.una(), self.nxt(), self.mss, self.rules.max_reordering);
+                    counters.tcp_reno_reorder += 1;
+                }
                 news.delivered += arrived;
                 self.rate.adjust(now, arrived as i64);
             }
@@ -207,6 +258,8 @@ impl Snd {
         out.rtt = news.oldest_rtt().or(echo.filter(|_| news.acked > 0));
         if let Some(rtt) = out.rtt {
             self.rtt.sample(now, rtt, self.board.una(), self.board.nxt());
+            // Only a measurement shows that the timeout is long enough (RFC 6298 §5.7, Karn).
+            self.rtt.clear_backoff();
         }
         if let Some(rtt) = news.newest_rtt() {
             self.rtt.note_extremes(now, rtt);
@@ -214,35 +267,62 @@ impl Snd {
     }
 
     /// Whether a tail loss probe repaired a loss that nobody would have heard of otherwise (RFC 8985 §7.4.2).
-    fn judge_probe(&mut self, now: Instant, to: u64, in_flight: u64, news: &News, group: Group<'_>) {
+    fn judge_probe(
+        &mut self,
+        now: Instant,
+        to: u64,
+        in_flight: u64,
+        news: &News,
+        group: Group<'_>,
+        counters: &mut Counters,
+    ) {
         if news.acked > 0 || news.delivered > 0 {
             self.tlp.due = false;
         }
         let duplicate = self.tlp.retrans && news.dsack.as_ref().is_some_and(|dsack| Some(dsack.end) == self.tlp.end);
-        // That the probe was needless says nothing about reordering.
-        self.rack.adapt(news.dsack.is_some() && !duplicate, to, self.board.nxt());
+        if !self.rules.static_reo_wnd {
+            // That the probe was needless says nothing about reordering.
+            self.rack.adapt(news.dsack.is_some() && !duplicate, to, self.board.nxt());
+        }
         let Some(end) = self.tlp.end.filter(|&end| to >= end) else { return };
         if !self.tlp.retrans || duplicate || news.duplicate {
             self.tlp.reset();
         } else if to > end {
             self.tlp.reset();
+            counters.tcp_loss_probe_recovery += 1;
             self.reduce(now, in_flight, group);
         }
     }
 
-    fn recover(&mut self, now: Instant, ece: bool, news: &News, prior: &Prior, group: Group<'_>, out: &mut AckOut) {
+    fn recover(
+        &mut self,
+        now: Instant,
+        news: &News,
+        prior: &Prior,
+        group: Group<'_>,
+        out: &mut AckOut,
+        counters: &mut Counters,
+    ) {
         if let (Some(undo), Some(dsack)) = (&mut self.recovery.undo, &news.dsack) {
             undo.on_dsack(dsack.start, dsack.end);
         }
-        out.spurious = self.undo_if_spurious(now, news);
+        self.recovery.new_first = false;
+        self.recovery.lost_again = false;
+        out.spurious = self.undo_if_spurious(now, news, counters);
         out.left_recovery = self.leave_if_done(now) || (out.spurious && prior.phase != Phase::Open);
-        out.lost = if self.sack { self.detect_losses(now) } else { self.newreno_losses(now, news) };
+        out.lost = if self.sack { self.detect_losses(now, counters) } else { self.newreno_losses(now, news) };
         self.stats.lost(out.lost, self.mss);
-        if matches!(self.recovery.phase, Phase::Open | Phase::Cwr) && self.board.tally().lost > 0 {
-            self.enter_recovery(now, prior.in_flight, news.delivered, group);
+        let begins = match self.recovery.phase {
+            Phase::Open | Phase::Cwr => self.board.tally().lost > 0,
+            Phase::Recovery => false,
+            // That a retransmission is lost after a timeout is another sign of congestion (RFC 5681 §4.3).
+            Phase::Loss => self.recovery.lost_again,
+        };
+        if begins {
+            self.enter_recovery(now, prior.in_flight, news.delivered, group, counters);
             out.entered_recovery = true;
         }
-        if ece {
+        if news.ece {
             self.on_echo(now, prior.in_flight, news.delivered, group);
         }
         let reducing = matches!(self.recovery.phase, Phase::Recovery | Phase::Cwr);
@@ -255,7 +335,8 @@ impl Snd {
     /// Fast retransmit and partial ACKs without SACK (RFC 6582 §3.2).
     fn newreno_losses(&mut self, now: Instant, news: &News) -> u64 {
         match self.recovery.phase {
-            Phase::Open | Phase::Cwr if self.recovery.dup_acks >= DUP_ACKS && self.una() > self.recovery.point => {}
+            Phase::Open | Phase::Cwr
+                if self.recovery.dup_acks >= u32::from(self.rack.reordering()) && self.una() > self.recovery.point => {}
             Phase::Recovery if news.acked > 0 => self.recovery.force = true,
             _ => return 0,
         }
@@ -266,19 +347,14 @@ impl Snd {
         lost
     }
 
-    fn tell_congestion_control(
-        &mut self,
-        now: Instant,
-        ece: bool,
-        news: &News,
-        prior: &Prior,
-        lost: u64,
-        group: Group<'_>,
-    ) {
+    fn tell_congestion_control(&mut self, now: Instant, news: &News, prior: &Prior, lost: u64, group: Group<'_>) {
         let rate = self.rate.finish(self.rtt.min());
         if news.acked == 0 && news.delivered == 0 {
             return;
         }
+        // What is SACKed lets the window grow only where segments are known to change places (RFC 5681 §3.1; Linux:
+        // `tcp_may_raise_cwnd`): elsewhere a loss is likely.
+        let disordered = news.acked == 0 && self.rack.reordering() <= self.rules.reordering;
         let sample = AckSample {
             now,
             delivered: news.delivered,
@@ -289,13 +365,12 @@ impl Snd {
             prior_in_flight: prior.in_flight,
             in_flight: self.in_flight(),
             lost,
-            ce_bytes: if ece { news.delivered } else { 0 },
+            ce_bytes: if news.ece { news.delivered } else { 0 },
             delivery: rate.delivery,
             cwnd_limited: prior.cwnd_limited,
             round_start: rate.round_start,
-            in_recovery: [prior.phase, self.recovery.phase]
-                .iter()
-                .any(|phase| matches!(phase, Phase::Recovery | Phase::Cwr)),
+            in_recovery: disordered
+                || [prior.phase, self.recovery.phase].iter().any(|phase| matches!(phase, Phase::Recovery | Phase::Cwr)),
         };
         self.cc.on_ack(&sample, group);
         self.repace();

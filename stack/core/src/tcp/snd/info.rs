@@ -20,14 +20,16 @@ impl Snd {
             Phase::Recovery => CaState::Recovery,
             Phase::Loss => CaState::Loss,
         };
-        info.retransmits = self.rtt.backoff();
+        info.retransmits = self.timeouts();
         info.backoff = info.backoff.max(self.rtt.backoff());
         info.rto = self.rto();
         info.snd_mss = self.mss();
         info.unacked = u32::try_from(unacked).unwrap_or(u32::MAX);
-        info.sacked = u32::try_from(tally.sacked_segments).unwrap_or(u32::MAX);
+        info.sacked = u32::try_from(tally.sacked_segments).unwrap_or(u32::MAX) + segments(self.board.reno_sacked());
         info.lost = segments(tally.lost);
         info.retrans = segments(tally.retrans);
+        info.reordering = self.rack.reordering().into();
+        info.reord_seen = self.rack.reord_seen();
         info.in_flight = self.in_flight();
         info.last_data_sent = self.stats.last_sent;
         info.srtt = self.srtt();
@@ -51,6 +53,8 @@ impl RestingSnd {
     pub(crate) fn inform(&self, info: &mut SubflowInfo) {
         info.rto = self.rtt.resume().rto();
         info.snd_mss = self.mss;
+        info.reordering = self.rack.reordering.into();
+        info.reord_seen = self.rack.reord_seen;
         info.last_data_sent = self.stats.last_sent;
         info.srtt = self.rtt.srtt();
         info.rttvar = self.rtt.rttvar();

@@ -30,6 +30,7 @@ pub(crate) use record::TxMapping;
 pub(crate) use rest::RestingSnd;
 
 use crate::cc::{CongestionControl, Sibling};
+use crate::config;
 use pace::Pace;
 use rack::Rack;
 use rate::RateSampler;
@@ -53,6 +54,8 @@ pub(crate) struct SndConfig {
     pub(crate) cc: Box<dyn CongestionControl>,
     /// What the socket wants of pacing.
     pub(crate) pacing: Pacing,
+    /// How losses are found.
+    pub(crate) recovery: config::Recovery,
 }
 
 /// The acknowledging part of a segment.
@@ -116,6 +119,8 @@ pub(crate) struct Retransmit {
     pub(crate) mapping: Option<TxMapping>,
     /// A FIN follows the bytes.
     pub(crate) fin: bool,
+    /// It was first sent with PSH.
+    pub(crate) push: bool,
 }
 
 /// Which timer fired.
@@ -125,8 +130,6 @@ pub(crate) enum Fired {
     Rto {
         /// From 1.
         consecutive: u32,
-        /// The peer had taken SACKs back (RFC 2018 §8).
-        reneged: bool,
     },
     /// A tail loss probe is due: send new data, or [`Snd::send_probe`].
     Probe,
@@ -168,6 +171,45 @@ impl PeerWindow {
     }
 }
 
+/// What the configuration says, as far as it is asked for all the time.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    reordering: u16,
+    max_reordering: u16,
+    early_retrans: bool,
+    frto: bool,
+    static_reo_wnd: bool,
+    no_dupthresh: bool,
+    slow_start_after_idle: bool,
+    thin_linear_timeouts: bool,
+}
+
+impl Rules {
+    fn new(recovery: &config::Recovery) -> Self {
+        let config::Recovery {
+            reordering,
+            max_reordering,
+            early_retrans,
+            frto,
+            static_reo_wnd,
+            no_dupthresh,
+            slow_start_after_idle,
+            thin_linear_timeouts,
+            ..
+        } = *recovery;
+        Self {
+            reordering,
+            max_reordering,
+            early_retrans,
+            frto,
+            static_reo_wnd,
+            no_dupthresh,
+            slow_start_after_idle,
+            thin_linear_timeouts,
+        }
+    }
+}
+
 /// The sending half of a subflow, from the end of the handshake on.
 #[derive(Debug)]
 pub(crate) struct Snd {
@@ -175,6 +217,7 @@ pub(crate) struct Snd {
     mss: u64,
     sack: bool,
     timestamps: bool,
+    rules: Rules,
     created: Instant,
     fin_sent: bool,
     /// All that the application gave was sent.
@@ -197,23 +240,25 @@ pub(crate) struct Snd {
 impl Snd {
     /// After the handshake: the SYN is acknowledged, nothing else was sent.
     pub(crate) fn new(now: Instant, config: SndConfig) -> Self {
+        let recovery = config.recovery.bounded();
         let mut snd = Self {
             cc: config.cc,
             mss: 1,
             sack: config.sack,
             timestamps: config.timestamps,
+            rules: Rules::new(&recovery),
             created: now,
             fin_sent: false,
             drained: true,
             cwr_due: false,
             board: Scoreboard::new(1),
-            rack: Rack::new(),
+            rack: Rack::new(recovery.reordering),
             rate: RateSampler::new(now),
-            rtt: Rtt::new(),
+            rtt: Rtt::new(&recovery),
             recovery: Recovery::new(),
             timers: Timers::default(),
             tlp: Tlp::default(),
-            usage: Usage::default(),
+            usage: Usage::new(now),
             pace: Pace::default(),
             peer: PeerWindow { right_edge: 1, ..PeerWindow::default() },
             stats: Stats::default(),
@@ -267,6 +312,16 @@ impl Snd {
         self.peer.window = position.saturating_sub(self.una());
     }
 
+    /// The window that the peer told last.
+    pub(crate) fn peer_window(&self) -> u64 {
+        self.peer.window
+    }
+
+    /// Retransmission timeouts since anything was acknowledged.
+    pub(crate) fn timeouts(&self) -> u32 {
+        self.recovery.timeouts
+    }
+
     /// Positions in flight: sent, neither SACKed nor presumed lost, and sent again (RFC 6675's pipe).
     pub(crate) fn in_flight(&self) -> u64 {
         self.board.in_flight()
@@ -299,9 +354,14 @@ impl Snd {
         self.set_pacing(self.pace.socket());
     }
 
-    /// Congestion window in bytes.
+    /// What was sent last carried PSH, and will so when it is sent again.
+    pub(crate) fn mark_pushed(&mut self) {
+        self.board.mark_pushed();
+    }
+
+    /// Congestion window in bytes; in fast recovery the one that leads down to the new window.
     pub(crate) fn cwnd(&self) -> u64 {
-        self.cc.cwnd()
+        self.window()
     }
 
     /// Slow-start threshold in bytes.

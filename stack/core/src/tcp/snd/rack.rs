@@ -6,11 +6,12 @@ use core::time::Duration;
 
 use anabranch_frame::Instant;
 
+use super::Rules;
 use super::record::Record;
 use super::scoreboard::Scoreboard;
 
-/// So many SACKed segments make a loss as long as no reordering was ever seen.
-pub(super) const DUP_THRESH: u64 = 3;
+/// The reordering window grows no further (Linux).
+const REO_WND_MULT_MAX: u32 = 255;
 /// Recoveries without a DSACK after which the reordering window goes back to its first size.
 const PERSIST_RECOVERIES: u32 = 16;
 
@@ -19,8 +20,6 @@ const PERSIST_RECOVERIES: u32 = 16;
 struct Newest {
     tx: u64,
     end: u64,
-    sent_at: Instant,
-    rtt: Duration,
 }
 
 /// One transmission. Where its records are concerned it may be out of date: pieces may be delivered, lost or sent again.
@@ -35,16 +34,23 @@ struct Sent {
 pub(super) struct Detected {
     /// Positions newly marked lost.
     pub(super) lost: u64,
-    /// When to look again: by then all that was sent before the segment that was delivered is overdue.
+    /// Segments among them that had been sent again before.
+    pub(super) lost_again: u64,
+    /// When to look again: the next segment is overdue then.
     pub(super) again: Option<Instant>,
 }
 
 #[derive(Debug)]
 pub(super) struct Rack {
     newest: Option<Newest>,
+    /// RACK.rtt: of the segment that was delivered last.
+    rtt: Duration,
     /// Highest position delivered.
     fack: u64,
-    reordering_seen: bool,
+    /// How often segments came later than ones after them, and by how many segments at most (Linux: `tcpi_reord_seen`,
+    /// `tcpi_reordering`).
+    reord_seen: u32,
+    reordering: u16,
     /// A DSACK does not widen the window again before this position is acknowledged.
     dsack_round: Option<u64>,
     reo_wnd_mult: u32,
@@ -57,29 +63,40 @@ pub(super) struct Rack {
 #[derive(Debug)]
 pub(super) struct RestingRack {
     fack: u64,
-    reo_wnd_mult: u32,
-    reo_wnd_persist: u32,
-    reordering_seen: bool,
+    pub(super) reord_seen: u32,
+    pub(super) reordering: u16,
+    reo_wnd_mult: u8,
+    reo_wnd_persist: u8,
 }
 
 impl RestingRack {
     pub(super) fn resume(&self) -> Rack {
-        let Self { fack, reo_wnd_mult, reo_wnd_persist, reordering_seen } = *self;
-        Rack { fack, reo_wnd_mult, reo_wnd_persist, reordering_seen, ..Rack::new() }
+        let Self { fack, reord_seen, reordering, reo_wnd_mult, reo_wnd_persist } = *self;
+        Rack {
+            fack,
+            reord_seen,
+            reo_wnd_mult: reo_wnd_mult.into(),
+            reo_wnd_persist: reo_wnd_persist.into(),
+            ..Rack::new(reordering)
+        }
     }
 }
 
 impl Rack {
     pub(super) fn rest(&self) -> RestingRack {
-        let Self { fack, reo_wnd_mult, reo_wnd_persist, reordering_seen, .. } = *self;
-        RestingRack { fack, reo_wnd_mult, reo_wnd_persist, reordering_seen }
+        let Self { fack, reord_seen, reordering, reo_wnd_mult, reo_wnd_persist, .. } = *self;
+        let (reo_wnd_mult, reo_wnd_persist) = (reo_wnd_mult as u8, reo_wnd_persist as u8);
+        RestingRack { fack, reord_seen, reordering, reo_wnd_mult, reo_wnd_persist }
     }
 
-    pub(super) fn new() -> Self {
+    /// `reordering` segments are taken for possible from the beginning.
+    pub(super) fn new(reordering: u16) -> Self {
         Self {
             newest: None,
+            rtt: Duration::ZERO,
             fack: 0,
-            reordering_seen: false,
+            reord_seen: 0,
+            reordering,
             dsack_round: None,
             reo_wnd_mult: 1,
             reo_wnd_persist: 0,
@@ -96,8 +113,8 @@ impl Rack {
         self.log.push_back(Sent { tx, range });
     }
 
-    /// `part` of `record` is delivered (§6.2 steps 1 to 3). `echoed` is when its segment left at the latest, by the
-    /// timestamp that came back.
+    /// `part` of `record` is delivered (§6.2 steps 1 to 3). Its segment left before `echoed`, by the timestamp that came
+    /// back. Returns whether it came later than something after it.
     pub(super) fn on_delivered(
         &mut self,
         now: Instant,
@@ -105,27 +122,46 @@ impl Rack {
         part: &Range<u64>,
         min_rtt: Duration,
         echoed: Option<Instant>,
-    ) {
-        if part.end > self.fack {
-            self.fack = part.end;
-        } else if part.end < self.fack && !record.retransmitted {
-            self.reordering_seen = true;
-        }
+    ) -> bool {
+        let overtaken = part.end < self.fack && !record.retransmitted;
+        self.fack = self.fack.max(part.end);
         let sent_at = record.stamp.sent_at;
         let rtt = now - sent_at;
         // Too soon after a retransmission it is the original that arrived.
-        if record.retransmitted && (rtt < min_rtt || echoed.is_some_and(|echoed| echoed < sent_at)) {
-            return;
+        if record.retransmitted && (rtt < min_rtt || echoed.is_some_and(|echoed| echoed <= sent_at)) {
+            return overtaken;
         }
+        self.rtt = rtt;
         let tx = record.stamp.tx;
         if self.newest.is_none_or(|newest| (tx, part.end) > (newest.tx, newest.end)) {
-            self.newest = Some(Newest { tx, end: part.end, sent_at, rtt });
+            self.newest = Some(Newest { tx, end: part.end });
         }
+        overtaken
     }
 
-    /// A retransmission turned out to be needless: segments change places on this path.
-    pub(super) fn note_reordering(&mut self) {
-        self.reordering_seen = true;
+    /// RACK.rtt: zero before anything was delivered.
+    pub(super) fn rtt(&self) -> Duration {
+        self.rtt
+    }
+
+    /// Highest position delivered.
+    pub(super) fn fack(&self) -> u64 {
+        self.fack
+    }
+
+    /// Segments change places on this path: what begins at `from` came later than what lies before `to`.
+    pub(super) fn note_reordering(&mut self, from: u64, to: u64, mss: u64, most: u16) {
+        self.reord_seen = self.reord_seen.saturating_add(1);
+        let degree = u16::try_from(to.saturating_sub(from).div_ceil(mss)).unwrap_or(u16::MAX);
+        self.reordering = self.reordering.max(degree.min(most));
+    }
+
+    pub(super) fn reord_seen(&self) -> u32 {
+        self.reord_seen
+    }
+
+    pub(super) fn reordering(&self) -> u16 {
+        self.reordering
     }
 
     /// A DSACK widens the reordering window, once a round trip (§6.2 step 4).
@@ -133,14 +169,14 @@ impl Rack {
         if self.dsack_round.is_some_and(|round| una >= round) {
             self.dsack_round = None;
         }
-        if dsack && self.dsack_round.is_none() {
+        if dsack && self.dsack_round.is_none() && self.reord_seen > 0 {
             self.dsack_round = Some(nxt);
-            self.reo_wnd_mult = self.reo_wnd_mult.saturating_add(1);
+            self.reo_wnd_mult = (self.reo_wnd_mult + 1).min(REO_WND_MULT_MAX);
             self.reo_wnd_persist = PERSIST_RECOVERIES;
         }
     }
 
-    /// A recovery ended.
+    /// A recovery ended, and was taken back or not.
     pub(super) fn on_recovered(&mut self) {
         self.reo_wnd_persist = self.reo_wnd_persist.saturating_sub(1);
         if self.reo_wnd_persist == 0 {
@@ -151,12 +187,14 @@ impl Rack {
     /// How much later than expected a segment may be (§6.2 step 4).
     pub(super) fn reo_wnd(
         &self,
+        rules: &Rules,
         recovering: bool,
         sacked_segments: u64,
         min_rtt: Duration,
         srtt: Option<Duration>,
     ) -> Duration {
-        if !self.reordering_seen && (recovering || sacked_segments >= DUP_THRESH) {
+        let many = sacked_segments >= u64::from(self.reordering) && !rules.no_dupthresh;
+        if self.reord_seen == 0 && (recovering || many) {
             return Duration::ZERO;
         }
         (min_rtt / 4).saturating_mul(self.reo_wnd_mult).min(srtt.unwrap_or(Duration::MAX))
@@ -175,7 +213,7 @@ impl Rack {
             self.log.pop_front();
         }
         let Some(newest) = self.newest else { return found };
-        let allowance = newest.rtt + reo_wnd;
+        let allowance = self.rtt + reo_wnd;
         while let Some(sent) = self.log.front_mut() {
             if sent.tx > newest.tx {
                 break;
@@ -191,9 +229,13 @@ impl Rack {
                     if (sent.tx, record.end) > (newest.tx, newest.end) {
                         break true;
                     }
-                    if record.stamp.sent_at + allowance > now {
-                        found.again = Some(newest.sent_at + allowance);
+                    let overdue = record.stamp.sent_at + allowance;
+                    if overdue > now {
+                        found.again = Some(overdue);
                         break true;
+                    }
+                    if record.lost && record.retrans {
+                        found.lost_again += record.segments();
                     }
                     found.lost += board.mark_lost(index);
                     lost(&board.records()[index]);
@@ -208,17 +250,12 @@ impl Rack {
         found
     }
 
-    /// Makes the log anew, after losses were taken back.
+    /// Makes the log anew: losses were taken back, or nearly everything is lost.
     pub(super) fn relog(&mut self, board: &Scoreboard) {
         self.log.clear();
         let live = board.records().iter().filter(|record| record.in_flight());
         self.log.extend(live.map(|record| Sent { tx: record.stamp.tx, range: record.range() }));
         self.log.make_contiguous().sort_unstable_by_key(|sent| (sent.tx, sent.range.start));
-    }
-
-    /// Everything is lost or gone: nothing to watch until it is sent again.
-    pub(super) fn forget(&mut self) {
-        self.log.clear();
     }
 
     /// The log has no more entries than this; for tests of its bounds.

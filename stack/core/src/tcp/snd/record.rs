@@ -32,6 +32,8 @@ pub(super) struct Record {
     pub(super) mapping: Option<TxMapping>,
     /// The last position is the FIN.
     pub(super) fin: bool,
+    /// Its last segment carries PSH.
+    pub(super) push: bool,
     /// Its end is the end of what was first sent, hence perhaps of a short segment.
     pub(super) tail: bool,
     /// Payload bytes of the wire segments it was cut into.
@@ -81,6 +83,7 @@ impl Record {
         let rest = Self { start: at, payload, mapping: self.mapping, stamp: self.stamp, ..*self };
         self.end = at;
         self.fin = false;
+        self.push = false;
         self.tail = false;
         rest
     }

@@ -1,10 +1,14 @@
 //! Recovery episodes: fast recovery with PRR (RFC 6937bis), recovery from a timeout, and taking either back when
 //! it proves needless.
 
+use core::time::Duration;
+
 use anabranch_frame::Instant;
 
 use super::Snd;
 use super::ack::News;
+use super::record::Record;
+use crate::Counters;
 use crate::cc::Group;
 
 /// Where loss recovery stands.
@@ -33,11 +37,31 @@ pub(super) struct Recovery {
     pub(super) dup_acks: u32,
     /// The last transmission before the timeout.
     pub(super) rto_tx: u64,
+    /// Timeouts since una moved.
+    pub(super) timeouts: u32,
+    /// It is not yet clear whether the timeout was spurious (F-RTO, RFC 5682).
+    pub(super) frto: bool,
+    /// New data is to go before what waits to be sent again, to find that out.
+    pub(super) new_first: bool,
+    /// Something that had been sent again was found lost by the acknowledgement or timer being handled.
+    pub(super) lost_again: bool,
 }
 
 impl Recovery {
     pub(super) fn new() -> Self {
-        Self { phase: Phase::Open, point: 0, prr: Prr::default(), undo: None, force: false, dup_acks: 0, rto_tx: 0 }
+        Self {
+            phase: Phase::Open,
+            point: 0,
+            prr: Prr::default(),
+            undo: None,
+            force: false,
+            dup_acks: 0,
+            rto_tx: 0,
+            timeouts: 0,
+            frto: false,
+            new_first: false,
+            lost_again: false,
+        }
     }
 }
 
@@ -85,8 +109,6 @@ impl Prr {
 pub(super) struct Undo {
     /// First position outstanding when the episode began.
     marker: u64,
-    /// The episode began with a timeout, and there was no other since.
-    timeout: bool,
     /// Positions sent again in this episode, and how many of those the peer says it got twice.
     retransmitted: u64,
     duplicates: u64,
@@ -97,13 +119,18 @@ pub(super) struct Undo {
 }
 
 impl Undo {
-    fn new(marker: u64, timeout: bool, retransmitted: u64) -> Self {
-        Self { marker, timeout, retransmitted, duplicates: 0, first_at: None, judged: false }
+    fn new(marker: u64, retransmitted: u64) -> Self {
+        Self { marker, retransmitted, duplicates: 0, first_at: None, judged: false }
     }
 
     pub(super) fn on_retransmit(&mut self, now: Instant, len: u64) {
         self.retransmitted += len;
         self.first_at.get_or_insert(now);
+    }
+
+    /// A tail loss probe was sent after the episode: a DSACK for it is none for what was sent again in it.
+    pub(super) fn on_probe(&mut self, len: u64) {
+        self.retransmitted += len;
     }
 
     pub(super) fn on_dsack(&mut self, start: u64, end: u64) {
@@ -114,21 +141,34 @@ impl Undo {
         self.retransmitted > 0 && self.duplicates >= self.retransmitted
     }
 
-    /// Eifel (RFC 3522): the first ACK that advances after the first retransmission echoes an earlier timestamp.
+    /// Eifel detection (RFC 3522 §3.2): the first ACK that advances after the first retransmission echoes an earlier
+    /// timestamp, so it is for the original.
     fn eifel(&mut self, advanced: bool, echoed: Option<Instant>) -> bool {
         if !advanced {
             return false;
         }
         let Some(first_at) = self.first_at.filter(|_| !self.judged) else { return false };
         self.judged = true;
-        echoed.is_some_and(|echoed| echoed < first_at)
+        echoed.is_some_and(|echoed| echoed <= first_at)
     }
 }
 
 impl Snd {
-    /// Begins fast recovery. `in_flight` is what it was before the loss was noticed, `delivered` what the ACK that
-    /// told brought.
-    pub(super) fn enter_recovery(&mut self, now: Instant, in_flight: u64, delivered: u64, group: Group<'_>) {
+    /// Begins fast recovery (RFC 6675 §5, RFC 6582 §3.2 without SACK). `in_flight` is what it was before the loss was
+    /// noticed, `delivered` what the ACK that told brought.
+    pub(super) fn enter_recovery(
+        &mut self,
+        now: Instant,
+        in_flight: u64,
+        delivered: u64,
+        group: Group<'_>,
+        counters: &mut Counters,
+    ) {
+        if self.sack {
+            counters.tcp_sack_recovery += 1;
+        } else {
+            counters.tcp_reno_recovery += 1;
+        }
         let sacked = self.board.tally().sacked + self.board.reno_sacked();
         let flight = (self.board.outstanding() + delivered).saturating_sub(sacked);
         let reducing = core::mem::replace(&mut self.recovery.phase, Phase::Recovery) == Phase::Cwr;
@@ -140,7 +180,7 @@ impl Snd {
         }
         self.recovery.point = self.board.nxt();
         self.recovery.prr = Prr::new(flight);
-        self.recovery.undo = Some(Undo::new(self.board.una(), false, self.board.tally().retrans));
+        self.recovery.undo = Some(Undo::new(self.board.una(), self.board.tally().retrans));
         self.reduce(now, in_flight, group);
     }
 
@@ -165,31 +205,61 @@ impl Snd {
         self.cc.on_congestion(now, in_flight, group);
     }
 
-    /// The retransmission timer fired: everything in flight is presumed lost. Returns whether the peer reneged.
-    pub(super) fn enter_loss(&mut self, now: Instant) -> bool {
-        let in_flight = self.board.in_flight();
-        let first = self.rtt.backoff() == 0 && !matches!(self.recovery.phase, Phase::Recovery | Phase::Cwr);
-        self.rtt.back_off();
-        let Self { board, rate, cc, .. } = self;
-        let (lost, reneged) = board.mark_all_lost(|record| cc.on_lost(&rate.lose(now, &record.stamp, record.len())));
-        self.stats.lost(lost, self.mss);
-        self.rack.forget();
+    /// The retransmission timer fired: what has been in flight for a round trip is presumed lost (RFC 8985 §6.3).
+    pub(super) fn enter_loss(&mut self, now: Instant, counters: &mut Counters) {
+        // One reduction for all that goes wrong in one window (RFC 5681 §3.1).
+        let first = match self.recovery.phase {
+            Phase::Open => true,
+            Phase::Recovery | Phase::Cwr => false,
+            Phase::Loss => self.recovery.timeouts == 0,
+        };
+        self.count_timeout(counters);
+        let Self { board, rate, cc, rack, .. } = self;
+        let on_lost = |record: &Record| cc.on_lost(&rate.lose(now, &record.stamp, record.len()));
+        let found = board.mark_timed_out(now, rack.rtt(), on_lost);
+        counters.tcp_lost_retransmit += found.lost_again;
+        counters.tcp_sack_reneging += u64::from(found.reneged);
+        self.stats.lost(found.lost, self.mss);
+        self.relog();
         if first {
-            self.recovery.undo = Some(Undo::new(self.board.una(), true, 0));
+            self.recovery.undo = Some(Undo::new(self.board.una(), self.board.tally().retrans));
             self.stats.on_loss();
             self.cwr_due = true;
-        } else if let Some(undo) = &mut self.recovery.undo {
-            // The path was away for so long that nothing is known of it.
-            undo.timeout = false;
         }
+        // After several timeouts it may just as well be the acknowledgements that were lost with the path, and timestamps
+        // tell. Without them, originals that turn up are what there is (Linux: again with each timeout of a series).
+        self.recovery.frto = self.rules.frto && (first || (self.recovery.timeouts > 0 && !self.timestamps));
         self.recovery.phase = Phase::Loss;
         self.recovery.point = self.board.nxt();
         self.recovery.force = true;
+        self.recovery.new_first = false;
         self.recovery.dup_acks = 0;
         self.recovery.rto_tx = self.rate.last_tx();
         self.tlp.reset();
-        self.cc.on_rto(now, in_flight, first);
-        reneged
+        self.cc.on_rto(now, self.board.in_flight(), first);
+    }
+
+    fn relog(&mut self) {
+        if self.sack {
+            self.rack.relog(&self.board);
+        }
+    }
+
+    /// What the first timeout of a series says of what went before it.
+    fn count_timeout(&self, counters: &mut Counters) {
+        if self.recovery.timeouts > 0 {
+            return;
+        }
+        let disorder = self.board.tally().sacked > 0 || self.board.reno_sacked() > 0;
+        let failure = match (self.recovery.phase, self.sack) {
+            (Phase::Recovery, true) => &mut counters.tcp_sack_recovery_fail,
+            (Phase::Recovery, false) => &mut counters.tcp_reno_recovery_fail,
+            (Phase::Loss, _) => &mut counters.tcp_loss_failures,
+            (Phase::Open | Phase::Cwr, true) if disorder => &mut counters.tcp_sack_failures,
+            (Phase::Open | Phase::Cwr, false) if disorder => &mut counters.tcp_reno_failures,
+            (Phase::Open | Phase::Cwr, _) => return,
+        };
+        *failure += 1;
     }
 
     /// The path came up again: after a timeout, tries at once what would have to wait for the next one.
@@ -197,34 +267,76 @@ impl Snd {
         if self.recovery.phase != Phase::Loss || self.rtt.backoff() == 0 {
             return;
         }
-        self.board.mark_all_lost(|_| {});
-        self.rack.forget();
+        self.board.mark_timed_out(now, Duration::ZERO, |_| {});
+        self.relog();
         self.timers.reo = None;
         self.recovery.force = true;
         self.recovery.rto_tx = self.rate.last_tx();
+        self.recovery.timeouts = self.recovery.timeouts.min(1);
         self.rtt.limit_backoff(1);
         self.restart_rto(now);
     }
 
-    /// Takes the last reduction back if it proves to have been a mistake: all that was sent again arrived twice
-    /// (DSACK), the original's timestamp came back (Eifel), or originals still arrive after the timeout (F-RTO with
-    /// SACK, RFC 5682 §3.1).
-    pub(super) fn undo_if_spurious(&mut self, now: Instant, news: &News) -> bool {
-        let Some(undo) = &mut self.recovery.undo else { return false };
-        let late_original = self.recovery.phase == Phase::Loss && undo.timeout && self.sack && news.late_original;
-        if !(undo.eifel(news.acked > 0, news.echoed) || undo.all_duplicates() || late_original) {
+    /// F-RTO (RFC 5682 §2.1, with SACK §3.1): whether the timeout was spurious, because originals arrive that were not
+    /// sent again. If that is open yet, and there is new data, it goes first: retransmissions would blur the picture.
+    pub(super) fn judge_timeout(&mut self, news: &News) -> bool {
+        if self.recovery.phase != Phase::Loss || !self.recovery.frto {
             return false;
         }
+        // Without SACK what is acknowledged with a retransmission may have been there all along, behind the hole.
+        if news.late_original && (self.sack || !news.ambiguous) {
+            return true;
+        }
+        let (una, nxt, point) = (self.una(), self.nxt(), self.recovery.point);
+        if nxt > point {
+            // Step 3a: new data arrived beyond a hole.
+            self.recovery.frto = !news.sacked && !news.duplicate;
+        } else if news.acked > 0 && una < point {
+            // Step 2b.
+            self.recovery.new_first = true;
+        }
+        false
+    }
+
+    /// New data had its turn before what waits to be sent again. Returns whether it had.
+    pub(crate) fn new_data_went_first(&mut self) -> bool {
+        if !core::mem::take(&mut self.recovery.new_first) {
+            return false;
+        }
+        // None was sent: recovery goes on as usual.
+        self.recovery.frto = self.nxt() > self.recovery.point;
+        true
+    }
+
+    /// Takes the last reduction back if it proves to have been a mistake (RFC 4015): all that was sent again arrived twice
+    /// (DSACK, RFC 3708), the original's timestamp came back (Eifel), or F-RTO says so.
+    pub(super) fn undo_if_spurious(&mut self, now: Instant, news: &News, counters: &mut Counters) -> bool {
+        let late_originals = self.judge_timeout(news);
+        let Some(undo) = &mut self.recovery.undo else { return false };
+        let eifel = undo.eifel(news.acked > 0, news.echoed);
+        if !(eifel || undo.all_duplicates() || late_originals) {
+            return false;
+        }
+        match self.recovery.phase {
+            Phase::Loss => {
+                counters.tcp_loss_undo += 1;
+                counters.tcp_spurious_rtos += u64::from(late_originals);
+            }
+            Phase::Recovery if self.board.una() >= self.recovery.point => counters.tcp_full_undo += 1,
+            Phase::Recovery if eifel => counters.tcp_partial_undo += 1,
+            Phase::Recovery | Phase::Open | Phase::Cwr => counters.tcp_dsack_undo += 1,
+        }
         if self.recovery.phase == Phase::Recovery {
-            self.rack.note_reordering();
+            let prior_una = self.board.una() - news.acked;
+            self.rack.note_reordering(prior_una, self.rack.fack(), self.mss, self.rules.max_reordering);
+            counters.tcp_ts_reorder += u64::from(eifel);
         }
         self.recovery.undo = None;
         self.recovery.phase = Phase::Open;
         self.recovery.force = false;
+        self.recovery.new_first = false;
         self.board.unmark_lost();
-        if self.sack {
-            self.rack.relog(&self.board);
-        }
+        self.relog();
         self.cc.on_spurious(now);
         true
     }
@@ -236,6 +348,7 @@ impl Snd {
         }
         self.recovery.phase = Phase::Open;
         self.recovery.force = false;
+        self.recovery.new_first = false;
         self.rack.on_recovered();
         self.cc.on_recovered(now);
         true

@@ -10,10 +10,10 @@ use super::rate::RestingRate;
 use super::recovery::{Phase, Recovery};
 use super::rtt::RestingRtt;
 use super::scoreboard::Scoreboard;
-use super::send::Usage;
+use super::send::{Unused, Usage};
 use super::stats::Stats;
 use super::timer::{Timers, Tlp};
-use super::{PeerWindow, Snd};
+use super::{PeerWindow, Rules, Snd};
 use crate::cc::CongestionControl;
 
 /// A [`Snd`] without what is only of use while something is under way: a third of its size, and no tables.
@@ -22,17 +22,19 @@ pub(crate) struct RestingSnd {
     pub(super) cc: Box<dyn CongestionControl>,
     una: u64,
     created: Instant,
-    rack: RestingRack,
+    pub(super) rack: RestingRack,
     pub(super) rate: RestingRate,
     pub(super) rtt: RestingRtt,
     recovery_point: u64,
     rto_tx: u64,
     pub(super) peer: PeerWindow,
     pub(super) stats: Stats,
+    unused: Unused,
     pub(super) mss: u16,
     cwr_due: bool,
     sack: bool,
     timestamps: bool,
+    rules: Rules,
     /// The last thing acknowledged was a tail loss probe, and what comes next tells whether it repaired a loss.
     probed: bool,
 }
@@ -61,8 +63,10 @@ impl Snd {
             peer: self.peer,
             stats: self.stats,
             cwr_due: self.cwr_due,
+            unused: self.usage.unused,
             sack: self.sack,
             timestamps: self.timestamps,
+            rules: self.rules,
             probed: self.tlp.end.is_some(),
             cc: self.cc,
         }
@@ -77,6 +81,7 @@ impl RestingSnd {
             mss: u64::from(self.mss),
             sack: self.sack,
             timestamps: self.timestamps,
+            rules: self.rules,
             created: self.created,
             fin_sent: false,
             drained: true,
@@ -88,7 +93,7 @@ impl RestingSnd {
             recovery,
             timers: Timers::default(),
             tlp: Tlp { end: self.probed.then_some(self.una), retrans: self.probed, due: false },
-            usage: Usage::default(),
+            usage: Usage::resume(self.unused),
             pace: Pace::default(),
             peer: self.peer,
             stats: self.stats,

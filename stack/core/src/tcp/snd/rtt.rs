@@ -4,12 +4,10 @@ use core::time::Duration;
 
 use anabranch_frame::Instant;
 
-/// Before the first sample.
-pub(super) const RTO_INITIAL: Duration = Duration::from_secs(1);
-/// Least allowance for variation: the timeout is never less than the smoothed round-trip time and this.
-pub(super) const RTO_MIN: Duration = Duration::from_millis(200);
-/// Upper bound, back-off included.
-pub(super) const RTO_MAX: Duration = Duration::from_secs(120);
+use crate::config::Recovery;
+
+/// The timeout after a handshake that measured nothing, because its SYN was sent again (RFC 6298 §5.7).
+const RTO_FALLBACK: Duration = Duration::from_secs(3);
 /// A smallest round-trip time is forgotten after this, as in Linux (`tcp_min_rtt_wlen`).
 const MIN_WINDOW: Duration = Duration::from_secs(300);
 /// A largest one sooner: queues come and go.
@@ -29,7 +27,11 @@ pub(super) struct Rtt {
     min: Option<Windowed>,
     max: Option<Windowed>,
     backoff: u32,
+    /// Least allowance for variation: the timeout is never less than the smoothed round-trip time and this.
+    shortest: Duration,
+    /// Upper bound, back-off included, and what it goes back to.
     longest: Duration,
+    most: Duration,
 }
 
 /// What is kept of the round-trip times of a subflow at rest, in nanoseconds. Runners-up of the extremes are not.
@@ -43,7 +45,9 @@ pub(super) struct RestingRtt {
     round_end: u64,
     min: Option<(Instant, u64)>,
     max: Option<(Instant, u64)>,
-    longest: u64,
+    shortest_us: u32,
+    longest_ms: u32,
+    most_ms: u32,
 }
 
 impl RestingRtt {
@@ -59,6 +63,10 @@ impl RestingRtt {
         Duration::from_nanos(self.min.map_or(0, |(_, min)| min))
     }
 
+    fn shortest(&self) -> Duration {
+        Duration::from_micros(u64::from(self.shortest_us))
+    }
+
     pub(super) fn resume(&self) -> Rtt {
         let windowed = |(at, nanos)| Windowed { best: [(at, Duration::from_nanos(nanos)); 3] };
         Rtt {
@@ -70,7 +78,9 @@ impl RestingRtt {
             min: self.min.map(windowed),
             max: self.max.map(windowed),
             backoff: 0,
-            longest: Duration::from_nanos(self.longest),
+            shortest: self.shortest(),
+            longest: Duration::from_millis(u64::from(self.longest_ms)),
+            most: Duration::from_millis(u64::from(self.most_ms)),
         }
     }
 }
@@ -79,6 +89,7 @@ impl Rtt {
     /// What has to be kept while nothing is outstanding.
     pub(super) fn rest(&self) -> RestingRtt {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         let best =
             |filter: &Option<Windowed>| filter.as_ref().map(|filter| (filter.best[0].0, nanos(filter.best[0].1)));
         RestingRtt {
@@ -89,11 +100,13 @@ impl Rtt {
             round_end: self.round_end,
             min: best(&self.min),
             max: best(&self.max),
-            longest: nanos(self.longest),
+            shortest_us: u32::try_from(self.shortest.as_micros()).unwrap_or(u32::MAX),
+            longest_ms: millis(self.longest),
+            most_ms: millis(self.most),
         }
     }
 
-    pub(super) fn new() -> Self {
+    pub(super) fn new(recovery: &Recovery) -> Self {
         Self {
             srtt: None,
             mdev: Duration::ZERO,
@@ -103,7 +116,9 @@ impl Rtt {
             min: None,
             max: None,
             backoff: 0,
-            longest: RTO_MAX,
+            shortest: recovery.rto_min,
+            longest: recovery.rto_max,
+            most: recovery.rto_max,
         }
     }
 
@@ -111,7 +126,7 @@ impl Rtt {
     pub(super) fn sample(&mut self, now: Instant, rtt: Duration, una: u64, nxt: u64) {
         let rtt = rtt.max(Duration::from_nanos(1));
         self.note_extremes(now, rtt);
-        let floor = RTO_MIN / 4;
+        let floor = self.shortest / 4;
         let Some(srtt) = self.srtt else {
             self.srtt = Some(rtt);
             self.mdev = rtt / 2;
@@ -165,13 +180,18 @@ impl Rtt {
 
     /// The timeout with its back-off.
     pub(super) fn rto(&self) -> Duration {
-        let base = self.srtt.map_or(RTO_INITIAL, |srtt| srtt + (self.spread * 4).max(RTO_MIN));
-        base.saturating_mul(1 << self.backoff.min(10)).min(self.longest)
+        let base = self.srtt.map_or(RTO_FALLBACK, |srtt| srtt + (self.spread * 4).max(self.shortest));
+        base.saturating_mul(1 << self.backoff.min(20)).min(self.longest)
     }
 
-    /// Timeouts grow no longer than this; at most [`RTO_MAX`].
+    /// Timeouts grow no longer than this, at most as long as configured.
     pub(super) fn set_longest(&mut self, longest: Duration) {
-        self.longest = longest.min(RTO_MAX);
+        self.longest = longest.min(self.most);
+    }
+
+    /// Least allowance for variation.
+    pub(super) fn shortest(&self) -> Duration {
+        self.shortest
     }
 
     pub(super) fn backoff(&self) -> u32 {

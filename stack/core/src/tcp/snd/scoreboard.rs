@@ -3,7 +3,9 @@
 
 use alloc::collections::VecDeque;
 use core::ops::Range;
+use core::time::Duration;
 
+use anabranch_frame::Instant;
 use arrayvec::ArrayVec;
 
 use super::rate::TxStamp;
@@ -45,6 +47,17 @@ impl Tally {
         self.retrans -= one.retrans;
         self.waiting -= one.waiting;
     }
+}
+
+/// What [`Scoreboard::mark_timed_out`] found.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct TimedOut {
+    /// Positions newly marked lost.
+    pub(super) lost: u64,
+    /// Segments among them that had been sent again before.
+    pub(super) lost_again: u64,
+    /// The head had been SACKed.
+    pub(super) reneged: bool,
 }
 
 #[derive(Debug)]
@@ -112,6 +125,13 @@ impl Scoreboard {
     pub(super) fn push(&mut self, record: Record) {
         self.nxt = record.end;
         self.records.push_back(record);
+    }
+
+    /// The last record was sent with PSH.
+    pub(super) fn mark_pushed(&mut self) {
+        if let Some(last) = self.records.back_mut() {
+            last.push = true;
+        }
     }
 
     /// Index of the record that holds position `at`, or of the first one after it.
@@ -229,28 +249,34 @@ impl Scoreboard {
         lost
     }
 
-    /// Marks everything lost that is not SACKed; if the head is SACKed the peer took its word back, and SACKs count
-    /// for nothing (RFC 2018 §8). Shows what is newly lost. Returns how many positions and whether that was so.
-    pub(super) fn mark_all_lost(&mut self, mut newly: impl FnMut(&Record)) -> (u64, bool) {
-        let reneged = self.records.front().is_some_and(|head| head.sacked);
+    /// Marks lost the head and what was sent a round-trip time ago or longer and is not SACKed (RFC 8985 §6.3). If the
+    /// head is SACKed the peer took its word back, and SACKs count for nothing (RFC 2018 §8). Shows what is newly lost.
+    pub(super) fn mark_timed_out(&mut self, now: Instant, rtt: Duration, mut newly: impl FnMut(&Record)) -> TimedOut {
+        let mut found =
+            TimedOut { reneged: self.records.front().is_some_and(|head| head.sacked), ..TimedOut::default() };
         self.reno_sacked = 0;
         self.seen.clear();
-        let mut lost = 0;
-        for record in &mut self.records {
-            self.tally.sub(record);
-            record.sacked &= !reneged;
-            if !record.sacked {
-                if record.in_flight() {
-                    lost += record.len();
-                    newly(record);
-                }
-                record.lost = true;
-                record.retrans = false;
+        for (index, record) in self.records.iter_mut().enumerate() {
+            if record.sacked && !found.reneged {
+                continue;
             }
+            let overdue = index == 0 || found.reneged || record.stamp.sent_at + rtt <= now;
+            if !overdue {
+                continue;
+            }
+            self.tally.sub(record);
+            record.sacked = false;
+            if record.in_flight() {
+                found.lost += record.len();
+                newly(record);
+                found.lost_again += if record.lost && record.retrans { record.segments() } else { 0 };
+            }
+            record.lost = true;
+            record.retrans = false;
             self.tally.add(record);
         }
         self.waiting_from = self.una;
-        (lost, reneged)
+        found
     }
 
     /// Nothing was lost after all.
@@ -306,6 +332,11 @@ impl Scoreboard {
         before - self.reno_sacked
     }
 
+    /// Without SACK: nothing that is known has left the network.
+    pub(super) fn clear_reno_sacks(&mut self) {
+        self.reno_sacked = 0;
+    }
+
     /// Something must be missing, or there would be no duplicate ACKs.
     fn limit_reno_sacked(&mut self) {
         let mss = self.records.front().map_or(0, |head| u64::from(head.mss).min(head.len()));
@@ -318,5 +349,7 @@ impl Scoreboard {
 /// would let it grow the list without bound, so a part is at least half a segment, or the short segment at the end.
 fn plausible(record: &Record, part: &Range<u64>) -> bool {
     let len = part.end - part.start;
-    len == record.len() || len * 2 >= u64::from(record.mss) || (part.end == record.end && record.tail)
+    let short = record.payload_len() % u64::from(record.mss);
+    let tail = record.tail && part.end == record.end && short > 0 && len >= short;
+    len == record.len() || len * 2 >= u64::from(record.mss) || tail
 }

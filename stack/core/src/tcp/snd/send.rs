@@ -7,30 +7,48 @@ use anabranch_frame::{Instant, Slices};
 use super::record::{Record, TxMapping, segments};
 use super::recovery::Phase;
 use super::{Retransmit, Snd};
+use crate::Counters;
 use crate::cc::{CongestionControl, INITIAL_WINDOW};
 
-/// How much of the congestion window was used in the last round trip (RFC 7661).
-#[derive(Debug, Default)]
+/// How much of the congestion window was used (RFC 7661; Linux: `tcp_cwnd_validate`).
+#[derive(Debug)]
 pub(super) struct Usage {
     /// The round trip ends when this position is acknowledged.
     end: u64,
-    /// Most that was in flight in it.
-    max_flight: u64,
+    /// Most that was outstanding in it.
+    most: u64,
     /// Whether the window was full at least once.
     limited: bool,
+    /// Since when the window was not full, and how much was outstanding at most.
+    pub(super) unused: Unused,
+}
+
+/// A time in which the window was not full.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unused {
+    since: Instant,
+    most: u64,
+}
+
+impl Unused {
+    fn new(now: Instant) -> Self {
+        Self { since: now, most: 0 }
+    }
 }
 
 impl Usage {
-    fn on_sent(&mut self, una: u64, nxt: u64, in_flight: u64, cwnd: u64, mss: u64) {
-        let limited = in_flight + mss > cwnd;
-        if una >= self.end || limited || (!self.limited && in_flight > self.max_flight) {
-            *self = Self { end: nxt, max_flight: in_flight, limited };
-        }
+    pub(super) fn new(now: Instant) -> Self {
+        Self::resume(Unused::new(now))
+    }
+
+    /// After a time when nothing was outstanding.
+    pub(super) fn resume(unused: Unused) -> Self {
+        Self { end: 0, most: 0, limited: false, unused }
     }
 
     /// In slow start half a window is enough: it doubles each round trip.
     pub(super) fn cwnd_limited(&self, cc: &dyn CongestionControl) -> bool {
-        self.limited || (cc.in_slow_start() && cc.cwnd() < 2 * self.max_flight)
+        self.limited || (cc.in_slow_start() && cc.cwnd() < 2 * self.most)
     }
 }
 
@@ -44,12 +62,12 @@ impl Snd {
 
     /// The same whatever the pace.
     pub(crate) fn window_room(&self, now: Instant) -> u64 {
-        if self.board.tally().waiting > 0 {
+        if self.board.tally().waiting > 0 && !self.recovery.new_first {
             return 0;
         }
         let in_flight = self.in_flight();
         let mut window = self.window();
-        if self.idle_for(now).is_some() {
+        if self.idle_for(now).is_some() && self.rules.slow_start_after_idle {
             window = window.min(INITIAL_WINDOW * self.mss);
         }
         let quota = window.saturating_sub(in_flight);
@@ -64,7 +82,7 @@ impl Snd {
     }
 
     /// Positions that may be in flight: the congestion window, or what PRR makes of it.
-    fn window(&self) -> u64 {
+    pub(super) fn window(&self) -> u64 {
         match self.recovery.phase {
             Phase::Recovery | Phase::Cwr if self.cc.uses_prr() => self.recovery.prr.cwnd,
             _ => self.cc.cwnd(),
@@ -85,8 +103,9 @@ impl Snd {
         if start == end {
             return start;
         }
-        if let Some(idle) = self.idle_for(now) {
+        if let Some(idle) = self.idle_for(now).filter(|_| self.rules.slow_start_after_idle) {
             self.cc.on_idle(now, self.rtt.rto(), idle);
+            self.usage.unused = Unused::new(now);
         }
         self.check_app_limited();
         let in_flight = self.in_flight();
@@ -101,6 +120,7 @@ impl Snd {
             payload,
             mapping,
             fin,
+            push: false,
             tail: true,
             mss: self.mss_u16(),
             sacked: false,
@@ -120,12 +140,20 @@ impl Snd {
         } else if self.timers.rto.is_none() {
             self.restart_rto(now);
         }
-        self.rearm_probe(now, true);
+        self.postpone_probe(now);
         start
     }
 
     /// The next lost data that the window admits, oldest first, at most `max_bytes`; it counts as sent.
-    pub(crate) fn next_retransmit(&mut self, now: Instant, max_bytes: u64) -> Option<Retransmit> {
+    pub(crate) fn next_retransmit(
+        &mut self,
+        now: Instant,
+        max_bytes: u64,
+        counters: &mut Counters,
+    ) -> Option<Retransmit> {
+        if self.recovery.new_first {
+            return None;
+        }
         let first = self.board.first_waiting()?;
         if self.pace.holds(now) {
             return None;
@@ -147,14 +175,21 @@ impl Snd {
         let end = self.gather(first, admitted);
         let stamp = self.rate.stamp(now, in_flight, end.range.end - end.range.start);
         let mss = self.mss_u16();
-        let mut sent = Retransmit { range: end.range, payload: Slices::new(), mapping, fin: false };
+        let mut sent = Retransmit { range: end.range, payload: Slices::new(), mapping, fin: false, push: false };
         for index in first..end.index {
             self.board.mark_retransmitted(index, stamp, mss);
             let record = &self.board.records()[index];
             sent.payload.extend(record.payload.iter().cloned());
             sent.fin |= record.fin;
+            sent.push |= record.push;
         }
         self.recovery.force = false;
+        let segments = segments(sent.range.end - sent.range.start - u64::from(sent.fin), self.mss);
+        if self.recovery.phase == Phase::Loss {
+            counters.tcp_slow_start_retrans += segments;
+        } else {
+            counters.tcp_fast_retrans += segments;
+        }
         if let Some(undo) = &mut self.recovery.undo {
             undo.on_retransmit(now, sent.range.end - sent.range.start);
         }
@@ -190,7 +225,7 @@ impl Snd {
             }
             taken += len;
             index += 1;
-            if record.fin {
+            if record.fin || record.push {
                 break;
             }
         }
@@ -223,11 +258,13 @@ impl Snd {
             payload: record.payload.clone(),
             mapping: record.mapping,
             fin: record.fin,
+            push: record.push,
         };
         self.tlp.end = Some(self.nxt());
         self.tlp.retrans = true;
-        // A DSACK for the probe is none for the last episode.
-        self.recovery.undo = None;
+        if let Some(undo) = &mut self.recovery.undo {
+            undo.on_probe(probe.range.end - probe.range.start);
+        }
         self.on_retransmitted(now, stamp.tx, &probe);
         self.restart_rto(now);
         self.rearm_probe(now, false);
@@ -246,8 +283,29 @@ impl Snd {
             self.rack.on_sent(tx, range);
         }
         self.recovery.prr.on_sent(len);
-        self.usage.on_sent(self.una(), self.nxt(), self.in_flight(), self.cc.cwnd(), self.mss);
+        self.validate(now, self.in_flight() + self.mss > self.window());
         self.pace.on_sent(now, len);
+    }
+
+    /// Notes whether the window is full. One that was not for a retransmission timeout says nothing of the path any more, and
+    /// comes half-way down to what is used (RFC 2861 §3.1, RFC 7661 §4.4).
+    fn validate(&mut self, now: Instant, limited: bool) {
+        let outstanding = self.board.outstanding();
+        let usage = &mut self.usage;
+        if self.board.una() >= usage.end || limited || (!usage.limited && outstanding > usage.most) {
+            (usage.end, usage.most, usage.limited) = (self.board.nxt(), outstanding, limited);
+        }
+        if usage.cwnd_limited(self.cc.as_ref()) {
+            usage.unused = Unused::new(now);
+            return;
+        }
+        usage.unused.most = usage.unused.most.max(outstanding);
+        if now - usage.unused.since >= self.rtt.rto() && self.rules.slow_start_after_idle {
+            if self.recovery.phase == Phase::Open {
+                self.cc.on_app_limited(usage.unused.most);
+            }
+            usage.unused = Unused::new(now);
+        }
     }
 }
 

@@ -11,6 +11,8 @@ pub(super) struct Stats {
     pub(super) bytes_acked: u64,
     pub(super) bytes_retrans: u64,
     pub(super) total_retrans: u32,
+    /// Segments that the peer says it got twice.
+    pub(super) dsack_dups: u32,
     pub(super) last_sent: Option<Instant>,
     pub(super) lost_aged: u64,
     pub(super) delivered_aged: u64,

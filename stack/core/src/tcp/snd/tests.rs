@@ -1,6 +1,7 @@
 //! Traces of one sender in virtual time: segments are numbered from 0, the first data byte is position 1.
 
 mod basics;
+mod frto;
 mod loss;
 mod newreno;
 mod pace;
@@ -18,7 +19,9 @@ use std::sync::Mutex;
 use anabranch_frame::{Instant, Payload, Slices};
 
 use super::{AckIn, AckOut, Fired, Pacing, Retransmit, Snd, SndConfig, TxMapping};
+use crate::Counters;
 use crate::cc::{AckSample, CongestionControl, Group, Loss};
+use crate::config::Recovery;
 
 const MSS: u64 = 1000;
 
@@ -29,6 +32,7 @@ enum Told {
     Rto { first: bool },
     Spurious,
     Idle,
+    AppLimited(u64),
 }
 
 /// A window that nothing but losses changes: halved by congestion, one segment after a timeout (growing back by what is
@@ -79,6 +83,11 @@ impl CongestionControl for Fixed {
     fn on_idle(&mut self, _: Instant, _: Duration, _: Duration) {
         self.told.lock().unwrap().push(Told::Idle);
     }
+    fn on_app_limited(&mut self, used: u64) {
+        if used.max(10 * MSS) < self.cwnd {
+            self.told.lock().unwrap().push(Told::AppLimited(used));
+        }
+    }
     fn cwnd(&self) -> u64 {
         self.cwnd
     }
@@ -111,11 +120,12 @@ fn bytes(range: Range<u64>) -> Payload {
 
 /// The `consecutive`th timeout.
 fn rto(consecutive: u32) -> Option<Fired> {
-    Some(Fired::Rto { consecutive, reneged: false })
+    Some(Fired::Rto { consecutive })
 }
 
 struct Trace {
     snd: Snd,
+    counters: Counters,
     now: Instant,
     told: Arc<Mutex<Vec<Told>>>,
     samples: Arc<Mutex<Vec<AckSample>>>,
@@ -130,6 +140,15 @@ impl Trace {
     }
 
     fn with(cwnd: u64, sack: bool) -> Self {
+        Self::configured(cwnd, sack, true, Recovery::default())
+    }
+
+    /// Without timestamps.
+    fn plain(cwnd: u64) -> Self {
+        Self::configured(cwnd, true, false, Recovery::default())
+    }
+
+    fn configured(cwnd: u64, sack: bool, timestamps: bool, recovery: Recovery) -> Self {
         let told = Arc::new(Mutex::new(Vec::new()));
         let samples = Arc::new(Mutex::new(Vec::new()));
         let losses = Arc::new(Mutex::new(Vec::new()));
@@ -144,11 +163,11 @@ impl Trace {
         });
         let now = Instant::from_millis(1_000);
         let mut snd =
-            Snd::new(now, SndConfig { mss: MSS as u16, sack, timestamps: true, cc, pacing: Pacing::default() });
+            Snd::new(now, SndConfig { mss: MSS as u16, sack, timestamps, cc, pacing: Pacing::default(), recovery });
         snd.seed_rtt(ms(100));
         snd.set_right_edge(1 + (1 << 30));
         snd.set_drained(false);
-        Self { snd, now, told, samples, losses, ts_rtt: None }
+        Self { snd, counters: Counters::default(), now, told, samples, losses, ts_rtt: None }
     }
 
     fn after(&mut self, millis: u64) -> &mut Self {
@@ -207,15 +226,16 @@ impl Trace {
 
     fn hear(&mut self, ack: &AckIn<'_>) -> AckOut {
         let me = [self.snd.sibling()];
-        let out = self.snd.on_ack(self.now, ack, Group { siblings: &me, me: 0 });
+        let out = self.snd.on_ack(self.now, ack, Group { siblings: &me, me: 0 }, &mut self.counters);
         random::check(&self.snd);
         out
     }
 
-    /// Retransmits all that is admitted; returns the ranges in positions.
+    /// Retransmits all that is admitted, without new data; returns the ranges in positions.
     fn resend_positions(&mut self) -> Vec<(u64, u64)> {
+        self.snd.new_data_went_first();
         let mut ranges = Vec::new();
-        while let Some(sent) = self.snd.next_retransmit(self.now, 65_536) {
+        while let Some(sent) = self.snd.next_retransmit(self.now, 65_536, &mut self.counters) {
             verify(&sent);
             random::check(&self.snd);
             ranges.push((sent.range.start, sent.range.end));
@@ -232,7 +252,12 @@ impl Trace {
     /// Sleeps until the next deadline.
     fn fire(&mut self) -> Option<Fired> {
         self.now = self.snd.deadline().expect("a timer is armed");
-        let fired = self.snd.on_timer(self.now);
+        self.on_timer()
+    }
+
+    fn on_timer(&mut self) -> Option<Fired> {
+        let me = [self.snd.sibling()];
+        let fired = self.snd.on_timer(self.now, Group { siblings: &me, me: 0 }, &mut self.counters);
         random::check(&self.snd);
         fired
     }

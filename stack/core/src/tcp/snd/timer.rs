@@ -5,15 +5,22 @@ use core::time::Duration;
 
 use anabranch_frame::Instant;
 
+use super::record::Record;
 use super::recovery::Phase;
-use super::rtt::RTO_INITIAL;
 use super::{Fired, Snd};
+use crate::Counters;
 use crate::cc::Group;
 
-/// A lone segment may wait so long for its ACK (RFC 1122 allows more; this is what stacks do today).
-const DELAYED_ACK_MAX: Duration = Duration::from_millis(40);
-/// Allowance for clocks and for waking up, in probe timeouts.
+/// The probe timeout before the first round-trip time is known (RFC 8985 §7.2).
+const PROBE_INITIAL: Duration = Duration::from_secs(1);
+/// Allowance for clocks and for waking up, in probe timeouts and in the reordering timer (Linux: `TCP_TIMEOUT_MIN`).
 const GRANULARITY: Duration = Duration::from_millis(2);
+/// A stream is thin with less segments than this outstanding (Linux: `tcp_stream_is_thin`).
+const THIN: u64 = 4;
+/// Timeouts that a thin stream repeats at the same distance.
+const THIN_RETRIES: u32 = 6;
+/// The least time that a peer which takes SACKs back has to show that it did not mean it.
+const RENEGING_DELAY: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Default)]
 pub(super) struct Timers {
@@ -56,11 +63,12 @@ impl Snd {
         self.timers.earliest().into_iter().chain(self.pace.deadline()).min()
     }
 
-    /// A timer may be due. Returns what happened, `None` if none was due or it was to no effect.
-    pub(crate) fn on_timer(&mut self, now: Instant) -> Option<Fired> {
+    /// A timer may be due. Returns what happened, `None` if none was due or it was to no effect. `group` is for
+    /// congestion control.
+    pub(crate) fn on_timer(&mut self, now: Instant, group: Group<'_>, counters: &mut Counters) -> Option<Fired> {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         self.pace.on_timer(now);
-        if due(self.timers.reo) && self.on_reordering_timer(now) {
+        if due(self.timers.reo) && self.on_reordering_timer(now, group, counters) {
             return Some(Fired::Reordering);
         }
         if due(self.timers.tlp) {
@@ -72,26 +80,41 @@ impl Snd {
             }
         }
         if due(self.timers.rto) {
-            let reneged = self.enter_loss(now);
+            self.enter_loss(now, counters);
+            self.back_off();
             self.timers.tlp = None;
             self.timers.reo = None;
             self.restart_rto(now);
             self.repace();
-            return Some(Fired::Rto { consecutive: self.rtt.backoff(), reneged });
+            return Some(Fired::Rto { consecutive: self.recovery.timeouts });
         }
         None
     }
 
-    fn on_reordering_timer(&mut self, now: Instant) -> bool {
+    /// The next timeout takes twice the time (RFC 6298 §5.5). A thin stream, which has nothing but timeouts to find a
+    /// loss with, may be allowed to try some times at the same distance.
+    fn back_off(&mut self) {
+        self.recovery.timeouts = self.recovery.timeouts.saturating_add(1);
+        let thin = || {
+            let segments: u64 = self.board.records().iter().take(THIN as usize).map(Record::segments).sum();
+            segments < THIN && self.cc.ssthresh() < u64::MAX
+        };
+        if self.rules.thin_linear_timeouts && self.recovery.timeouts <= THIN_RETRIES && thin() {
+            self.rtt.clear_backoff();
+        } else {
+            self.rtt.back_off();
+        }
+    }
+
+    fn on_reordering_timer(&mut self, now: Instant, group: Group<'_>, counters: &mut Counters) -> bool {
         let in_flight = self.in_flight();
-        let lost = self.detect_losses(now);
+        let lost = self.detect_losses(now, counters);
         if lost == 0 {
             return false;
         }
         self.stats.lost(lost, self.mss);
         if matches!(self.recovery.phase, Phase::Open | Phase::Cwr) {
-            let me = [self.sibling()];
-            self.enter_recovery(now, in_flight, 0, Group { siblings: &me, me: 0 });
+            self.enter_recovery(now, in_flight, 0, group, counters);
         }
         if self.recovery.phase == Phase::Recovery {
             self.recovery.prr.update(0, self.board.in_flight(), self.cc.cwnd(), self.mss, false);
@@ -103,13 +126,15 @@ impl Snd {
     }
 
     /// Marks lost what RACK says is, and sets the timer for what it will say so of later.
-    pub(super) fn detect_losses(&mut self, now: Instant) -> u64 {
-        let recovering = self.recovery.phase != Phase::Open;
+    pub(super) fn detect_losses(&mut self, now: Instant, counters: &mut Counters) -> u64 {
+        let recovering = matches!(self.recovery.phase, Phase::Recovery | Phase::Loss);
         let sacked = self.board.tally().sacked_segments;
-        let reo_wnd = self.rack.reo_wnd(recovering, sacked, self.rtt.min(), self.rtt.srtt());
+        let reo_wnd = self.rack.reo_wnd(&self.rules, recovering, sacked, self.rtt.min(), self.rtt.srtt());
         let Self { rack, board, rate, cc, .. } = self;
         let found = rack.detect(now, board, reo_wnd, |record| cc.on_lost(&rate.lose(now, &record.stamp, record.len())));
-        self.timers.reo = found.again;
+        self.timers.reo = found.again.map(|at| at + GRANULARITY);
+        self.recovery.lost_again |= found.lost_again > 0;
+        counters.tcp_lost_retransmit += found.lost_again;
         found.lost
     }
 
@@ -117,13 +142,23 @@ impl Snd {
         self.timers.rto = Some(now + self.rtt.rto()).filter(|_| !self.board.is_empty());
     }
 
-    /// After an acknowledgement: `advanced` if una moved, `progress` if anything was delivered.
-    pub(super) fn rearm(&mut self, now: Instant, advanced: bool, progress: bool) {
-        if self.board.is_empty() {
+    /// After an acknowledgement: `advanced` if una moved, `progress` if anything was delivered, `sacked_rtt` the
+    /// round-trip time of what was SACKed.
+    pub(super) fn rearm(&mut self, now: Instant, advanced: bool, progress: bool, sacked_rtt: Option<Duration>) {
+        let Some(head) = self.board.records().front() else {
             self.timers = Timers::default();
             return;
+        };
+        let head_age = now - head.stamp.sent_at;
+        if head.sacked && advanced {
+            // The peer acknowledged up to what it has, it said before. If it does not think better of it soon, it threw
+            // that away (RFC 2018 §8).
+            self.timers.rto = Some(now + (self.srtt() / 2).max(RENEGING_DELAY));
+            self.timers.tlp = None;
+            return;
         }
-        if advanced {
+        // What was SACKed left before the head did, for the last time: nothing is known of that yet.
+        if advanced || sacked_rtt.is_some_and(|rtt| rtt > head_age) {
             self.restart_rto(now);
         }
         self.rearm_probe(now, advanced || progress);
@@ -140,9 +175,19 @@ impl Snd {
         }
     }
 
+    /// New data went out: the probe comes later, but not later than the timeout of the oldest segment would.
+    pub(super) fn postpone_probe(&mut self, now: Instant) {
+        self.rearm_probe(now, true);
+        let oldest = self.board.records().front().map(|head| head.stamp.sent_at + self.rtt.rto());
+        if let (Some(at), Some(oldest)) = (&mut self.timers.tlp, oldest.filter(|&oldest| oldest > now)) {
+            *at = oldest.min(*at);
+        }
+    }
+
     /// Whether the last data sent may be probed for: nothing tells of a loss otherwise (RFC 8985 §7.2).
     fn may_probe(&self) -> bool {
         self.sack
+            && self.rules.early_retrans
             && matches!(self.recovery.phase, Phase::Open | Phase::Cwr)
             && self.board.tally().sacked == 0
             && !self.board.is_empty()
@@ -150,9 +195,11 @@ impl Snd {
             && !self.tlp.due
     }
 
+    /// PTO of RFC 8985 §7.2. The acknowledgement of a lone segment may be delayed: 200 ms is what a peer takes for that,
+    /// and the least allowance of a timeout (Linux: `tcp_rto_min`).
     fn probe_timeout(&self) -> Duration {
-        let Some(srtt) = self.rtt.srtt() else { return RTO_INITIAL };
-        let delayed = if self.board.outstanding() <= self.mss { DELAYED_ACK_MAX } else { Duration::ZERO };
-        2 * srtt + delayed.max(GRANULARITY)
+        let Some(srtt) = self.rtt.srtt() else { return PROBE_INITIAL };
+        let alone = self.board.records().len() == 1 && self.board.records()[0].segments() == 1;
+        2 * srtt + if alone { self.rtt.shortest() } else { GRANULARITY }
     }
 }

@@ -103,6 +103,8 @@ impl Outline<'_> {
             sacked: 0,
             lost: 0,
             retrans: 0,
+            reordering: 0,
+            reord_seen: 0,
             in_flight: 0,
             last_data_sent: None,
             last_data_recv: None,

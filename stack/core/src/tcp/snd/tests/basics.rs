@@ -147,3 +147,28 @@ fn pacing_estimate_leaves_room_to_grow() {
     t.snd.cc.on_congestion(t.now, 0, Group { siblings: &[], me: 0 });
     assert_eq!(t.snd.pacing_rate_estimate(), 60_000, "then 1.2 times");
 }
+
+#[test]
+fn a_window_that_is_not_used_comes_half_way_down() {
+    // RFC 2861 §3.1: twenty segments of a window of a hundred in each round trip.
+    let rounds = |slow_start_after_idle: bool| {
+        let recovery = Recovery { slow_start_after_idle, ..Recovery::default() };
+        let mut t = Trace::configured(100, true, true, recovery);
+        for round in 1..=10 {
+            t.send(20).after(100).ack(20 * round, &[]);
+        }
+        t.told()
+    };
+    assert_eq!(rounds(true), [Told::AppLimited(20 * MSS); 3], "once a timeout");
+    assert_eq!(rounds(false), []);
+}
+
+#[test]
+fn a_dsack_for_more_than_was_sent_twice_is_dubious() {
+    let mut t = Trace::new(10);
+    t.send(6).after(100).ack(6, &[]);
+    for _ in 0..10 {
+        assert!(t.ack(6, &[(2, 3)]).dsack);
+    }
+    assert_eq!((t.counters.tcp_dsack_ignored_dubious, t.counters.tcp_dsack_recv_segs), (10, 0));
+}

@@ -45,10 +45,10 @@ fn a_loss_of_the_last_but_one_is_found_by_time_alone() {
     assert_eq!(t.ack(0, &[(1, 2)]).lost, 0);
     let at = t.now;
     assert_eq!(t.fire(), Some(Fired::Reordering));
-    assert_eq!(t.now - at, ms(25));
+    assert_eq!(t.now - at, ms(24 + 2), "it left a millisecond before, and a timer takes its time");
     assert_eq!(t.resend(), [0]);
     assert_eq!(t.told(), [Told::Congestion]);
-    assert_eq!(t.snd.on_timer(t.now), None, "nothing is due twice");
+    assert_eq!(t.on_timer(), None, "nothing is due twice");
 }
 
 #[test]
@@ -69,9 +69,15 @@ fn once_reordering_was_seen_three_sacks_prove_nothing() {
 #[test]
 fn dsacks_widen_the_reordering_window_once_a_round_trip() {
     let mut t = Trace::new(20);
-    t.send(4).after(100).ack(4, &[]);
+    t.send(2);
+    while t.fire() != rto(1) {}
+    t.resend();
+    t.after(100).ack(0, &[(1, 2)]);
+    t.resend();
+    t.after(100).ack(2, &[]);
+    t.send(2).after(100).ack(4, &[]);
     t.send(4).after(100);
-    // Reordering by 1, then a DSACK for something from long ago.
+    // Reordering by 1, then DSACKs for what was sent twice long ago.
     t.ack(4, &[(5, 6)]);
     t.ack(6, &[]);
     assert!(t.ack(6, &[(0, 1)]).dsack);
@@ -79,7 +85,7 @@ fn dsacks_widen_the_reordering_window_once_a_round_trip() {
     t.ack(6, &[(7, 8)]);
     let at = t.now;
     assert_eq!(t.fire(), Some(Fired::Reordering));
-    assert_eq!(t.now - at, ms(50), "two quarters of the round-trip time, not three");
+    assert_eq!(t.now - at, ms(50 + 2), "two quarters of the round-trip time, not three");
 }
 
 #[test]
@@ -122,7 +128,7 @@ fn lost_pieces_go_out_in_as_large_a_chunk_as_admitted_and_never_across_mappings(
     t.snd.recovery.prr.cwnd = 1 << 20;
 
     let mut next = |max| {
-        let sent = t.snd.next_retransmit(t.now, max).unwrap();
+        let sent = t.snd.next_retransmit(t.now, max, &mut t.counters).unwrap();
         verify(&sent);
         random::check(&t.snd);
         (sent.range, sent.mapping.unwrap().dsn)
@@ -132,10 +138,10 @@ fn lost_pieces_go_out_in_as_large_a_chunk_as_admitted_and_never_across_mappings(
     assert_eq!(next(300), (seg(10)..seg(10) + 300, 1), "less than a segment if the caller has no room");
     assert_eq!(next(65_536), (seg(10) + 300..seg(20), 1));
     assert_eq!(next(65_536), (segs(20..25), 2));
-    assert!(t.snd.next_retransmit(t.now, 65_536).is_none());
+    assert!(t.snd.next_retransmit(t.now, 65_536, &mut t.counters).is_none());
 
     // After a timeout the pieces go together again.
-    t.snd.on_timer(t.now + ms(10_000));
+    t.after(10_000).on_timer();
     t.fire();
     t.snd.recovery.phase = super::super::Phase::Recovery;
     assert_eq!(
@@ -214,7 +220,7 @@ fn a_dsack_above_una_lies_within_the_second_block() {
 fn only_the_first_ack_after_the_first_retransmission_can_tell() {
     let mut t = Trace::new(10);
     t.send(10).after(100).ack(0, &[(2, 10)]);
-    assert_eq!(t.snd.next_retransmit(t.now, MSS).unwrap().range, segs(0..1));
+    assert_eq!(t.snd.next_retransmit(t.now, MSS, &mut t.counters).unwrap().range, segs(0..1));
     // The ACK of the first one echoes it; what comes later was not sent for it.
     t.ts_rtt = Some(ms(100));
     t.after(100).ack(1, &[(2, 10)]);
@@ -225,12 +231,18 @@ fn only_the_first_ack_after_the_first_retransmission_can_tell() {
 }
 
 #[test]
-fn a_timestamp_within_its_granularity_proves_nothing() {
-    let mut t = Trace::new(10);
-    t.send(10).after(100).ack(0, &[(1, 4)]);
-    assert_eq!(t.resend(), [0]);
-    t.ts_rtt = Some(ms(101));
-    assert!(!t.after(100).ack(4, &[]).spurious);
+fn a_timestamp_proves_only_what_is_older_than_the_retransmission() {
+    for (age, spurious) in [(101, true), (100, false)] {
+        let mut t = Trace::new(10);
+        t.send(10).after(100).ack(0, &[(1, 4)]);
+        assert_eq!(t.resend(), [0]);
+        t.ts_rtt = Some(ms(age));
+        assert_eq!(t.after(100).ack(4, &[]).spurious, spurious, "an echo {age} ms old");
+        assert_eq!(
+            (t.counters.tcp_partial_undo, t.counters.tcp_ts_reorder),
+            (u64::from(spurious), u64::from(spurious))
+        );
+    }
 }
 
 #[test]

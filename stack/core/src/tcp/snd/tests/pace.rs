@@ -41,7 +41,7 @@ fn a_late_timer_is_made_up_for_up_to_half_a_millisecond() {
         let mut t = paced(100, false, Some(1_000_000));
         t.send(2);
         t.now = t.snd.deadline().unwrap() + us(late);
-        t.snd.on_timer(t.now);
+        t.on_timer();
         t.send(2);
         assert_eq!(t.snd.deadline(), Some(t.now + us(next)), "{late} µs late");
     }
@@ -80,13 +80,13 @@ fn what_was_lost_waits_for_its_time_too_but_a_probe_does_not() {
     t.after(50).ack(0, &[(3, 10)]);
     assert_eq!(t.resend(), []);
     t.now = t.snd.deadline().unwrap();
-    assert_eq!(t.snd.on_timer(t.now), None);
+    assert_eq!(t.on_timer(), None);
     assert_eq!(t.resend(), [0, 1, 2]);
 
     let mut t = paced(100, false, Some(1000));
     t.send(1);
-    t.now += ms(240);
-    assert_eq!(t.snd.on_timer(t.now), Some(Fired::Probe));
+    t.now += ms(300);
+    assert_eq!(t.on_timer(), Some(Fired::Probe));
     assert_eq!(t.snd.room(t.now), 99 * MSS);
     assert!(t.snd.send_probe(t.now).is_some());
 }

@@ -132,7 +132,7 @@ fn step(random: &mut Random, t: &mut Trace) {
         4..=7 => hostile_ack(random, t),
         8..=9 => {
             let max = random.below(5_000);
-            if let Some(sent) = t.snd.next_retransmit(t.now, max) {
+            if let Some(sent) = t.snd.next_retransmit(t.now, max, &mut t.counters) {
                 verify(&sent);
                 assert!(sent.range.end - sent.range.start <= max + u64::from(sent.fin));
             }
@@ -141,10 +141,10 @@ fn step(random: &mut Random, t: &mut Trace) {
             if let Some(deadline) = t.snd.deadline().filter(|_| random.one_in(3)) {
                 t.now = t.now.max(deadline);
             }
-            if t.snd.on_timer(t.now) == Some(Fired::Probe) && random.one_in(2) {
+            if t.on_timer() == Some(Fired::Probe) && random.one_in(2) {
                 verify(&t.snd.send_probe(t.now).expect("there is something to probe for"));
             }
-            assert!(t.snd.deadline().is_none_or(|at| at > t.now) || t.snd.on_timer(t.now).is_some());
+            assert!(t.snd.deadline().is_none_or(|at| at > t.now) || t.on_timer().is_some());
         }
         _ if random.one_in(10) => t.snd.on_path_up(t.now),
         _ if random.one_in(100) => t.snd.set_mss(200 + random.below(1_200) as u16),
@@ -214,7 +214,7 @@ fn a_lossy_reordering_network_delays_but_does_not_stop_it() {
         let mut order = 0;
         while t.snd.una() < 1 + TOTAL {
             let mut out: Vec<Range<u64>> = Vec::new();
-            while let Some(sent) = t.snd.next_retransmit(t.now, 30_000) {
+            while let Some(sent) = t.snd.next_retransmit(t.now, 30_000, &mut t.counters) {
                 verify(&sent);
                 out.push(sent.range);
             }
@@ -243,7 +243,7 @@ fn a_lossy_reordering_network_delays_but_does_not_stop_it() {
             let deadline = t.snd.deadline().expect("unacknowledged data has a timer");
             if wire.last().is_none_or(|(at, ..)| *at > deadline) {
                 t.now = t.now.max(deadline);
-                if t.snd.on_timer(t.now) == Some(Fired::Probe) && (t.snd.nxt() > TOTAL || t.snd.room(t.now) == 0) {
+                if t.on_timer() == Some(Fired::Probe) && (t.snd.nxt() > TOTAL || t.snd.room(t.now) == 0) {
                     let probe = t.snd.send_probe(t.now).expect("something is outstanding");
                     order += 1;
                     wire.push((t.now + ms(10), order, Packet::Data { range: probe.range }));

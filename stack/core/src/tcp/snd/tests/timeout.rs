@@ -1,11 +1,13 @@
 use super::*;
-use crate::tcp::snd::rtt::{RTO_MAX, Rtt};
+use crate::tcp::snd::rtt::Rtt;
+
+const RTO_MAX: Duration = Duration::from_secs(120);
 
 #[test]
 fn the_timeout_follows_rfc_6298_with_the_kernels_bounds() {
-    let mut rtt = Rtt::new();
+    let mut rtt = Rtt::new(&Recovery::default());
     let mut now = Instant::ZERO;
-    assert_eq!(rtt.rto(), Duration::from_secs(1));
+    assert_eq!(rtt.rto(), Duration::from_secs(3), "after a handshake that measured nothing");
     rtt.sample(now, ms(100), 1, 1);
     assert_eq!((rtt.srtt(), rtt.rttvar(), rtt.rto()), (Some(ms(100)), ms(50), ms(300)));
     rtt.sample(now, ms(180), 1, 1);
@@ -33,7 +35,7 @@ fn the_timeout_follows_rfc_6298_with_the_kernels_bounds() {
 
 #[test]
 fn extremes_are_forgotten_in_time() {
-    let mut rtt = Rtt::new();
+    let mut rtt = Rtt::new(&Recovery::default());
     let at = |seconds: u64| Instant::from_millis(seconds * 1000);
     rtt.sample(at(0), ms(10), 1, 1);
     rtt.sample(at(1), ms(500), 1, 1);
@@ -85,11 +87,11 @@ fn back_off_doubles_until_something_new_is_acknowledged() {
     assert_eq!(last, RTO_MAX);
     assert_eq!(t.told()[..2], [Told::Rto { first: true }, Told::Rto { first: false }]);
     t.after(10).ack(1, &[]);
-    assert_eq!(
-        (t.snd.rtt.backoff(), t.snd.rto()),
-        (0, ms(300)),
-        "and the sample of a retransmission is no sample (Karn)"
-    );
+    assert_eq!(t.snd.timeouts(), 0);
+    assert_eq!(t.snd.rto(), RTO_MAX, "but the sample of a retransmission is no sample (Karn), so the timeout stays");
+    t.after(10).ack(2, &[]);
+    t.send(1).after(100).ack(3, &[]);
+    assert_eq!(t.snd.rto(), ms(300));
 }
 
 #[test]
@@ -121,7 +123,8 @@ fn a_peer_that_takes_sacks_back_is_not_believed() {
     // It dropped what it had: the cumulative ACK stops at something that it had SACKed.
     t.after(100).ack(2, &[]);
     assert_eq!(t.in_flight(), 0);
-    assert_eq!(t.fire(), Some(Fired::Rto { consecutive: 1, reneged: true }));
+    let due = t.now + ms(50);
+    assert_eq!((t.fire(), t.now, t.counters.tcp_sack_reneging), (rto(1), due, 1), "it has half a round trip to think");
     assert_eq!(t.snd.queued_lost(), 6000);
     assert_eq!(t.resend(), [2]);
 }
