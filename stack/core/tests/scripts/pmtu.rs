@@ -12,7 +12,7 @@ fn segments_that_were_too_big_go_again_in_smaller_ones() {
         "+0    write 14600
          +0    > P. 1:14601(14600) ack 1
          +0.01 < [1:1461(1460)] icmp frag_needed mtu 1200
-         +0    > P. 1:11601(11600) ack 1
+         +0    > . 1:11601(11600) ack 1
          +0.09 < . 1:1(0) ack 11601 win 65535
          +0    > P. 11601:14601(3000) ack 1
          +0.1  < . 1:1(0) ack 14601 win 65535
