@@ -162,6 +162,16 @@ counters! {
     tcp_out_of_window => "AnabranchOutOfWindow",
     /// Challenge ACKs sent.
     tcp_challenge_ack => "TcpExtTCPChallengeACK",
+    /// Segments that did not fit and were not answered, since another one was just before: by PAWS…
+    tcp_ack_skipped_paws => "TcpExtTCPACKSkippedPAWS",
+    /// …by the sequence number…
+    tcp_ack_skipped_seq => "TcpExtTCPACKSkippedSeq",
+    /// …in TIME-WAIT…
+    tcp_ack_skipped_time_wait => "TcpExtTCPACKSkippedTimeWait",
+    /// …and where a challenge ACK would have been due.
+    tcp_ack_skipped_challenge => "TcpExtTCPACKSkippedChallenge",
+    /// ACKs dropped by PAWS that had been overtaken.
+    paws_old_ack => "TcpExtPAWSOldAck",
     /// Challenge ACKs for a SYN in a synchronised state.
     tcp_syn_challenge => "TcpExtTCPSYNChallenge",
     /// ACKs for data never sent.

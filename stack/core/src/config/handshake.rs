@@ -17,11 +17,23 @@ pub struct Handshake {
     pub synack_retries: u8,
     /// TCP Fast Open.
     pub fastopen: FastOpenConfig,
+    /// Segments that do not fit are answered no more often on one connection (`tcp_invalid_ratelimit`).
+    pub invalid_ratelimit: Duration,
+    /// Challenge ACKs a second (RFC 5961 §7) on all connections of a worker; `u32::MAX`: no limit
+    /// (`tcp_challenge_ack_limit`).
+    pub challenge_ack_limit: u32,
 }
 
 impl Default for Handshake {
     fn default() -> Self {
-        Self { syn_retries: 6, syn_linear_timeouts: 4, synack_retries: 5, fastopen: FastOpenConfig::default() }
+        Self {
+            syn_retries: 6,
+            syn_linear_timeouts: 4,
+            synack_retries: 5,
+            fastopen: FastOpenConfig::default(),
+            invalid_ratelimit: Duration::from_millis(500),
+            challenge_ack_limit: u32::MAX,
+        }
     }
 }
 

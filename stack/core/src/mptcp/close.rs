@@ -96,13 +96,14 @@ impl Conn {
 
     pub(super) fn send_reset(&mut self, cx: &mut Cx<'_>, at: usize, options: &[MptcpOption]) {
         cx.counters.tcp_out_rsts += 1;
+        let window = self.rx.window();
         let subflow = &mut self.subflows[at];
         let out = Out {
             pos: subflow.snd.nxt(),
             flags: Flags::RST,
             payload: Default::default(),
             mptcp: options,
-            window: 0,
+            window,
             with_sack: false,
             fresh: false,
         };

@@ -19,7 +19,7 @@ use crate::sched::{self, Scheduler, SubflowId};
 use crate::shard::{
     ConnId, Crew, Event, FastOpens, Level, Mail, Paths, Pmtus, Read, Table, TimeWaits, Tokens, WorkerId,
 };
-use crate::tcp::{Negotiated, Opening, Subflow};
+use crate::tcp::{Guard, Negotiated, Opening, Subflow};
 use crate::{Counters, Error, FallbackReason};
 
 use super::checksum::Failing;
@@ -42,6 +42,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) events: &'a mut VecDeque<Event>,
     pub(crate) mail: &'a mut VecDeque<(WorkerId, Mail)>,
     pub(crate) fastopens: &'a mut FastOpens,
+    pub(crate) guard: &'a mut Guard,
     pub(crate) crew: &'a Crew,
     pub(crate) config: &'a ShardConfig,
     pub(crate) copies: &'a Copies,

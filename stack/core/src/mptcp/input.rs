@@ -45,7 +45,8 @@ impl Conn {
         let siblings = self.siblings();
         let subflow = &mut self.subflows[at];
         let was_stale = subflow.stale;
-        match subflow.check(cx.now, segment, group(&siblings, at), cx.counters) {
+        cx.guard.tick(cx.now, cx.rng);
+        match subflow.check(cx.now, segment, group(&siblings, at), cx.guard, cx.counters) {
             Verdict::Drop => {}
             Verdict::Reset => self.on_peer_reset(cx, at, segment),
             Verdict::Accept { pos, ack } => {

@@ -32,6 +32,7 @@ use crate::info::{ConnInfo, SubflowInfo};
 use crate::mptcp::{self, Conn, Copies, Cx, Fast, Key, Mode, Mp};
 use crate::options::{Shared, SocketOptions};
 use crate::rng::Rng;
+use crate::tcp::Guard;
 use crate::wire::Tuple;
 use crate::{Counters, Error, FallbackReason};
 
@@ -145,6 +146,7 @@ pub struct Shard {
     listeners: Listeners,
     syns: SynQueue,
     fastopens: FastOpens,
+    guard: Guard,
     time_waits: TimeWaits,
     conn_wheel: Wheel,
     syn_wheel: Wheel,
@@ -172,6 +174,7 @@ macro_rules! cx {
             events: &mut $shard.events,
             mail: &mut $shard.mail,
             fastopens: &mut $shard.fastopens,
+            guard: &mut $shard.guard,
             crew: &$shard.crew,
             config: &$shard.config,
             copies: &$shard.copies,
@@ -199,6 +202,7 @@ impl Shard {
             listeners: Listeners::default(),
             syns: SynQueue::new(config.max_syn_queue),
             fastopens: FastOpens::new(&config.isn_key),
+            guard: guard_of(&config.handshake),
             time_waits: TimeWaits::new(TIME_WAITS_MAX),
             conn_wheel: Wheel::new(),
             syn_wheel: Wheel::new(),
@@ -673,6 +677,7 @@ impl Shard {
 
     /// Changes how connections are opened from now on.
     pub fn set_handshake(&mut self, handshake: Handshake) {
+        self.guard = guard_of(&handshake);
         self.config.handshake = handshake;
     }
 
@@ -725,4 +730,8 @@ impl Shard {
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
+}
+
+fn guard_of(handshake: &Handshake) -> Guard {
+    Guard::new(handshake.invalid_ratelimit, handshake.challenge_ack_limit)
 }

@@ -12,11 +12,8 @@ use crate::cc::Group;
 use crate::info::TcpState;
 use crate::wire::{Flags, MptcpOption, Segment};
 
-use super::Subflow;
 use super::snd::{AckIn, AckOut};
-
-/// Challenge ACKs a second on one subflow (RFC 5961 §7).
-const CHALLENGES_PER_SECOND: u32 = 10;
+use super::{Guard, Subflow};
 
 /// What became of a segment.
 #[derive(Debug)]
@@ -41,31 +38,30 @@ impl Subflow {
         now: Instant,
         segment: &Segment,
         group: Group<'_>,
+        guard: &mut Guard,
         counters: &mut Counters,
     ) -> Verdict {
         let Some(pos) = self.rcv.pos(segment.seq) else {
             counters.tcp_out_of_window += 1;
             return Verdict::Drop;
         };
-        if let Some(verdict) = self.check_timestamps(now, segment, counters) {
-            return verdict;
+        if self.fails_paws(now, segment, pos) && !segment.flags.has(Flags::RST) {
+            // RFC 7323 §5.3: an acknowledgement is the answer. A reset counts all the same (§5.2).
+            return self.on_old_timestamp(now, segment, guard, counters);
         }
         if !self.rcv.acceptable(pos, u64::from(segment.seq_len())) {
-            return self.unacceptable(now, segment, pos, counters);
+            return self.unacceptable(now, segment, pos, guard, counters);
         }
         if segment.flags.has(Flags::RST) {
-            return self.check_reset(now, pos, counters);
+            return self.check_reset(now, pos, guard, counters);
         }
         if segment.flags.has(Flags::SYN) {
-            // RFC 5961 §4: never believed, always challenged.
-            counters.tcp_syn_challenge += 1;
-            self.challenge(now, counters);
-            return Verdict::Drop;
+            return self.challenge_syn(now, guard, counters);
         }
         if !segment.flags.has(Flags::ACK) {
             return Verdict::Drop;
         }
-        match self.take_ack(now, segment, pos, group, counters) {
+        match self.take_ack(now, segment, pos, group, guard, counters) {
             Some(ack) => {
                 if let Some(ts) = segment.options.timestamps {
                     self.rcv.note_timestamp(pos, ts, now);
@@ -80,19 +76,64 @@ impl Subflow {
         }
     }
 
-    fn check_timestamps(&mut self, now: Instant, segment: &Segment, counters: &mut Counters) -> Option<Verdict> {
-        let ts = segment.options.timestamps.filter(|_| self.uses_timestamps())?;
-        if segment.flags.has(Flags::RST) || !self.rcv.paws_reject(ts, now) {
-            return None;
+    /// Whether PAWS rejects the segment (RFC 7323 §5.3). A segment without timestamps where they were agreed on passes:
+    /// §3.2 would have it dropped, but Linux takes it, and some middleboxes strip the option.
+    fn fails_paws(&self, now: Instant, segment: &Segment, pos: u64) -> bool {
+        let Some(ts) = segment.options.timestamps.filter(|_| self.uses_timestamps()) else { return false };
+        if !self.rcv.paws_reject(ts, now) {
+            return false;
         }
-        counters.paws_estab += 1;
-        self.challenge(now, counters);
-        Some(Verdict::Drop)
+        // As in Linux, a pure ACK that says nothing new may have been overtaken by the segment with the newer timestamp.
+        let bare = segment.seq_len() == 0 && pos == self.rcv.nxt() && self.ack_pos(segment.ack) == Some(self.snd.una());
+        let age = Duration::from_millis(u64::from(self.rcv.ts_echo().wrapping_sub(ts.value)));
+        !(bare && !segment.flags.has(Flags::SYN) && age <= self.snd.rto())
     }
 
-    fn unacceptable(&mut self, now: Instant, segment: &Segment, pos: u64, counters: &mut Counters) -> Verdict {
+    fn on_old_timestamp(
+        &mut self,
+        now: Instant,
+        segment: &Segment,
+        guard: &mut Guard,
+        counters: &mut Counters,
+    ) -> Verdict {
+        if segment.flags.has(Flags::SYN) {
+            return self.challenge_syn(now, guard, counters);
+        }
+        let overtaken = segment.seq_len() == 0 && self.ack_pos(segment.ack).is_none_or(|ack| ack < self.snd.una());
+        if overtaken {
+            // An old ACK is common, and asks for no answer.
+            counters.paws_old_ack += 1;
+            return Verdict::Drop;
+        }
+        counters.paws_estab += 1;
+        if self.may_answer(now, segment, guard) {
+            self.rcv.ack_now();
+        } else {
+            counters.tcp_ack_skipped_paws += 1;
+        }
+        Verdict::Drop
+    }
+
+    /// RFC 9293 §3.10.7.4, first step: what lies outside the window is answered with an ACK.
+    fn unacceptable(
+        &mut self,
+        now: Instant,
+        segment: &Segment,
+        pos: u64,
+        guard: &mut Guard,
+        counters: &mut Counters,
+    ) -> Verdict {
         counters.tcp_out_of_window += 1;
         if segment.flags.has(Flags::RST) {
+            // Some systems (macOS) forget their FIN when they reset.
+            let closing = matches!(self.state, TcpState::CloseWait | TcpState::LastAck | TcpState::Closing);
+            return if closing && pos + 1 == self.rcv.nxt() { Verdict::Reset } else { Verdict::Drop };
+        }
+        if segment.flags.has(Flags::SYN) {
+            return self.challenge_syn(now, guard, counters);
+        }
+        if !self.may_answer(now, segment, guard) {
+            counters.tcp_ack_skipped_seq += 1;
             return Verdict::Drop;
         }
         let len = segment.payload.len() as u64;
@@ -101,20 +142,27 @@ impl Subflow {
             counters.tcp_dsack_old_sent += 1;
             let _ = self.rcv.missing(&(pos..pos + len));
             // Its acknowledgement and window are as good as any (RFC 9293 §3.10.7.4, last note).
-        } else if segment.flags.has(Flags::FIN) && self.rcv.fin_received() {
-            self.rcv.ack_now();
         } else {
-            self.challenge(now, counters);
+            self.rcv.ack_now();
         }
         Verdict::Drop
     }
 
-    /// RFC 5961 §3.2: exactly the next byte resets, elsewhere in the window is challenged.
-    fn check_reset(&mut self, now: Instant, pos: u64, counters: &mut Counters) -> Verdict {
-        if pos == self.rcv.nxt() {
+    /// RFC 5961 §3.2: exactly the next byte resets, elsewhere in the window is challenged. A peer that resets behind a
+    /// hole, which its SACK blocks told it of, is believed, too (as in Linux).
+    fn check_reset(&mut self, now: Instant, pos: u64, guard: &mut Guard, counters: &mut Counters) -> Verdict {
+        if pos == self.rcv.nxt() || self.rcv.sacked_to() == Some(pos) {
             return Verdict::Reset;
         }
-        self.challenge(now, counters);
+        self.challenge(now, guard, counters);
+        Verdict::Drop
+    }
+
+    /// RFC 5961 §4.2: a SYN is never believed, always challenged. A peer that restarted resets then, and so does a
+    /// connection that is open only half (RFC 9293 §3.5.1).
+    fn challenge_syn(&mut self, now: Instant, guard: &mut Guard, counters: &mut Counters) -> Verdict {
+        counters.tcp_syn_challenge += 1;
+        self.challenge(now, guard, counters);
         Verdict::Drop
     }
 
@@ -124,18 +172,19 @@ impl Subflow {
         segment: &Segment,
         pos: u64,
         group: Group<'_>,
+        guard: &mut Guard,
         counters: &mut Counters,
     ) -> Option<AckOut> {
         let ack = self.ack_pos(segment.ack)?;
         if ack > self.snd.nxt() {
             counters.tcp_ack_unsent += 1;
-            self.challenge(now, counters);
+            self.challenge(now, guard, counters);
             return None;
         }
         // RFC 5961 §5.2: older than the largest window ago is an attack or a very old duplicate.
         if ack + (u64::from(u16::MAX) << self.snd_scale) < self.snd.una() {
             counters.tcp_ack_unsent += 1;
-            self.challenge(now, counters);
+            self.challenge(now, guard, counters);
             return None;
         }
         let una = self.snd.una();
@@ -194,15 +243,19 @@ impl Subflow {
         }
     }
 
-    /// An ACK that shows a doubtful sender where we stand, not too many a second.
-    fn challenge(&mut self, now: Instant, counters: &mut Counters) {
-        if now.saturating_since(self.challenges.0) >= Duration::from_secs(1) {
-            self.challenges = (now, 0);
-        }
-        if self.challenges.1 < CHALLENGES_PER_SECOND && self.state != TcpState::Closed {
-            self.challenges.1 += 1;
+    /// An ACK that shows a doubtful sender where we stand (RFC 5961 §3.2), not too often.
+    fn challenge(&mut self, now: Instant, guard: &mut Guard, counters: &mut Counters) {
+        if !guard.admits(now, &mut self.last_oow_ack) {
+            counters.tcp_ack_skipped_challenge += 1;
+        } else if guard.take() && self.state != TcpState::Closed {
             counters.tcp_challenge_ack += 1;
             self.rcv.ack_now();
         }
+    }
+
+    /// Whether a segment that does not fit is answered now. Data is always: two sides that answer each other's ACKs
+    /// never send any.
+    fn may_answer(&mut self, now: Instant, segment: &Segment, guard: &Guard) -> bool {
+        !segment.payload.is_empty() || segment.flags.has(Flags::FIN) || guard.admits(now, &mut self.last_oow_ack)
     }
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod ecn;
+mod guard;
 mod handshake;
 mod isn;
 mod pmtu;
@@ -11,6 +12,7 @@ mod subflow;
 
 pub(crate) use check::Verdict;
 pub(crate) use ecn::EcnState;
+pub(crate) use guard::Guard;
 pub(crate) use handshake::{
     DEFAULT_MSS, Disposition, FastSyn, Local, Negotiated, Opening, Retries, Want, synack_timeout,
 };

@@ -167,6 +167,11 @@ impl Rcv {
         self.fin.is_some_and(|fin| self.nxt > fin)
     }
 
+    /// The end of what came behind a hole, if there is one.
+    pub(crate) fn sacked_to(&self) -> Option<u64> {
+        self.beyond.last().map(|last| last.end)
+    }
+
     /// Whether the peer's FIN came, and not all that stands before it.
     pub(crate) fn fin_waits(&self) -> bool {
         self.fin.is_some_and(|fin| self.nxt < fin)

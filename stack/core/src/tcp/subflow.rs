@@ -166,8 +166,8 @@ pub(crate) struct Subflow {
     /// When the timeouts or window probes began that go on without an acknowledgement.
     pub(crate) silent_since: Instant,
     pub(crate) last_tx: Instant,
-    /// When the challenge ACKs of this second began, and how many there were.
-    pub(super) challenges: (Instant, u32),
+    /// When a segment that did not fit was last answered (Linux: `last_oow_ack_time`).
+    pub(super) last_oow_ack: Option<Instant>,
     pub(super) snd_scale: u8,
     pub(super) rcv_rtt: Duration,
     iss: SeqNum,
@@ -249,7 +249,7 @@ impl Subflow {
             last_rx: now,
             silent_since: now,
             last_tx: now,
-            challenges: (now, 0),
+            last_oow_ack: None,
             snd_scale: negotiated.snd_scale,
             rcv_rtt: negotiated.rtt.unwrap_or_default(),
             iss: negotiated.iss,

@@ -156,7 +156,7 @@ impl RestingSubflow {
             last_rx: self.last_rx,
             silent_since: last,
             last_tx: self.last_tx,
-            challenges: (last, 0),
+            last_oow_ack: None,
             snd_scale: self.snd_scale,
             rcv_rtt: self.rcv_rtt,
             iss: self.iss,
