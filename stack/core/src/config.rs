@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use anabranch_frame::PathId;
 
-pub use handshake::{FastOpenConfig, FastOpenKeys, Handshake};
+pub use handshake::{FastOpenConfig, FastOpenKeys, Handshake, SynCookies};
 pub use pmtu::PmtuConfig;
 pub use recovery::Recovery;
 

@@ -188,6 +188,18 @@ counters! {
     listen_overflows => "TcpExtListenOverflows",
     /// SYNs dropped because the SYN queue was full or memory used up.
     listen_drops => "TcpExtListenDrops",
+    /// SYNs answered with a cookie.
+    syncookies_sent => "TcpExtSyncookiesSent",
+    /// Connections opened by a cookie that came back.
+    syncookies_recv => "TcpExtSyncookiesRecv",
+    /// ACKs without a connection, and without a good cookie, while cookies were out.
+    syncookies_failed => "TcpExtSyncookiesFailed",
+    /// SYNs that found the SYN queue full and were answered with a cookie…
+    tcp_req_q_full_do_cookies => "TcpExtTCPReqQFullDoCookies",
+    /// …or dropped.
+    tcp_req_q_full_drop => "TcpExtTCPReqQFullDrop",
+    /// Segments that did not fit a half-open connection and were not answered, since another one was just before.
+    tcp_ack_skipped_syn_recv => "TcpExtTCPACKSkippedSynRecv",
     /// Connections opened by us whose SYN's data was taken.
     tcp_fastopen_active => "TcpExtTCPFastOpenActive",
     /// The same whose SYN's data was not taken, or not all of it.
@@ -206,6 +218,10 @@ counters! {
     tcp_fastopen_blackhole => "TcpExtTCPFastOpenBlackhole",
     /// SYN/ACKs that echo a timestamp of another connection.
     paws_active_rejected => "TcpExtPAWSActiveRejected",
+    /// Connections opened on a tuple in TIME-WAIT.
+    tw_recycled => "TcpExtTWRecycled",
+    /// Entries of TIME-WAIT that had to go early.
+    tw_overflow => "TcpExtTCPTimeWaitOverflow",
     /// Connections that entered TIME-WAIT.
     tw => "TcpExtTW",
 

@@ -15,8 +15,23 @@ pub struct Handshake {
     pub syn_linear_timeouts: u8,
     /// Retransmissions of a SYN/ACK (`tcp_synack_retries`).
     pub synack_retries: u8,
+    /// Whether SYNs are answered without being remembered (`tcp_syncookies`).
+    pub syncookies: SynCookies,
+    /// A connection that is established while the listener's backlog is full is reset, and not left to be tried again
+    /// (`tcp_abort_on_overflow`).
+    pub abort_on_overflow: bool,
     /// TCP Fast Open.
     pub fastopen: FastOpenConfig,
+    /// A reset does not end TIME-WAIT (RFC 1337, `tcp_rfc1337`).
+    pub rfc1337: bool,
+    /// Connections may be opened on a tuple in TIME-WAIT if timestamps tell them from the old one (RFC 6191,
+    /// `tcp_tw_reuse` 1)…
+    pub tw_reuse: bool,
+    /// …and its end is so long ago (`tcp_tw_reuse_delay`).
+    pub tw_reuse_delay: Duration,
+    /// Connections in TIME-WAIT that a worker keeps (`tcp_max_tw_buckets`); the oldest goes early. Settled when the
+    /// stack is made.
+    pub max_tw_buckets: usize,
     /// Segments that do not fit are answered no more often on one connection (`tcp_invalid_ratelimit`).
     pub invalid_ratelimit: Duration,
     /// Challenge ACKs a second (RFC 5961 §7) on all connections of a worker; `u32::MAX`: no limit
@@ -30,11 +45,30 @@ impl Default for Handshake {
             syn_retries: 6,
             syn_linear_timeouts: 4,
             synack_retries: 5,
+            syncookies: SynCookies::UnderLoad,
+            abort_on_overflow: false,
             fastopen: FastOpenConfig::default(),
+            rfc1337: false,
+            tw_reuse: false,
+            tw_reuse_delay: Duration::from_secs(1),
+            max_tw_buckets: 65_536,
             invalid_ratelimit: Duration::from_millis(500),
             challenge_ack_limit: u32::MAX,
         }
     }
+}
+
+/// When SYN cookies are used (RFC 4987 §3.6).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SynCookies {
+    /// Never: SYNs beyond the queue are dropped.
+    Never,
+    /// While the SYN queue is full. Connections opened so lose what the cookie has no room for: without timestamps
+    /// window scale, SACK and ECN.
+    #[default]
+    UnderLoad,
+    /// Always, for tests.
+    Always,
 }
 
 /// TCP Fast Open (RFC 7413): the bits of `tcp_fastopen`, and what goes with them.

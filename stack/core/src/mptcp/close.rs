@@ -215,7 +215,7 @@ impl Conn {
         let slot = Slot::Conn(self.id.index(), subflow.id);
         if state == TcpState::TimeWait {
             cx.counters.tw += 1;
-            cx.enter_time_wait(slot, TimeWait::of(&subflow));
+            cx.enter_time_wait(slot, TimeWait::of(cx.now, &subflow));
         } else {
             cx.release_tuple(&subflow.tuple, slot);
         }

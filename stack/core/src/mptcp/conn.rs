@@ -17,7 +17,7 @@ use crate::pm::{self, PathManager};
 use crate::rng::Rng;
 use crate::sched::{self, Scheduler, SubflowId};
 use crate::shard::{
-    ConnId, Crew, Event, FastOpens, Level, Mail, Paths, Pmtus, Read, Table, TimeWaits, Tokens, WorkerId,
+    ConnId, Crew, Event, FastOpens, Level, Mail, Paths, Pmtus, Ports, Read, Table, TimeWaits, Tokens, WorkerId,
 };
 use crate::tcp::{Guard, Negotiated, Opening, Subflow};
 use crate::{Counters, Error, FallbackReason};
@@ -43,6 +43,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) mail: &'a mut VecDeque<(WorkerId, Mail)>,
     pub(crate) fastopens: &'a mut FastOpens,
     pub(crate) guard: &'a mut Guard,
+    pub(crate) ports: &'a mut Ports,
     pub(crate) crew: &'a Crew,
     pub(crate) config: &'a ShardConfig,
     pub(crate) copies: &'a Copies,

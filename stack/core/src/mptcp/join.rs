@@ -8,8 +8,8 @@ use crate::pm::{PmEvent, RemoteAddr};
 use crate::sched::{SchedEvent, SubflowId};
 use crate::shard::{Event, Slot};
 use crate::tcp::{
-    Disposition, FastOpened, Joining, Link, Local, Negotiated, Opening, Retries, SubflowStart, Want, initial_seq,
-    reset_for, syn_options, timestamp_offset,
+    Disposition, FastOpened, Joining, Link, Local, Negotiated, Opening, Retries, SubflowStart, Want, reset_for,
+    syn_options, timestamp_offset,
 };
 use crate::wire::{Flags, IpOut, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple};
 use crate::{Ecn, Error, FallbackReason, ResetReason};
@@ -69,12 +69,11 @@ impl Conn {
 
     fn open(&mut self, cx: &mut Cx<'_>, tuple: Tuple, link: Link, want: Want, recv_max: u64) -> &mut Opening {
         let id = self.take_subflow_id();
-        let iss = initial_seq(&cx.config.isn_key, &tuple, cx.now);
+        let iss = cx.take_tuple(tuple, Slot::Conn(self.id.index(), id));
         let offset = timestamp_offset(&cx.config.isn_key, &tuple);
         let mss = self.options.max_seg.unwrap_or(u16::MAX).min(cx.pmtus.local_mss(cx.now, link, &tuple));
         let ecn = self.options.ecn == Ecn::Request;
         let local = Local { mss, scale: scale_for(recv_max), ecn, tos: self.options.tos & !0b11 };
-        cx.table.insert(tuple, Slot::Conn(self.id.index(), id));
         let Handshake { syn_retries, syn_linear_timeouts, .. } = cx.config.handshake;
         let retries = Retries { linear: syn_linear_timeouts, doubling: syn_retries };
         self.openings.push(Opening::new(cx.now, id, tuple, link, iss, offset, local, want, retries));

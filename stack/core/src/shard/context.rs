@@ -3,13 +3,13 @@
 use core::net::{IpAddr, SocketAddr};
 
 use crate::mptcp::Cx;
-use crate::tcp::{Subflow, SubflowStart};
-use crate::wire::Tuple;
+use crate::tcp::{Subflow, SubflowStart, initial_seq};
+use crate::wire::{SeqNum, Tuple};
 
 use super::{Mail, Slot, TimeWait};
 
-/// Draws of a source port before it is taken to be hopeless, for each worker.
-const PORT_DRAWS: u32 = 64;
+/// Ports are looked at one after the other, two apart, before another stretch is tried.
+const STEP: u32 = 2;
 
 impl Cx<'_> {
     /// A subflow whose handshake is done.
@@ -19,18 +19,53 @@ impl Cx<'_> {
         subflow
     }
 
-    /// A tuple from `local` to `remote` with a free source port (RFC 6056 §3.3.1), at home here.
+    /// A tuple from `local` to `remote` with a free source port, at home here: RFC 6056's algorithm 4. The first port
+    /// looked at is a keyed hash of the addresses plus a count that goes on with each connection, so that an outsider
+    /// learns nothing of the next port, and one destination sees the same port only after all others. A port is free if
+    /// its tuple is: other destinations may use it at the same time.
     pub(crate) fn free_tuple(&mut self, local: IpAddr, remote: SocketAddr) -> Option<Tuple> {
         let (first, last) = self.config.ephemeral_ports;
         let count = u32::from(last.saturating_sub(first)) + 1;
-        for _ in 0..PORT_DRAWS * self.crew.len() as u32 {
-            let port = first + self.rng.below(count) as u16;
+        let start = self.ports.start(&self.config.isn_key, local, remote, self.rng);
+        // As in Linux: first every other port, then those between.
+        for i in 0..count {
+            let lap = if count % STEP == 0 { i * STEP / count } else { 0 };
+            let port = first + (start.wrapping_add(i * STEP + lap) % count) as u16;
             let tuple = Tuple { local: SocketAddr::new(local, port), remote };
-            if self.crew.home(&tuple) == self.crew.own() && self.table.find(&tuple).is_none() {
+            if self.crew.home(&tuple) == self.crew.own() && self.is_free(&tuple) {
+                self.ports.used(&self.config.isn_key, local, remote, i * STEP + lap + STEP);
                 return Some(tuple);
             }
         }
         None
+    }
+
+    /// Whether a connection may be opened on the tuple.
+    pub(crate) fn is_free(&self, tuple: &Tuple) -> bool {
+        match self.table.find(tuple) {
+            None => true,
+            Some(Slot::TimeWait(index)) => self.reusable(index).is_some(),
+            Some(_) => false,
+        }
+    }
+
+    fn reusable(&self, index: u32) -> Option<SeqNum> {
+        let handshake = &self.config.handshake;
+        handshake.tw_reuse.then(|| self.time_waits.reuse(self.now, index, handshake.tw_reuse_delay)).flatten()
+    }
+
+    /// Takes the tuple for a connection that is opened on it. Returns where its sequence numbers start (RFC 6528), which
+    /// is past those of an old connection in TIME-WAIT (RFC 6191).
+    pub(crate) fn take_tuple(&mut self, tuple: Tuple, slot: Slot) -> SeqNum {
+        let old = match self.table.find(&tuple) {
+            Some(Slot::TimeWait(index)) => self.reusable(index).inspect(|_| {
+                self.time_waits.remove(index);
+                self.counters.tw_recycled += 1;
+            }),
+            _ => None,
+        };
+        self.table.insert(tuple, slot);
+        old.unwrap_or_else(|| initial_seq(&self.config.isn_key, &tuple, self.now))
     }
 
     /// A tuple is no longer in use; its home is told.
@@ -59,6 +94,7 @@ impl Cx<'_> {
         self.table.remove(&tuple, slot);
         let (index, evicted) = self.time_waits.insert(self.now + self.config.time_wait, entry);
         if let Some((old, entry)) = evicted {
+            self.counters.tw_overflow += 1;
             self.release_tuple(&entry.tuple, Slot::TimeWait(old));
         }
         self.table.insert(tuple, Slot::TimeWait(index));

@@ -11,8 +11,10 @@ use slab::Slab;
 use crate::Error;
 use crate::mptcp::Key;
 use crate::options::SocketOptions;
-use crate::tcp::{Link, Local, Negotiated, syn_options, synack_timeout};
-use crate::wire::{FastOpen, IpOut, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple};
+use crate::tcp::{Guard, Link, Local, Negotiated, syn_options, synack_timeout};
+use crate::wire::{
+    FastOpen, Flags, IpOut, MpCapable, MpJoin, MptcpOption, OptionWriter, Segment, SegmentOut, Timestamps, Tuple,
+};
 
 use super::{ConnId, ListenerId};
 
@@ -27,6 +29,13 @@ pub(crate) struct Listener {
     pub(crate) options: Arc<SocketOptions>,
     /// Established, not yet accepted.
     pub(crate) accepted: VecDeque<ConnId>,
+}
+
+impl Listener {
+    /// Whether no more connections may wait to be accepted; as in Linux, one more than the backlog says.
+    pub(crate) fn is_full(&self) -> bool {
+        self.accepted.len() > self.backlog
+    }
 }
 
 /// All listeners of this worker.
@@ -100,6 +109,30 @@ pub(crate) enum SynKind {
     },
 }
 
+/// What a segment means to a half-open connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Half {
+    /// It may be the third ACK.
+    Finish,
+    /// Nothing.
+    Ignore,
+    /// It would be answered, had not another one been just before.
+    Skip,
+    /// The SYN again: the SYN/ACK got lost.
+    Repeat,
+    /// It does not fit, and is answered with an ACK; `paws` if it is too old.
+    Answer {
+        /// Its timestamp is too old.
+        paws: bool,
+    },
+    /// It acknowledges what was never sent.
+    Reset,
+    /// The peer wants no connection.
+    Refused,
+    /// The peer begins another one.
+    Restart,
+}
+
 /// A half-open connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SynEntry {
@@ -116,6 +149,8 @@ pub(crate) struct SynEntry {
     pub(crate) window: u16,
     /// The peer reset it: it may never have asked.
     pub(crate) refused: bool,
+    /// When a segment that did not fit was last answered.
+    last_oow_ack: Option<Instant>,
     transmissions: u8,
     sent_at: Instant,
     deadline: Instant,
@@ -144,15 +179,85 @@ impl SynEntry {
             taken: 0,
             window,
             refused: false,
+            last_oow_ack: None,
             transmissions: 0,
             sent_at: now,
             deadline: now,
         }
     }
 
+    fn is_join(&self) -> bool {
+        matches!(self.kind, SynKind::Join { .. })
+    }
+
     /// Whether it shall become an MPTCP connection.
     pub(crate) fn is_mptcp(&self) -> bool {
         matches!(self.kind, SynKind::New { key: Some(_), .. })
+    }
+
+    /// RFC 9293 §3.10.7.4 in SYN-RECEIVED, RFC 5961 §3.2, RFC 7323 §5.3.
+    pub(crate) fn check(&mut self, now: Instant, segment: &Segment, guard: &Guard) -> Half {
+        let (syn, acks) = (segment.flags.has(Flags::SYN), segment.flags.has(Flags::ACK));
+        let first = self.negotiated.irs.add(1);
+        let age = self
+            .negotiated
+            .ts_recent
+            .zip(segment.options.timestamps)
+            .map(|(recent, ts)| recent.wrapping_sub(ts.value) as i32);
+        let paws = age.is_some_and(|age| age > 0);
+        if segment.flags.has(Flags::RST) {
+            return match segment.seq.distance(first) {
+                0 => Half::Refused,
+                within if within > 0 && within < i32::from(self.window) => self.answer(now, false, guard),
+                _ => Half::Ignore,
+            };
+        }
+        // Of two SYNs the older one may come last.
+        if syn && !acks && segment.seq == self.negotiated.irs {
+            let may = guard.admits(now, &mut self.last_oow_ack);
+            return if may { Half::Repeat } else { Half::Skip };
+        }
+        if acks && segment.ack != self.negotiated.iss.add(1) {
+            return Half::Reset;
+        }
+        let (offset, len) = (i64::from(segment.seq.distance(first)), i64::from(segment.seq_len()));
+        let window = i64::from(self.window);
+        let inside = offset == 0 || (offset + len > 0 && offset < window) || (offset == window && len == 0);
+        if paws || !inside {
+            return self.answer(now, paws, guard);
+        }
+        match (syn && offset >= 0, acks) {
+            (true, _) => Half::Restart,
+            (false, true) => Half::Finish,
+            (false, false) => Half::Ignore,
+        }
+    }
+
+    /// An ACK without MPTCP options would tell the peer that we do not speak it: the SYN/ACK's timer has to do.
+    fn answer(&mut self, now: Instant, paws: bool, guard: &Guard) -> Half {
+        if self.is_mptcp() || self.is_join() {
+            return Half::Ignore;
+        }
+        if guard.admits(now, &mut self.last_oow_ack) { Half::Answer { paws } } else { Half::Skip }
+    }
+
+    /// An ACK that shows the peer where we stand.
+    pub(crate) fn ack(&self, now: Instant) -> Transmit {
+        let mut options = OptionWriter::new();
+        if let Some(echo) = self.negotiated.ts_recent {
+            options.timestamps(Timestamps { value: (now.as_millis() as u32).wrapping_add(self.ts_offset), echo });
+        }
+        SegmentOut {
+            tuple: self.tuple,
+            seq: self.negotiated.iss.add(1),
+            ack: self.negotiated.irs.add(1),
+            flags: Flags::ACK,
+            window: self.window >> self.negotiated.rcv_scale,
+            ip: IpOut { traffic_class: self.local.tos, ..IpOut::default() },
+            options: &options,
+            payload_len: 0,
+        }
+        .bare(self.link.path)
     }
 
     /// The SYN/ACK, counted as sent.
@@ -206,28 +311,63 @@ impl SynEntry {
     }
 }
 
-/// Half-open connections of this worker, bounded.
+/// Half-open connections of this worker, bounded: those of listeners and joins each by themselves, so that a flood of
+/// SYNs keeps no subflow from being joined.
 #[derive(Debug)]
 pub(crate) struct SynQueue {
     entries: Slab<SynEntry>,
+    joins: usize,
+    /// Those of listeners whose SYN/ACK was sent once.
+    young: usize,
     most: usize,
 }
 
 impl SynQueue {
     pub(crate) fn new(most: usize) -> Self {
-        Self { entries: Slab::new(), most }
+        Self { entries: Slab::new(), joins: 0, young: 0, most }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
+    fn of_listeners(&self) -> usize {
+        self.entries.len() - self.joins
+    }
+
     pub(crate) fn is_full(&self) -> bool {
-        self.entries.len() >= self.most
+        self.of_listeners() >= self.most
+    }
+
+    pub(crate) fn has_no_room_for_joins(&self) -> bool {
+        self.joins >= self.most
+    }
+
+    /// How often a SYN/ACK is repeated: `most` times, less while more than half of the queue is in use, most of it by
+    /// those that do not answer. Those make room then for younger ones (as in Linux).
+    pub(crate) fn retries(&self, most: u8) -> u8 {
+        let (mut retries, mut young) = (most, 2 * self.young);
+        if 2 * self.of_listeners() > self.most.max(8) {
+            while retries > 2 && self.of_listeners() >= young {
+                retries -= 1;
+                young *= 2;
+            }
+        }
+        retries
     }
 
     pub(crate) fn insert(&mut self, entry: SynEntry) -> u32 {
+        let join = matches!(entry.kind, SynKind::Join { .. });
+        self.joins += usize::from(join);
+        self.young += usize::from(!join);
         self.entries.insert(entry) as u32
+    }
+
+    /// The SYN/ACK was sent once more.
+    pub(crate) fn note_repeated(&mut self, key: u32) {
+        if self.entries.get(key as usize).is_some_and(|entry| !entry.is_join() && entry.transmissions == 2) {
+            self.young -= 1;
+        }
     }
 
     pub(crate) fn get_mut(&mut self, key: u32) -> Option<&mut SynEntry> {
@@ -235,7 +375,10 @@ impl SynQueue {
     }
 
     pub(crate) fn remove(&mut self, key: u32) -> Option<SynEntry> {
-        self.entries.try_remove(key as usize)
+        let entry = self.entries.try_remove(key as usize)?;
+        self.joins -= usize::from(entry.is_join());
+        self.young -= usize::from(!entry.is_join() && entry.transmissions < 2);
+        Some(entry)
     }
 
     /// The half-open connections of a listener.

@@ -9,9 +9,12 @@ mod listen;
 mod mail;
 mod memory;
 mod options;
+mod passive;
 mod paths;
 mod place;
 mod pmtu;
+mod ports;
+mod syncookie;
 mod table;
 mod timewait;
 mod wheel;
@@ -33,7 +36,7 @@ use crate::mptcp::{self, Conn, Copies, Cx, Fast, Key, Mode, Mp};
 use crate::options::{Shared, SocketOptions};
 use crate::rng::Rng;
 use crate::tcp::Guard;
-use crate::wire::Tuple;
+use crate::wire::{SeqNum, Tuple};
 use crate::{Counters, Error, FallbackReason};
 
 use listen::{Listener, Listeners, SynQueue};
@@ -50,11 +53,9 @@ pub(crate) use listen::{SynEntry, SynKind};
 pub(crate) use memory::Level;
 pub(crate) use paths::Paths;
 pub(crate) use pmtu::{Pmtu, Pmtus};
+pub(crate) use ports::Ports;
 pub(crate) use table::{Slot, Table, Tokens};
 pub(crate) use timewait::{TimeWait, TimeWaits};
-
-/// Entries of TIME-WAIT that a worker keeps at most (Linux: `tcp_max_tw_buckets`).
-const TIME_WAITS_MAX: usize = 65_536;
 
 /// Which worker; 0 to `workers - 1`.
 pub type WorkerId = u16;
@@ -147,6 +148,11 @@ pub struct Shard {
     syns: SynQueue,
     fastopens: FastOpens,
     guard: Guard,
+    ports: Ports,
+    /// Third ACKs may bring SYN cookies back until then.
+    cookies_until: Option<Instant>,
+    /// Where the connection starts that the SYN begins which is looked at.
+    next_isn: Option<SeqNum>,
     time_waits: TimeWaits,
     conn_wheel: Wheel,
     syn_wheel: Wheel,
@@ -175,6 +181,7 @@ macro_rules! cx {
             mail: &mut $shard.mail,
             fastopens: &mut $shard.fastopens,
             guard: &mut $shard.guard,
+            ports: &mut $shard.ports,
             crew: &$shard.crew,
             config: &$shard.config,
             copies: &$shard.copies,
@@ -203,7 +210,10 @@ impl Shard {
             syns: SynQueue::new(config.max_syn_queue),
             fastopens: FastOpens::new(&config.isn_key),
             guard: guard_of(&config.handshake),
-            time_waits: TimeWaits::new(TIME_WAITS_MAX),
+            ports: Ports::default(),
+            cookies_until: None,
+            next_isn: None,
+            time_waits: TimeWaits::new(config.handshake.max_tw_buckets),
             conn_wheel: Wheel::new(),
             syn_wheel: Wheel::new(),
             ready: VecDeque::new(),
@@ -521,10 +531,7 @@ impl Shard {
             return cx!(self, now).free_tuple(addr, remote).ok_or(Error::NoFreePort(remote));
         }
         let tuple = Tuple { local: SocketAddr::new(addr, port), remote };
-        if self.table.find(&tuple).is_some() {
-            return Err(Error::AddrInUse(tuple.local));
-        }
-        Ok(tuple)
+        if cx!(self, now).is_free(&tuple) { Ok(tuple) } else { Err(Error::AddrInUse(tuple.local)) }
     }
 
     fn choose_address(&self, local: Option<SocketAddr>, remote: SocketAddr) -> Result<IpAddr, Error> {

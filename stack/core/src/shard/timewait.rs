@@ -1,12 +1,16 @@
-//! TIME-WAIT: what is left of a subflow that we closed first (RFC 9293 §3.10.7.4, RFC 1337).
+//! TIME-WAIT: what is left of a subflow that we closed first (RFC 9293 §3.10.7.4, RFC 6191, RFC 1337).
 
 use alloc::collections::VecDeque;
+use core::time::Duration;
 
 use anabranch_frame::{Instant, Transmit};
 use slab::Slab;
 
-use crate::tcp::{Link, Subflow};
+use crate::tcp::{Guard, Link, Subflow};
 use crate::wire::{Flags, IpOut, OptionWriter, Segment, SegmentOut, SeqNum, Timestamps, Tuple};
+
+/// An entry is not prolonged for less: each time leaves a note behind.
+const PROLONG_LEAST: Duration = Duration::from_secs(1);
 
 /// A subflow in TIME-WAIT.
 #[derive(Clone, Copy, Debug)]
@@ -15,56 +19,85 @@ pub(crate) struct TimeWait {
     link: Link,
     snd_nxt: SeqNum,
     rcv_nxt: SeqNum,
-    /// Offset of our timestamp clock and the peer's last timestamp.
-    timestamps: Option<(u32, u32)>,
+    /// Offset of our timestamp clock, the peer's last timestamp and when it came.
+    timestamps: Option<(u32, u32, Instant)>,
+    /// When a segment that did not fit was last answered.
+    last_oow_ack: Option<Instant>,
     until: Instant,
 }
 
 /// What a segment means to a subflow in TIME-WAIT.
-#[derive(Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Waited {
     /// Nothing.
     Ignore,
-    /// It is answered with an [`ack`](TimeWaits::ack).
-    Answer,
-    /// It begins a new connection on the same tuple.
-    Reopen,
+    /// It is answered with an [`ack`](TimeWaits::ack), if that is due; `paws` if its timestamp is old.
+    Answer {
+        /// Its timestamp is old.
+        paws: bool,
+        /// TIME-WAIT begins anew.
+        prolong: bool,
+    },
+    /// A last ACK that came again: TIME-WAIT begins anew.
+    Prolong,
+    /// The peer knows nothing of the connection any more.
+    Kill,
+    /// It begins a new connection on the same tuple, whose sequence numbers should start here.
+    Reopen(SeqNum),
 }
 
 impl TimeWait {
-    pub(crate) fn of(subflow: &Subflow) -> Self {
+    pub(crate) fn of(now: Instant, subflow: &Subflow) -> Self {
         Self {
             tuple: subflow.tuple,
             link: subflow.link,
             snd_nxt: subflow.seq(subflow.snd.nxt()),
             rcv_nxt: subflow.rcv.seq(subflow.rcv.nxt()),
-            timestamps: subflow.ts_offset().map(|offset| (offset, subflow.rcv.ts_echo())),
+            timestamps: subflow.ts_offset().map(|offset| (offset, subflow.rcv.ts_echo(), now)),
+            last_oow_ack: None,
             until: Instant::ZERO,
         }
     }
 
-    fn on_segment(&self, segment: &Segment) -> Waited {
-        if segment.flags.has(Flags::RST) {
-            // RFC 1337: a reset must not cut TIME-WAIT short.
+    /// Where the sequence numbers of a new connection on the same tuple start: past all of the old one's, as in Linux.
+    fn next_isn(&self) -> SeqNum {
+        self.snd_nxt.add(65_535 + 2)
+    }
+
+    fn on_segment(&self, segment: &Segment, rfc1337: bool) -> Waited {
+        let (syn, rst) = (segment.flags.has(Flags::SYN), segment.flags.has(Flags::RST));
+        let acks = segment.flags.has(Flags::ACK);
+        let ts = self.timestamps.zip(segment.options.timestamps);
+        let newer = ts.map(|((_, recent, _), ts)| ts.value.wrapping_sub(recent) as i32);
+        let paws = newer.is_some_and(|newer| newer < 0) && !rst;
+        if !paws && segment.seq == self.rcv_nxt && (rst || segment.seq_len() == 0) {
+            return match rst {
+                // RFC 1337 would have a reset ignored, as it may belong to the old connection; RFC 9293 and Linux obey.
+                true if rfc1337 => Waited::Ignore,
+                true => Waited::Kill,
+                false => Waited::Prolong,
+            };
+        }
+        if rst {
             return Waited::Ignore;
         }
-        let newer = match (self.timestamps, segment.options.timestamps) {
-            (Some((_, recent)), Some(ts)) => (ts.value.wrapping_sub(recent) as i32) > 0,
-            _ => false,
-        };
-        if segment.flags.has(Flags::SYN) && !segment.flags.has(Flags::ACK) && (newer || segment.seq.after(self.rcv_nxt))
-        {
-            return Waited::Reopen;
+        // RFC 6191 §2, RFC 1122 §4.2.2.13: a SYN that cannot be an old one.
+        if syn && !acks && !paws && (segment.seq.after(self.rcv_nxt) || newer.is_some_and(|newer| newer > 0)) {
+            return Waited::Reopen(self.next_isn());
         }
-        if segment.seq_len() == 0 && segment.seq == self.rcv_nxt {
-            return Waited::Ignore;
-        }
-        Waited::Answer
+        // A SYN without ACK that is not newer may be of a new connection with a number of its own: that one waits.
+        Waited::Answer { paws, prolong: paws || acks }
+    }
+
+    /// Whether we may open a connection on the tuple: timestamps tell it from the old one (RFC 6191), once the clock of
+    /// the peer has ticked.
+    fn may_reuse(&self, now: Instant, delay: Duration) -> bool {
+        self.timestamps.is_some_and(|(_, _, at)| now.saturating_since(at) > delay)
     }
 
     fn ack(&self, now: Instant) -> Transmit {
         let mut options = OptionWriter::new();
-        if let Some((offset, recent)) = self.timestamps {
+        if let Some((offset, recent, _)) = self.timestamps {
             let value = (now.as_millis() as u32).wrapping_add(offset);
             options.timestamps(Timestamps { value, echo: recent });
         }
@@ -117,8 +150,29 @@ impl TimeWaits {
         None
     }
 
-    pub(crate) fn on_segment(&self, index: u32, segment: &Segment) -> Waited {
-        self.entries.get(index as usize).map_or(Waited::Ignore, |entry| entry.on_segment(segment))
+    pub(crate) fn on_segment(&self, index: u32, segment: &Segment, rfc1337: bool) -> Waited {
+        self.entries.get(index as usize).map_or(Waited::Ignore, |entry| entry.on_segment(segment, rfc1337))
+    }
+
+    /// TIME-WAIT begins anew.
+    pub(crate) fn prolong(&mut self, index: u32, until: Instant) {
+        if let Some(entry) = self.entries.get_mut(index as usize)
+            && until.saturating_since(entry.until) >= PROLONG_LEAST
+        {
+            entry.until = until;
+            self.order.push_back((until, index));
+        }
+    }
+
+    /// Whether an answer is due, and not too soon after another.
+    pub(crate) fn may_answer(&mut self, now: Instant, index: u32, guard: &Guard) -> bool {
+        self.entries.get_mut(index as usize).is_some_and(|entry| guard.admits(now, &mut entry.last_oow_ack))
+    }
+
+    /// Where a connection of ours on the entry's tuple may start, if it may be opened at all.
+    pub(crate) fn reuse(&self, now: Instant, index: u32, delay: Duration) -> Option<SeqNum> {
+        let entry = self.entries.get(index as usize)?;
+        entry.may_reuse(now, delay).then(|| entry.next_isn())
     }
 
     /// The ACK that shows the peer where the subflow stood.

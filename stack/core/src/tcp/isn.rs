@@ -34,6 +34,22 @@ pub(crate) fn timestamp_offset(key: &[u8; 16], tuple: &Tuple) -> u32 {
     hash(key, tuple, 1) as u32
 }
 
+/// Hashes of SYN cookies: one of the addresses, and one of them and the time.
+pub(crate) fn syn_cookie_hash(key: &[u8; 16], tuple: &Tuple, minute: Option<u32>) -> u64 {
+    let Some(minute) = minute else { return hash(key, tuple, 5) };
+    let mut hasher = SipHasher24::new_with_key(key);
+    hasher.write_u8(6);
+    hasher.write_u32(minute);
+    add_address(&mut hasher, tuple.local);
+    add_address(&mut hasher, tuple.remote);
+    hasher.finish()
+}
+
+/// Hash of where a connection goes, for the choice of its source port (RFC 6056 §3.3.4).
+pub(crate) fn port_hash(key: &[u8; 16], local: IpAddr, remote: SocketAddr) -> u64 {
+    hash(key, &Tuple { local: SocketAddr::new(local, 0), remote }, 4)
+}
+
 /// The key of Fast Open cookies where none was set: the same on all workers, as the stack's secret is.
 pub(crate) fn fast_open_key(key: &[u8; 16]) -> [u8; 16] {
     let mut made = [0; 16];

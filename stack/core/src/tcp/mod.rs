@@ -16,7 +16,9 @@ pub(crate) use guard::Guard;
 pub(crate) use handshake::{
     DEFAULT_MSS, Disposition, FastSyn, Local, Negotiated, Opening, Retries, Want, synack_timeout,
 };
-pub(crate) use isn::{fast_open_cookie, fast_open_key, home_hash, initial_seq, timestamp_offset};
+pub(crate) use isn::{
+    fast_open_cookie, fast_open_key, home_hash, initial_seq, port_hash, syn_cookie_hash, timestamp_offset,
+};
 pub(crate) use rcv::{AckDue, Rcv};
 pub(crate) use snd::{AckOut, Fired, Pacing, Retransmit, TxMapping};
 pub(crate) use subflow::{

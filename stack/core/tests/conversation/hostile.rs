@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use anabranch_core::SocketOptions;
+use anabranch_core::config::SynCookies;
 use anabranch_core::wire::{Flags, IpOut, OptionWriter, Segment, SegmentOut, SeqNum, Tuple};
 use anabranch_frame::{PathId, Payload, RxPacket, Slices, Transmit, gso};
-use anabranch_sim::{Action, Chatter, Pair, Pattern, Random};
+use anabranch_sim::{Action, Chatter, Note, Pair, Pattern, Random};
 
 use crate::support::*;
 
@@ -128,7 +129,13 @@ fn stray_segments_are_answered_by_a_reset_and_resets_are_not() {
 
 #[test]
 fn a_syn_flood_fills_the_queue_and_no_more() {
-    let mut net = Pair::seeded(1107).path(wifi()).server(|host| host.shard.max_syn_queue = 64).build();
+    let mut net = Pair::seeded(1107)
+        .path(wifi())
+        .server(|host| {
+            host.shard.max_syn_queue = 64;
+            host.shard.handshake.syncookies = SynCookies::Never;
+        })
+        .build();
     let server = net.spawn(Pair::SERVER, Chatter::listen(Pair::server_addr(0)));
     for n in 0..5_000u32 {
         let from = SocketAddr::from(([10, 0, 0, 77], 1024 + n as u16));
@@ -141,6 +148,47 @@ fn a_syn_flood_fills_the_queue_and_no_more() {
     net.spawn(Pair::CLIENT, Chatter::connect(Pair::server_addr(0)).at(ms(100), Action::Write(b"hello".to_vec())));
     net.run_to(secs(202));
     assert_eq!(net.app(server).heard(), b"hello");
+}
+
+#[test]
+fn a_syn_flood_keeps_nobody_out() {
+    for mptcp in [true, false] {
+        let net = Pair::seeded(1108).path(wifi()).path(lte()).server(|host| host.shard.max_syn_queue = 64);
+        let mut net = net.build();
+        let options = SocketOptions { mptcp, ..SocketOptions::default() };
+        // A connection that lives through it…
+        let long = start(&mut net, 0, 20 * MEGABYTE, &options);
+        net.run_to(ms(500));
+        let before = net.app(long.0).flow().received.bytes;
+        let mut flood = 0u32;
+        let mut newcomers = Vec::new();
+        for tick in 1..=100u64 {
+            for _ in 0..200 {
+                flood += 1;
+                let from = SocketAddr::from(([10, 9, (flood >> 12) as u8, (flood >> 4) as u8], 1024 + flood as u16));
+                net.inject(Pair::SERVER, PathId(0), forge(from, Pair::server_addr(0), flood, 0, Flags::SYN, &[]));
+            }
+            if tick % 10 == 0 {
+                // …and others that come in the midst of it.
+                let hello = Action::Write(b"hello".to_vec());
+                let one = Chatter::connect(Pair::server_addr(0)).options(options.clone()).at(ms(1), hello);
+                newcomers.push(net.spawn(Pair::CLIENT, one));
+            }
+            net.run_to(ms(500 + 10 * tick));
+        }
+        net.run_to(ms(2500));
+        let (sizes, _) = net.sizes(Pair::SERVER);
+        assert!(sizes[0].half_open <= 64 + 8, "{sizes:?}");
+        let counters = net.counters(Pair::SERVER);
+        assert!(counters.syncookies_sent > 19_000, "{} cookies", counters.syncookies_sent);
+        assert!(counters.syncookies_recv >= 9, "{} came back", counters.syncookies_recv);
+        let got = net.app(long.0).flow().received.bytes - before;
+        assert!(got > MEGABYTE, "the old connection got {got} bytes in two seconds, beside the new ones");
+        for one in newcomers {
+            assert!(net.app(one).saw(&Note::Connected));
+            assert_eq!(net.app(one).closed(), None);
+        }
+    }
 }
 
 #[test]

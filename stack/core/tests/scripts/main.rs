@@ -3,6 +3,7 @@
 mod basics;
 mod ecn;
 mod fastopen;
+mod handshake;
 mod harness;
 mod icmp;
 mod options;

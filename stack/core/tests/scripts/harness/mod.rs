@@ -45,6 +45,8 @@ pub(crate) struct Script {
     pub(crate) options: SocketOptions,
     /// The time, for commands of the shard.
     pub(crate) now: Instant,
+    /// Of the listener.
+    pub(crate) backlog: usize,
     v6: bool,
     listener: Option<ListenerId>,
     conn: Option<ConnId>,
@@ -95,6 +97,7 @@ impl Script {
             shard,
             options: SocketOptions { mptcp: false, ..SocketOptions::default() },
             now: START,
+            backlog: 16,
             v6,
             listener: None,
             conn: None,
@@ -113,7 +116,7 @@ impl Script {
 
     /// Listens with `self.options`.
     pub(crate) fn listen(mut self) -> Self {
-        self.listener = Some(self.shard.listen(self.ours, 16, self.options.clone()).expect("a free port"));
+        self.listener = Some(self.shard.listen(self.ours, self.backlog, self.options.clone()).expect("a free port"));
         self
     }
 
