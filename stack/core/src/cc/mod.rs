@@ -2,6 +2,7 @@
 
 mod bbr;
 mod cubic;
+mod dctcp;
 mod hystart;
 mod reno;
 mod window;
@@ -16,10 +17,11 @@ use crate::Error;
 
 pub use bbr::Bbr;
 pub use cubic::Cubic;
+pub use dctcp::Dctcp;
 pub use reno::Reno;
 
 /// The names that [`by_name`] knows.
-pub const NAMES: &str = "reno, cubic, bbr";
+pub const NAMES: &str = "reno, cubic, bbr, dctcp";
 
 /// Initial window in segments (RFC 6928).
 pub const INITIAL_WINDOW: u64 = 10;
@@ -218,6 +220,7 @@ pub fn by_name(name: &str, mss: u64) -> Result<Box<dyn CongestionControl>, Error
         "reno" => Ok(Box::new(Reno::new(mss))),
         "cubic" => Ok(Box::new(Cubic::new(mss))),
         "bbr" => Ok(Box::new(Bbr::new(mss))),
+        "dctcp" => Ok(Box::new(Dctcp::new(mss))),
         _ => Err(Error::UnknownName { kind: "congestion control", known: NAMES }),
     }
 }

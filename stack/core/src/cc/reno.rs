@@ -27,6 +27,15 @@ impl Reno {
     }
 }
 
+impl Reno {
+    /// Brings the window down to a part of it. There is no way back.
+    pub(super) fn scale(&mut self, part: f64) {
+        self.window.reduce_to((self.window.cwnd as f64 * part) as u64);
+        self.credit = 0;
+        self.undo = None;
+    }
+}
+
 impl CongestionControl for Reno {
     fn name(&self) -> &'static str {
         "reno"

@@ -2,10 +2,10 @@ use super::*;
 use proptest::prelude::*;
 use std::vec::Vec;
 
-const MSS: u64 = 1000;
-const ALONE: Group<'static> = Group { siblings: &[], me: 0 };
+pub(super) const MSS: u64 = 1000;
+pub(super) const ALONE: Group<'static> = Group { siblings: &[], me: 0 };
 
-fn sample(now: Instant, delivered: u64, rtt: Duration) -> AckSample {
+pub(super) fn sample(now: Instant, delivered: u64, rtt: Duration) -> AckSample {
     AckSample {
         now,
         delivered,

@@ -26,7 +26,7 @@ use self::congestion::Undo;
 use self::model::{Aggregation, Bandwidth, FullPipe, Latest, Rounds, Volume};
 use self::phases::{Cycle, State};
 use self::probe_rtt::MinRtt;
-use super::{AckSample, CongestionControl, Delivery, Group, INITIAL_WINDOW, Loss};
+use super::{AckSample, CongestionControl, Delivery, Group, INITIAL_WINDOW, Loss, Metrics};
 
 /// `BBR.PacingMarginPercent`: so much less than the estimate is what is sent at.
 const PACING_MARGIN_PERCENT: f64 = 1.0;
@@ -284,6 +284,11 @@ impl CongestionControl for Bbr {
     fn penalise(&mut self, _: Instant) {
         self.volume.shortterm = (self.cwnd / 2).max(self.min_pipe_cwnd());
         self.cwnd = self.cwnd.min(self.volume.shortterm);
+    }
+
+    fn adopt(&mut self, before: Metrics) {
+        // The window of another kind is a start: Startup finds out what it is worth.
+        self.cwnd = before.cwnd.max(self.min_pipe_cwnd());
     }
 
     fn cwnd(&self) -> u64 {

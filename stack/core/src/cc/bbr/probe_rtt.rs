@@ -74,7 +74,7 @@ impl MinRtt {
     /// `UpdateMinRTT`. Returns `BBR.probe_rtt_expired`.
     pub(super) fn update(&mut self, ack: &Ack<'_>) -> bool {
         let now = ack.now;
-        let expired = now > self.probe_stamp + PROBE_RTT_INTERVAL;
+        let expired = self.probe_min.is_some() && now > self.probe_stamp + PROBE_RTT_INTERVAL;
         if let Some(rtt) = ack.sample.rtt {
             self.note_recent(rtt);
         }

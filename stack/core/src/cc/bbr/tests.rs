@@ -408,6 +408,18 @@ fn probe_rtt_comes_every_five_seconds_for_a_fifth_of_one_with_half_the_product()
 }
 
 #[test]
+fn without_a_round_trip_from_the_handshake_the_first_sample_is_waited_for() {
+    let mut path = Path::new(200);
+    path.now += ms(60_000);
+    (path.free_at, path.next_send) = (path.now, path.now);
+    let mut bbr = Bbr::new(MSS);
+    path.run(&mut bbr, ms(1000));
+    assert!(bbr.min_rtt.get().unwrap() <= ms(52));
+    assert_ne!(bbr.state, State::ProbeRtt);
+    close(bbr.bandwidth.max(), 1e6, 3.0);
+}
+
+#[test]
 fn idleness_stands_for_probe_rtt() {
     let mut path = Path::new(200);
     let mut bbr = path.start();
