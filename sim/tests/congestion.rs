@@ -140,3 +140,24 @@ fn bbr_runs_on_every_subflow() {
     let rate = rates(&mut net, server, secs(10))[0];
     assert!(rate >= 12.5, "{rate:.2} Mbit/s of 15");
 }
+
+#[test]
+fn a_second_connection_starts_where_the_first_one_ended_if_that_is_wanted() {
+    // 100 Mbit/s and 100 ms: 1 MB takes seven round trips from ten segments on.
+    let took = |save: bool| {
+        let link = LinkConfig::new(100, 50).queue_bytes(1_000_000);
+        let mut net = Pair::seeded(1).path(link).client(|host| host.shard.no_metrics_save = !save).build();
+        let server = serve(&mut net);
+        let mut last = Duration::ZERO;
+        for count in 1..=2 {
+            let start = net.elapsed();
+            net.spawn(Pair::CLIENT, Transfer::connect(Pair::server_addr(0)).options(options("cubic")).sends(1_000_000));
+            assert!(net.run_until(start + secs(20), |world| world.app(server).completed(count)));
+            last = net.elapsed() - start;
+        }
+        assert_eq!(net.up_stats(0).dropped_queue, 0);
+        last
+    };
+    let (cold, warm) = (took(false), took(true));
+    assert!(warm + Duration::from_millis(250) <= cold, "{warm:?} instead of {cold:?}");
+}

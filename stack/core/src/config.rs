@@ -208,6 +208,9 @@ pub struct ShardConfig {
     pub pmtu: PmtuConfig,
     /// A SYN that asked for ECN in vain is repeated without (`tcp_ecn_fallback`, RFC 3168 §6.1.1.1).
     pub ecn_fallback: bool,
+    /// Connections start without what earlier ones to the same destination learnt: window, threshold and round-trip time
+    /// (`tcp_no_metrics_save`, but true by default: addresses say little of paths today).
+    pub no_metrics_save: bool,
     /// First and last ephemeral port.
     pub ephemeral_ports: (u16, u16),
     /// How connections are opened.
@@ -242,6 +245,7 @@ impl ShardConfig {
             syn_retrans_before_tcp_fallback: 2,
             pmtu: PmtuConfig::default(),
             ecn_fallback: true,
+            no_metrics_save: true,
             ephemeral_ports: (32768, 60999),
             handshake: Handshake::default(),
             recovery: Recovery::default(),

@@ -170,6 +170,7 @@ impl Conn {
     /// A subflow is gone.
     fn count_out(&self, cx: &mut Cx<'_>, subflow: &Subflow) {
         self.note_fast_end(cx, subflow);
+        cx.learn_from(subflow);
         if subflow.synack.is_none() {
             cx.counters.tcp_curr_estab = cx.counters.tcp_curr_estab.saturating_sub(1);
         }

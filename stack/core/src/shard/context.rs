@@ -15,8 +15,21 @@ impl Cx<'_> {
     /// A subflow whose handshake is done.
     pub(crate) fn subflow(&self, start: SubflowStart) -> Subflow {
         let mut subflow = Subflow::new(self.now, start, self.config.recovery);
-        subflow.limit_mtu(self.pmtus.get(self.now, subflow.tuple.remote.ip()));
+        let remote = subflow.tuple.remote.ip();
+        subflow.limit_mtu(self.pmtus.get(self.now, remote));
+        if let Some(learnt) = self.destinations.get(self.now, remote) {
+            subflow.snd.start_from(&learnt);
+        }
         subflow
+    }
+
+    /// A subflow is gone: what it learnt is kept, if that is wanted.
+    pub(crate) fn learn_from(&mut self, subflow: &Subflow) {
+        if !self.config.no_metrics_save
+            && let Some(learnt) = subflow.snd.learnt()
+        {
+            self.destinations.learn(self.now, subflow.tuple.remote.ip(), learnt);
+        }
     }
 
     /// A tuple from `local` to `remote` with a free source port, at home here: RFC 6056's algorithm 4. The first port

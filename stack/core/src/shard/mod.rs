@@ -2,6 +2,7 @@
 
 mod context;
 mod crew;
+mod destinations;
 mod fastopen;
 mod icmp;
 mod input;
@@ -48,6 +49,7 @@ pub use mail::{Mail, Sizes};
 pub use memory::MemoryUse;
 
 pub(crate) use crew::Crew;
+pub(crate) use destinations::Destinations;
 pub(crate) use fastopen::{FastOpens, Heard, Offer};
 pub(crate) use listen::{SynEntry, SynKind};
 pub(crate) use memory::Level;
@@ -137,6 +139,7 @@ pub struct Shard {
     rng: Rng,
     paths: Paths,
     pmtus: Pmtus,
+    destinations: Destinations,
     table: Table,
     tokens: Tokens,
     conns: Slab<Place>,
@@ -174,6 +177,7 @@ macro_rules! cx {
             rng: &mut $shard.rng,
             paths: &$shard.paths,
             pmtus: &mut $shard.pmtus,
+            destinations: &mut $shard.destinations,
             table: &mut $shard.table,
             time_waits: &mut $shard.time_waits,
             tokens: &mut $shard.tokens,
@@ -199,6 +203,7 @@ impl Shard {
             rng: Rng::new(config.seed),
             paths: Paths::default(),
             pmtus: Pmtus::default(),
+            destinations: Destinations::default(),
             table: Table::new(config.hash_key),
             tokens: Tokens::new(),
             conns: Slab::new(),

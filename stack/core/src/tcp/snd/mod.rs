@@ -4,6 +4,7 @@
 
 mod ack;
 mod info;
+mod learnt;
 mod mtu;
 mod pace;
 mod rack;
@@ -25,6 +26,7 @@ use core::time::Duration;
 
 use anabranch_frame::{Instant, Slices};
 
+pub(crate) use learnt::Learnt;
 pub(crate) use pace::Pacing;
 pub(crate) use record::TxMapping;
 pub(crate) use rest::RestingSnd;
