@@ -15,8 +15,9 @@ use clap::Parser;
 /// Moves bytes from a client to a server over simulated paths and says how it went.
 #[derive(Parser)]
 struct Args {
-    /// A path: rate in Mbit/s, one-way delay in ms, loss in percent, queue in ms of the rate.
-    #[arg(long = "path", value_name = "MBITS,MS[,LOSS%[,QUEUE_MS]]", default_value = "50,10")]
+    /// A path: rate in Mbit/s, one-way delay in ms, loss in percent, queue in ms of the rate, percent of the packets held
+    /// back for up to 20 ms.
+    #[arg(long = "path", value_name = "MBITS,MS[,LOSS%[,QUEUE_MS[,HELD%]]]", default_value = "50,10")]
     paths: Vec<String>,
     /// A path goes silent for a while: number of the path, from and to in ms.
     #[arg(long, value_name = "PATH,FROM,TO")]
@@ -76,7 +77,8 @@ fn link(args: &Args, path: usize, text: &str) -> LinkConfig {
         .rate((part(0, 50.0) * 1e6) as u64)
         .delay(ms(part(1, 10.0)))
         .loss(part(2, 0.0) / 100.0)
-        .queue_time(ms(part(3, 100.0)));
+        .queue_time(ms(part(3, 100.0)))
+        .reorder_within(part(4, 0.0) / 100.0, Duration::ZERO, ms(20.0));
     for outage in args.outage.iter().map(|text| self::numbers(text)) {
         if let [which, from, to] = outage[..]
             && which as usize == path

@@ -1,7 +1,13 @@
 //! HyStart++ (RFC 9406): leave slow start when round trips begin to take longer, before packets are lost.
+//!
+//! With the other half of the original HyStart (Ha and Rhee, "Taming the elephants: New TCP slow start", 2011), which the
+//! RFC leaves out and Linux has: acknowledgements that keep coming without a pause tell that the pipe is full, before its
+//! queue is.
 
 use core::num::NonZeroU64;
 use core::time::Duration;
+
+use anabranch_frame::Instant;
 
 use super::AckSample;
 
@@ -12,6 +18,12 @@ const MIN_RTT_DIVISOR: u64 = 8;
 const N_RTT_SAMPLE: u32 = 8;
 const CSS_GROWTH_DIVISOR: u64 = 4;
 const CSS_ROUNDS: u32 = 5;
+/// Acknowledgements no further apart belong to one train (Linux: `hystart_ack_delta_us`).
+const TRAIN_GAP: Duration = Duration::from_millis(2);
+/// A train is over the pipe's length when it takes this part of the smallest round trip: it took half of it on the way.
+const TRAIN_DIVISOR: u32 = 2;
+/// Windows of fewer segments are too small for a train to mean something (Linux: `hystart_low_window`).
+const TRAIN_WINDOW: u64 = 16;
 
 /// Conservative slow start: a time of slower growth that finds out whether the delay was real.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +49,13 @@ pub(super) enum Verdict {
     Leave,
 }
 
+/// Acknowledgements of a round that came without a pause.
+#[derive(Clone, Copy, Debug)]
+struct Train {
+    begin: Instant,
+    last: Instant,
+}
+
 /// State of the first slow start of a connection; later ones have a threshold to stop at.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct HyStart {
@@ -44,11 +63,15 @@ pub(super) struct HyStart {
     round_min: Option<Nanos>,
     samples: u32,
     conservative: Option<Conservative>,
+    train: Option<Train>,
 }
 
 impl HyStart {
-    /// An acknowledgement came (RFC 9406 §4.2).
-    pub(super) fn on_ack(&mut self, sample: &AckSample) -> Verdict {
+    /// An acknowledgement came (RFC 9406 §4.2), with a window of so many segments.
+    pub(super) fn on_ack(&mut self, sample: &AckSample, segments: u64) -> Verdict {
+        if self.train_fills_the_pipe(sample) && segments >= TRAIN_WINDOW {
+            return Verdict::Leave;
+        }
         if sample.round_start {
             self.last_round_min = self.round_min.take();
             self.samples = 0;
@@ -68,6 +91,24 @@ impl HyStart {
         }
         let divisor = if self.conservative.is_some() { CSS_GROWTH_DIVISOR } else { 1 };
         Verdict::Grow(sample.delivered / divisor)
+    }
+
+    /// Whether acknowledgements have come without a pause for half a round trip.
+    fn train_fills_the_pipe(&mut self, sample: &AckSample) -> bool {
+        let now = sample.now;
+        match &mut self.train {
+            Some(train) if !sample.round_start => {
+                if now.saturating_since(train.last) > TRAIN_GAP {
+                    return false;
+                }
+                train.last = now;
+                now.saturating_since(train.begin) > sample.min_rtt / TRAIN_DIVISOR
+            }
+            train => {
+                *train = Some(Train { begin: now, last: now });
+                false
+            }
+        }
     }
 
     /// Enters or leaves conservative slow start, with enough samples of this round.

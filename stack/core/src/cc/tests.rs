@@ -35,12 +35,17 @@ impl Path {
         Self { now: Instant::from_millis(1000), rtt: Duration::from_millis(rtt_ms) }
     }
 
-    /// One round trip: a window of bytes is acknowledged two segments at a time.
+    /// One round trip: a window of bytes is acknowledged two segments at a time, in a quarter of its time.
     fn round(&mut self, cc: &mut dyn CongestionControl) {
+        self.round_within(cc, self.rtt / 4);
+    }
+
+    /// The same, with acknowledgements that take so much of its time.
+    fn round_within(&mut self, cc: &mut dyn CongestionControl, train: Duration) {
         let acks = (cc.cwnd() / (2 * MSS)).max(1);
-        let start = self.now;
+        let start = self.now + (self.rtt - train);
         for n in 1..=acks {
-            self.now = start + self.rtt * n as u32 / acks as u32;
+            self.now = start + train * n as u32 / acks as u32;
             let sample = AckSample { round_start: n == 1, ..sample(self.now, 2 * MSS, self.rtt) };
             cc.on_ack(&sample, ALONE);
         }
@@ -339,6 +344,42 @@ fn hystart_goes_on_when_the_delay_was_a_moment_s() {
 fn hystart_ignores_small_changes() {
     let (cubic, windows) = slow_start_with_delay(3, 2, 8, 8);
     assert_eq!(windows, [20, 40, 80, 160, 320, 640, 1280, 2560]);
+    assert!(cubic.in_slow_start());
+}
+
+#[test]
+fn hystart_leaves_slow_start_when_acknowledgements_come_without_a_pause() {
+    // Given acknowledgements of 128 segments that arrive within 60 of 80 ms, less than a millisecond apart,
+    let mut path = Path::new(80);
+    let mut cubic = by_name("cubic", MSS).unwrap();
+    for train in [5, 10, 20, 40] {
+        path.round_within(&mut *cubic, Duration::from_millis(train));
+        assert!(cubic.in_slow_start(), "a train of {train} ms");
+    }
+    path.round_within(&mut *cubic, Duration::from_millis(60));
+    // then slow start ends where they have taken half a round trip, at the window that there was.
+    assert!(!cubic.in_slow_start());
+    assert!((160 * MSS..300 * MSS).contains(&cubic.ssthresh()), "{}", cubic.ssthresh());
+    assert!(cubic.cwnd() < cubic.ssthresh() * 11 / 10);
+}
+
+#[test]
+fn hystart_sees_no_train_in_pauses_nor_in_a_small_window() {
+    // Given acknowledgements that fill the round trip, but 3 ms apart,
+    let mut path = Path::new(80);
+    let mut cubic = by_name("cubic", MSS).unwrap();
+    for _ in 0..2 {
+        path.round(&mut *cubic);
+    }
+    path.round_within(&mut *cubic, Duration::from_millis(60));
+    assert!(cubic.in_slow_start());
+    // or a window of ten segments whose acknowledgements come without a pause, then slow start goes on.
+    let mut cubic = by_name("cubic", MSS).unwrap();
+    for ms in 0..8 {
+        let now = path.now + Duration::from_millis(ms);
+        let sample = AckSample { round_start: ms == 0, ..sample(now, MSS / 10, Duration::from_millis(8)) };
+        cubic.on_ack(&sample, ALONE);
+    }
     assert!(cubic.in_slow_start());
 }
 
