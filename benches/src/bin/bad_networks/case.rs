@@ -14,6 +14,11 @@ pub(crate) const HELD_MS: u32 = 20;
 /// Part of the packets that ends a burst of losses: four are lost in a row on average.
 const BURST_END: f64 = 0.25;
 
+/// From this rate on, in Mbit/s, a network may take all that processors have,
+const FAST: u32 = 1000;
+/// unless it loses so many per cent.
+const MUCH: f64 = 1.0;
+
 /// How a path loses packets.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Loss {
@@ -23,6 +28,15 @@ pub(crate) enum Loss {
     Random(f64),
     /// This many per cent, in bursts.
     Bursts(f64),
+}
+
+impl Loss {
+    fn percent(self) -> f64 {
+        match self {
+            Self::None => 0.0,
+            Self::Random(percent) | Self::Bursts(percent) => percent,
+        }
+    }
 }
 
 /// A point of the grid.
@@ -56,6 +70,8 @@ pub(crate) struct Case {
     pub(crate) seconds: f64,
     /// Buffers of both ends, in bytes of payload.
     pub(crate) buffer: u32,
+    /// So many bytes pass that it needs the machine to itself.
+    pub(crate) alone: bool,
 }
 
 /// Whose the two ends are. The first one connects; in a bulk transfer it sends.
@@ -159,6 +175,7 @@ impl From<Point> for Case {
             link: point.link(),
             seconds: seconds(point.rtt),
             buffer: buffer(point.rate, point.rtt + held, point.queue),
+            alone: point.rate >= FAST && point.loss.percent() < MUCH,
         }
     }
 }

@@ -68,7 +68,7 @@ struct Args {
     /// Congestion control of both stacks.
     #[arg(long, default_value = "cubic")]
     congestion: String,
-    /// Networks below 1000 Mbit/s that are measured at the same time.
+    /// Networks that are measured at the same time, those where a Gbit/s may pass left out.
     #[arg(long, default_value_t = 2)]
     parallel: usize,
     /// How often a measurement is made again that broke, or in which the emulator was late.

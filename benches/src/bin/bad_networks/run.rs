@@ -13,8 +13,6 @@ use crate::case::{Case, Pairing};
 use crate::record::{Key, Log, Record, What};
 use crate::transfer::{self, Outcome};
 
-/// From this rate on a network has the machine to itself, in Mbit/s.
-const FAST: u32 = 1000;
 /// An emulator that was later than this measured something else, in microseconds.
 const LATE: f64 = 1500.0;
 /// Building and leaving a site, in seconds, to tell the time left.
@@ -105,7 +103,7 @@ pub(crate) fn run(
     stop: &AtomicBool,
 ) -> Result<()> {
     let units = units(subjects, settings, done);
-    let (fast, slow): (VecDeque<_>, VecDeque<_>) = units.into_iter().partition(|unit| unit.subject.case.rate >= FAST);
+    let (fast, slow): (VecDeque<_>, VecDeque<_>) = units.into_iter().partition(|unit| unit.subject.case.alone);
     let progress = Progress::new(settings, &[(&slow, settings.parallel), (&fast, 1)]);
     for (units, workers) in [(slow, settings.parallel), (fast, 1)] {
         let queue = Mutex::new(units);
@@ -221,7 +219,7 @@ impl Progress {
     }
 
     fn tell(&self, subject: &Subject, record: &Record) {
-        let workers = if subject.case.rate >= FAST { 1 } else { self.settings.parallel };
+        let workers = if subject.case.alone { 1 } else { self.settings.parallel };
         let (number, spent) = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.0 += 1;

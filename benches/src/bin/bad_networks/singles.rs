@@ -49,5 +49,6 @@ fn single(name: &str, about: &str, words: &[&str], time: Option<f64>) -> Case {
         link,
         seconds: time.unwrap_or(seconds(RTT) + 1.0),
         buffer: buffer(RATE, RTT_LONGEST, QUEUE),
+        alone: false,
     }
 }

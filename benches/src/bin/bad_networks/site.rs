@@ -102,7 +102,7 @@ fn emulator(middle: &Netns, case: &Case, time: Duration) -> Result<Process> {
         program.display()
     );
     // Slow links share the processors with others: none of them may keep one busy.
-    let busy_wait = if case.rate >= 1000 { "auto" } else { "off" };
+    let busy_wait = if case.alone { "auto" } else { "off" };
     let duration = format!("{}s", time.as_secs());
     let mut words: Vec<&str> = vec!["link", "a", "b", "--json", "--busy-wait", busy_wait, "--duration", &duration];
     words.extend(case.link.iter().map(String::as_str));
