@@ -25,6 +25,9 @@ struct Args {
     /// Share of packets lost at random, in percent.
     #[arg(long, default_value_t = 0.0)]
     loss: f64,
+    /// Share of packets held back for up to 20 ms, in percent.
+    #[arg(long, default_value_t = 0.0)]
+    reorder: f64,
     /// Seconds for which it goes on.
     #[arg(long, default_value_t = 20.0)]
     time: f64,
@@ -54,7 +57,11 @@ fn main() {
     let bits = (args.rate * 1e6) as u64;
     let bdp = args.rate * 1e6 / 8.0 * rtt.as_secs_f64();
     let queue = ((bdp * args.queue) as usize).max(3000);
-    let up = LinkConfig::default().rate(bits).delay(rtt / 2).queue_bytes(queue).loss(args.loss / 100.0);
+    let up = LinkConfig::default().rate(bits).delay(rtt / 2).queue_bytes(queue).loss(args.loss / 100.0).reorder_within(
+        args.reorder / 100.0,
+        Duration::ZERO,
+        Duration::from_millis(20),
+    );
     let down = LinkConfig::default().rate(1_000_000_000).delay(rtt / 2).queue_packets(10_000);
     let gro = (args.gro > 0).then(|| Duration::from_micros(args.gro));
     let mut net = Pair::seeded(args.seed).path_with(up, down).server(|host| host.gro = gro).build();
@@ -111,6 +118,16 @@ fn main() {
         stats.dropped_queue,
         stats.delivered_packets + stats.dropped(),
     );
+    let counters = net.counters(Pair::CLIENT);
+    let sent = counters.tcp_out_segs.max(1) as f64;
+    print!("sent again {:.2} %:", counters.tcp_retrans_segs as f64 / sent * 100.0);
+    let recovery = ["Retrans", "Undo", "Recovery", "Reorder", "DSACK", "Timeouts", "RTO", "Probe"];
+    for (name, value) in
+        counters.iter().filter(|(name, value)| *value > 0 && recovery.iter().any(|part| name.contains(part)))
+    {
+        print!(" {}={value}", name.trim_start_matches("TcpExt"));
+    }
+    println!();
 }
 
 fn options(args: &Args, congestion: &str) -> SocketOptions {

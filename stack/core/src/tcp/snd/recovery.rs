@@ -8,6 +8,7 @@ use anabranch_frame::Instant;
 use super::Snd;
 use super::ack::News;
 use super::record::Record;
+use super::scoreboard::Scoreboard;
 use crate::Counters;
 use crate::cc::Group;
 
@@ -119,8 +120,16 @@ pub(super) struct Undo {
 }
 
 impl Undo {
-    fn new(marker: u64, retransmitted: u64) -> Self {
-        Self { marker, retransmitted, duplicates: 0, first_at: None, judged: false }
+    /// For what is outstanding now.
+    fn new(board: &Scoreboard) -> Self {
+        Self {
+            marker: board.una(),
+            retransmitted: board.tally().retrans,
+            duplicates: 0,
+            first_at: None,
+            // The head was sent again before: the ACK for that echoes an earlier time than anything of this episode.
+            judged: board.records().front().is_some_and(|head| head.retransmitted),
+        }
     }
 
     pub(super) fn on_retransmit(&mut self, now: Instant, len: u64) {
@@ -180,7 +189,7 @@ impl Snd {
         }
         self.recovery.point = self.board.nxt();
         self.recovery.prr = Prr::new(flight);
-        self.recovery.undo = Some(Undo::new(self.board.una(), self.board.tally().retrans));
+        self.recovery.undo = Some(Undo::new(&self.board));
         self.reduce(now, in_flight, group);
     }
 
@@ -222,7 +231,7 @@ impl Snd {
         self.stats.lost(found.lost, self.mss);
         self.relog();
         if first {
-            self.recovery.undo = Some(Undo::new(self.board.una(), self.board.tally().retrans));
+            self.recovery.undo = Some(Undo::new(&self.board));
             self.stats.on_loss();
             self.cwr_due = true;
         }

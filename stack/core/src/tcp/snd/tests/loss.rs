@@ -246,6 +246,25 @@ fn a_timestamp_proves_only_what_is_older_than_the_retransmission() {
 }
 
 #[test]
+fn the_echo_of_an_earlier_retransmission_is_none_of_the_original() {
+    // Given an episode that is taken back while 5, which was really lost, is under way for the second time,
+    let mut t = Trace::new(20);
+    t.send(10).after(100).ack(0, &[(1, 5), (6, 10)]);
+    assert_eq!(t.resend(), [0, 5]);
+    let again = t.now;
+    t.ts_rtt = Some(ms(102));
+    assert!(t.after(2).ack(5, &[(6, 10)]).spurious);
+    // when 5 is presumed lost once more, and sent a third time,
+    t.send(4).after(100).ack(5, &[(6, 14)]);
+    assert_eq!(t.fire(), Some(Fired::Reordering));
+    assert_eq!(t.resend(), [5]);
+    // then the acknowledgement of the second time is no sign that it was needless.
+    t.now += ms(1);
+    t.ts_rtt = Some(t.now - again);
+    assert!(!t.ack(14, &[]).spurious);
+}
+
+#[test]
 fn one_needed_retransmission_forbids_the_undo() {
     let mut t = Trace::new(10);
     t.send(10).after(100).ack(0, &[(2, 8)]);
