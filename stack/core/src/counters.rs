@@ -100,6 +100,8 @@ counters! {
     tcp_retrans_segs => "TcpRetransSegs",
     /// Retransmission timeouts.
     tcp_timeouts => "TcpExtTCPTimeouts",
+    /// Flow labels changed after a timeout.
+    tcp_timeout_rehash => "TcpExtTcpTimeoutRehash",
     /// Fast recoveries entered with SACK.
     tcp_sack_recovery => "TcpExtTCPSackRecovery",
     /// Fast recoveries entered without SACK.

@@ -8,10 +8,10 @@ use crate::pm::{PmEvent, RemoteAddr};
 use crate::sched::{SchedEvent, SubflowId};
 use crate::shard::{Event, Slot};
 use crate::tcp::{
-    Disposition, FastOpened, Joining, Link, Local, Negotiated, Opening, Retries, SubflowStart, Want, reset_for,
-    syn_options, timestamp_offset,
+    Disposition, FastOpened, IpOptions, Joining, Link, Local, Negotiated, Opening, Retries, SubflowStart, Want,
+    reset_for, syn_options, timestamp_offset,
 };
-use crate::wire::{Flags, IpOut, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple};
+use crate::wire::{Flags, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple};
 use crate::{Ecn, Error, FallbackReason, ResetReason};
 use anabranch_frame::{Instant, Payload, Slices, Transmit};
 
@@ -73,7 +73,8 @@ impl Conn {
         let offset = timestamp_offset(&cx.config.isn_key, &tuple);
         let mss = self.options.max_seg.unwrap_or(u16::MAX).min(cx.pmtus.local_mss(cx.now, link, &tuple));
         let ecn = self.options.ecn == Ecn::Request;
-        let local = Local { mss, scale: scale_for(recv_max), ecn, tos: self.options.tos & !0b11 };
+        let ip = IpOptions::of(&self.options);
+        let local = Local { mss, scale: scale_for(recv_max), ecn, ip };
         let Handshake { syn_retries, syn_linear_timeouts, .. } = cx.config.handshake;
         let retries = Retries { linear: syn_linear_timeouts, doubling: syn_retries };
         self.openings.push(Opening::new(cx.now, id, tuple, link, iss, offset, local, want, retries));
@@ -276,7 +277,7 @@ impl Conn {
             pacing: pacing_of(&self.options),
             quickack: self.options.quickack,
             mptcp: self.mp().is_some(),
-            tos: self.options.tos & !0b11,
+            ip: IpOptions::of(&self.options),
             local_id: opening.local_id,
             remote_id: opening.remote_id,
             backup: opening.backup,
@@ -363,7 +364,7 @@ impl Conn {
             pacing: pacing_of(&self.options),
             quickack: self.options.quickack,
             mptcp: self.mp().is_some(),
-            tos: self.options.tos & !0b11,
+            ip: IpOptions::of(&self.options),
             local_id: joined.local_id,
             remote_id: joined.remote_id,
             backup: joined.backup,
@@ -456,7 +457,7 @@ fn syn_segment(
         ack: answers.map_or(crate::wire::SeqNum(0), |negotiated| negotiated.irs.add(1)),
         flags,
         window,
-        ip: IpOut { traffic_class: opening.local.tos, ..IpOut::default() },
+        ip: opening.ip_out(),
         options: &options,
         payload_len: data.iter().map(Payload::len).sum::<usize>() as u32,
     }

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use crate::options::{SockOpt, SocketOptions};
-use crate::tcp::Pacing;
+use crate::tcp::{IpOptions, Pacing};
 use crate::{Error, cc, sched};
 
 use super::conn::{Conn, Cx};
@@ -49,7 +49,10 @@ impl Conn {
                 let pacing = pacing_of(&options);
                 self.subflows.iter_mut().for_each(|subflow| subflow.snd.set_pacing(pacing));
             }
-            SockOpt::Tos(tos) => self.subflows.iter_mut().for_each(|subflow| subflow.tos = tos & !0b11),
+            SockOpt::Tos(_) | SockOpt::HopLimit(_) | SockOpt::Autoflowlabel(_) => {
+                let ip = IpOptions::of(&options);
+                self.subflows.iter_mut().for_each(|subflow| subflow.ip = ip);
+            }
             _ => {}
         }
         self.options = options;

@@ -139,6 +139,7 @@ impl Conn {
 
     fn on_rto(&mut self, cx: &mut Cx<'_>, at: usize, consecutive: u32) {
         cx.counters.tcp_timeouts += 1;
+        cx.counters.tcp_timeout_rehash += u64::from(self.subflows[at].relabel());
         if consecutive == 2 && self.subflows[at].fast.asked {
             cx.fastopens.note_swallowed(cx.now, &cx.config.handshake.fastopen, cx.counters);
         }

@@ -11,9 +11,9 @@ use slab::Slab;
 use crate::Error;
 use crate::mptcp::Key;
 use crate::options::SocketOptions;
-use crate::tcp::{Guard, Link, Local, Negotiated, syn_options, synack_timeout};
+use crate::tcp::{Guard, Link, Local, Negotiated, flow_label, syn_options, synack_timeout};
 use crate::wire::{
-    FastOpen, Flags, IpOut, MpCapable, MpJoin, MptcpOption, OptionWriter, Segment, SegmentOut, Timestamps, Tuple,
+    FastOpen, Flags, MpCapable, MpJoin, MptcpOption, OptionWriter, Segment, SegmentOut, Timestamps, Tuple,
 };
 
 use super::{ConnId, ListenerId};
@@ -253,7 +253,7 @@ impl SynEntry {
             ack: self.negotiated.irs.add(1),
             flags: Flags::ACK,
             window: self.window >> self.negotiated.rcv_scale,
-            ip: IpOut { traffic_class: self.local.tos, ..IpOut::default() },
+            ip: self.local.ip.out(flow_label(self.negotiated.iss, u32::from(self.transmissions))),
             options: &options,
             payload_len: 0,
         }
@@ -279,7 +279,7 @@ impl SynEntry {
             ack: self.negotiated.irs.add(1 + u32::from(self.taken)),
             flags: self.negotiated.synack_flags(),
             window: self.window,
-            ip: IpOut { traffic_class: self.local.tos, ..IpOut::default() },
+            ip: self.local.ip.out(flow_label(self.negotiated.iss, u32::from(self.transmissions))),
             options: &options,
             payload_len: 0,
         }

@@ -8,7 +8,7 @@ use anabranch_frame::Instant;
 use crate::config::SynCookies;
 use crate::mptcp::{self, Cx, Joined, Mode};
 use crate::options::SocketOptions;
-use crate::tcp::{Local, Negotiated, initial_seq, timestamp_offset};
+use crate::tcp::{IpOptions, Local, Negotiated, initial_seq, timestamp_offset};
 use crate::wire::{Flags, MpJoin, MptcpOption, Segment};
 use crate::{Ecn, FallbackReason, ResetReason};
 
@@ -260,8 +260,8 @@ impl Shard {
         let iss = self.next_isn.unwrap_or_else(|| initial_seq(&self.config.isn_key, &tuple, now));
         let ts_offset = timestamp_offset(&self.config.isn_key, &tuple);
         let mss = options.max_seg.unwrap_or(u16::MAX).min(self.pmtus.local_mss(now, link, &tuple));
-        let (ecn, tos) = (options.ecn != Ecn::Off, options.tos & !0b11);
-        let local = Local { mss, scale: mptcp::scale_for(options.recv_max()), ecn, tos };
+        let (ecn, ip) = (options.ecn != Ecn::Off, IpOptions::of(options));
+        let local = Local { mss, scale: mptcp::scale_for(options.recv_max()), ecn, ip };
         let window = mptcp::initial_window(options).min(0xffff) as u16;
         let negotiated = Negotiated::new(iss, local, segment, None);
         Some(SynEntry::new(now, tuple, link, local, negotiated, ts_offset, kind, window))

@@ -7,7 +7,7 @@ use anabranch_frame::{Instant, Transmit};
 use slab::Slab;
 
 use crate::tcp::{Guard, Link, Subflow};
-use crate::wire::{Flags, IpOut, OptionWriter, Segment, SegmentOut, SeqNum, Timestamps, Tuple};
+use crate::wire::{Flags, IpOut, OptionWriter, Segment, SegmentOut, SeqNum, Timestamps, Tuple, ecn};
 
 /// An entry is not prolonged for less: each time leaves a note behind.
 const PROLONG_LEAST: Duration = Duration::from_secs(1);
@@ -17,6 +17,7 @@ const PROLONG_LEAST: Duration = Duration::from_secs(1);
 pub(crate) struct TimeWait {
     pub(crate) tuple: Tuple,
     link: Link,
+    ip: IpOut,
     snd_nxt: SeqNum,
     rcv_nxt: SeqNum,
     /// Offset of our timestamp clock, the peer's last timestamp and when it came.
@@ -51,6 +52,7 @@ impl TimeWait {
         Self {
             tuple: subflow.tuple,
             link: subflow.link,
+            ip: subflow.ip_out(ecn::NOT_ECT),
             snd_nxt: subflow.seq(subflow.snd.nxt()),
             rcv_nxt: subflow.rcv.seq(subflow.rcv.nxt()),
             timestamps: subflow.ts_offset().map(|offset| (offset, subflow.rcv.ts_echo(), now)),
@@ -107,7 +109,7 @@ impl TimeWait {
             ack: self.rcv_nxt,
             flags: Flags::ACK,
             window: 0,
-            ip: IpOut::default(),
+            ip: self.ip,
             options: &options,
             payload_len: 0,
         }

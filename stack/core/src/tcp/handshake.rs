@@ -7,9 +7,9 @@ use core::time::Duration;
 use anabranch_frame::Instant;
 
 use crate::sched::SubflowId;
-use crate::wire::{FastOpen, Flags, Segment, SeqNum, Tuple, ecn};
+use crate::wire::{FastOpen, Flags, IpOut, Segment, SeqNum, Tuple, ecn};
 
-use super::Link;
+use super::{IpOptions, Link, flow_label};
 
 /// First SYN timeout (RFC 6298 §2); doubled for each retransmission.
 pub(crate) const SYN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -63,8 +63,8 @@ pub(crate) struct Local {
     pub(crate) scale: u8,
     /// We ask for ECN, or take part if asked.
     pub(crate) ecn: bool,
-    /// Traffic class of all packets, ECN bits zero.
-    pub(crate) tos: u8,
+    /// For the IP headers of all packets.
+    pub(crate) ip: IpOptions,
 }
 
 /// What the two SYNs settled.
@@ -293,6 +293,11 @@ impl Opening {
             State::SynSent => Flags::SYN,
             State::SynReceived(negotiated) => negotiated.synack_flags(),
         }
+    }
+
+    /// The IP header of the next SYN. Each has another flow label: the path of the last one may not work.
+    pub(crate) fn ip_out(&self) -> IpOut {
+        self.local.ip.out(flow_label(self.iss, u32::from(self.transmissions)))
     }
 
     /// Whether `seq` is that of our SYN, and that went out.

@@ -4,6 +4,7 @@ mod check;
 mod ecn;
 mod guard;
 mod handshake;
+mod ip;
 mod isn;
 mod pmtu;
 mod rcv;
@@ -16,6 +17,7 @@ pub(crate) use guard::Guard;
 pub(crate) use handshake::{
     DEFAULT_MSS, Disposition, FastSyn, Local, Negotiated, Opening, Retries, Want, synack_timeout,
 };
+pub(crate) use ip::{IpOptions, flow_label};
 pub(crate) use isn::{
     fast_open_cookie, fast_open_key, home_hash, initial_seq, port_hash, syn_cookie_hash, timestamp_offset,
 };

@@ -23,7 +23,7 @@ use crate::wire::{
 };
 
 use super::snd::{Pacing, Snd, SndConfig};
-use super::{AckDue, EcnState, Local, Negotiated, Rcv};
+use super::{AckDue, EcnState, IpOptions, Local, Negotiated, Rcv, flow_label};
 
 pub(crate) use info::Counts;
 pub(crate) use rest::RestingSubflow;
@@ -95,8 +95,7 @@ pub(crate) struct SubflowStart {
     pub(crate) pacing: Pacing,
     /// Room is left for DSS on each segment.
     pub(crate) mptcp: bool,
-    /// Traffic class of its packets, ECN bits zero.
-    pub(crate) tos: u8,
+    pub(crate) ip: IpOptions,
     pub(crate) local_id: u8,
     pub(crate) remote_id: u8,
     /// The peer asked for it to be a backup.
@@ -184,7 +183,8 @@ pub(crate) struct Subflow {
     /// The last ICMP error about it, unless something was heard since.
     pub(crate) soft_error: Option<IcmpCause>,
     pub(crate) ecn: EcnState,
-    pub(crate) tos: u8,
+    pub(crate) ip: IpOptions,
+    flow_label: u32,
     ip_id: u16,
     signal_acks: u8,
     /// Window field of the last segment sent.
@@ -203,7 +203,7 @@ fn payload_mss(wire_mss: u16, options_len: u16) -> u16 {
 
 impl Subflow {
     pub(crate) fn new(now: Instant, start: SubflowStart, recovery: Recovery) -> Self {
-        let SubflowStart { id, tuple, link, negotiated, ts_offset, mut cc, pacing, mptcp, tos, .. } = start;
+        let SubflowStart { id, tuple, link, negotiated, ts_offset, mut cc, pacing, mptcp, ip, .. } = start;
         let wire_mss = negotiated.peer_mss.min(link.mss(&tuple));
         let timestamps = negotiated.ts_recent.is_some();
         let options_len = if timestamps { TIMESTAMPS_LEN } else { 0 } + if mptcp { DSS_LEN } else { 0 };
@@ -262,7 +262,8 @@ impl Subflow {
             pmtu: None,
             soft_error: None,
             ecn: EcnState::new(negotiated.ecn),
-            tos,
+            ip,
+            flow_label: flow_label(negotiated.iss, 0),
             ip_id: negotiated.iss.0 as u16,
             signal_acks: 0,
             told_window: u16::MAX,
@@ -419,12 +420,7 @@ impl Subflow {
             ack: self.rcv.seq(self.rcv.nxt()),
             flags: out.flags.with(Flags::ACK).with(said),
             window: field,
-            ip: IpOut {
-                traffic_class: self.tos | codepoint,
-                id: self.ip_id,
-                dont_fragment: !self.may_fragment(),
-                ..IpOut::default()
-            },
+            ip: self.ip_out(codepoint),
             options: &options,
             payload_len,
         };
@@ -432,6 +428,19 @@ impl Subflow {
         self.counts.sent(u64::from(segments), payload_len > 0);
         let segment_size = (payload_len > u32::from(segment_size)).then_some(segment_size);
         segment.transmit(self.link.path, out.payload, segment_size)
+    }
+
+    /// The IP header of its packets.
+    pub(crate) fn ip_out(&self, codepoint: u8) -> IpOut {
+        let ip = self.ip.out(self.flow_label);
+        let traffic_class = ip.traffic_class | codepoint;
+        IpOut { traffic_class, id: self.ip_id, dont_fragment: !self.may_fragment(), ..ip }
+    }
+
+    /// The path is in doubt: routers may know another one for another flow. Whether that can be.
+    pub(crate) fn relabel(&mut self) -> bool {
+        self.flow_label = flow_label(self.iss, self.flow_label);
+        self.tuple.local.is_ipv6()
     }
 
     /// Waiting time before the next zero-window probe.

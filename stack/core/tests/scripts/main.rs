@@ -6,6 +6,7 @@ mod fastopen;
 mod handshake;
 mod harness;
 mod icmp;
+mod ip;
 mod options;
 mod pmtu;
 mod recovery;

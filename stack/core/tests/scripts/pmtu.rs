@@ -75,7 +75,7 @@ fn below_the_least_pmtu_packets_may_be_cut() {
              +0    > P. 1025:1537(512) ack 1"
         ));
         assert_eq!(script.subflow().pmtu, 552);
-        assert!(!script.dont_fragment());
+        assert!(!script.last_ip().dont_fragment);
     }
 }
 

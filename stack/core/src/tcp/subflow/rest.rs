@@ -12,9 +12,9 @@ use crate::info::TcpState;
 use crate::mptcp::Mappings;
 use crate::sched::SubflowId;
 use crate::shard::Pmtu;
-use crate::tcp::EcnState;
 use crate::tcp::rcv::RestingRcv;
 use crate::tcp::snd::{Pacing, RestingSnd};
+use crate::tcp::{EcnState, IpOptions};
 use crate::wire::{PackedTuple, SeqNum};
 
 /// A [`Subflow`] in ESTABLISHED without what is only of use while something is under way.
@@ -37,7 +37,8 @@ pub(crate) struct RestingSubflow {
     pub(super) pmtu: Option<Box<Pmtu>>,
     soft_error: Option<IcmpCause>,
     pub(super) ecn: EcnState,
-    tos: u8,
+    ip: IpOptions,
+    flow_label: u32,
     ip_id: u16,
     pub(super) told_window: u16,
     pub(super) advmss: u16,
@@ -88,7 +89,8 @@ impl Subflow {
             pmtu: self.pmtu,
             soft_error: self.soft_error,
             ecn: self.ecn,
-            tos: self.tos,
+            ip: self.ip,
+            flow_label: self.flow_label,
             ip_id: self.ip_id,
             told_window: self.told_window,
             advmss: self.advmss,
@@ -169,7 +171,8 @@ impl RestingSubflow {
             pmtu: self.pmtu,
             soft_error: self.soft_error,
             ecn: self.ecn,
-            tos: self.tos,
+            ip: self.ip,
+            flow_label: self.flow_label,
             ip_id: self.ip_id,
             signal_acks: self.signal_acks,
             told_window: self.told_window,

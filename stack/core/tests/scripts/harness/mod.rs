@@ -59,8 +59,30 @@ pub(crate) struct Script {
     ts_base: Option<u32>,
     written: u32,
     read: u32,
-    dont_fragment: bool,
+    last_ip: IpSeen,
     trace: String,
+}
+
+/// What an IP header says that packets of text do not show.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct IpSeen {
+    /// Without the ECN bits.
+    pub(crate) tos: u8,
+    pub(crate) hop_limit: u8,
+    pub(crate) dont_fragment: bool,
+    pub(crate) flow_label: u32,
+}
+
+impl IpSeen {
+    fn of(datagram: &[u8]) -> Self {
+        if datagram[0] >> 4 == 4 {
+            let dont_fragment = datagram[6] & 0x40 != 0;
+            return Self { tos: datagram[1] & !3, hop_limit: datagram[8], dont_fragment, flow_label: 0 };
+        }
+        let first = u32::from_be_bytes([datagram[0], datagram[1], datagram[2], datagram[3]]);
+        let tos = (first >> 20) as u8 & !3;
+        Self { tos, hop_limit: datagram[7], dont_fragment: true, flow_label: first & 0xf_ffff }
+    }
 }
 
 impl Script {
@@ -109,7 +131,7 @@ impl Script {
             ts_base: None,
             written: 0,
             read: 0,
-            dont_fragment: false,
+            last_ip: IpSeen::default(),
             trace: String::new(),
         }
     }
@@ -212,9 +234,9 @@ impl Script {
         self.out.clear();
     }
 
-    /// Whether the last packet that went out must not be fragmented.
-    pub(crate) fn dont_fragment(&self) -> bool {
-        self.dont_fragment
+    /// The IP header of the last packet that went out.
+    pub(crate) fn last_ip(&self) -> IpSeen {
+        self.last_ip
     }
 
     /// How often this was told.
@@ -254,7 +276,7 @@ impl Script {
 
     fn went_out(&mut self, datagram: &[u8]) {
         let raw = Packet::read(datagram, Base::default()).expect("a TCP segment");
-        self.dont_fragment = self.v6 || datagram[6] & 0x40 != 0;
+        self.last_ip = IpSeen::of(datagram);
         if raw.has('S') {
             let ports = if self.v6 { &datagram[40..42] } else { &datagram[20..22] };
             self.ours.set_port(u16::from_be_bytes([ports[0], ports[1]]));
