@@ -30,6 +30,7 @@ mod mail;
 mod pace;
 mod pair;
 mod random;
+mod router;
 mod trace;
 mod world;
 
@@ -43,6 +44,7 @@ pub use mail::Mailing;
 pub use pace::Pacer;
 pub use pair::{PORT, Pair, PairBuilder};
 pub use random::{Pattern, Random, seed_from_env};
+pub use router::Router;
 pub use trace::describe;
 pub use world::{LinkId, Verdict, World};
 

@@ -13,7 +13,7 @@ use crate::agenda::{Agenda, Source};
 use crate::capture::Capture;
 use crate::host::Attachment;
 use crate::trace::Trace;
-use crate::{AppId, Application, Host, HostConfig, HostId, Link, LinkChange, LinkConfig, Random};
+use crate::{AppId, Application, Host, HostConfig, HostId, Link, LinkChange, LinkConfig, Random, Router};
 
 /// Packets that a host may send, or rounds it may take, at one instant before it counts as gone mad.
 const RUNAWAY: usize = 1_000_000;
@@ -40,6 +40,7 @@ struct Wire {
     link: Link,
     to: (HostId, PathId),
     middlebox: Option<Middlebox>,
+    router: Option<Router>,
 }
 
 /// Hosts and links on one virtual clock.
@@ -110,13 +111,19 @@ impl World {
             None => panic!("host {} has no {}", host.name, from.1),
         }
         let link = Link::new(config, Random::new(self.seed, stream(from.0, from.1.0)), self.now);
-        self.wires.push(Wire { link, to, middlebox: None });
+        self.wires.push(Wire { link, to, middlebox: None, router: None });
         LinkId(index)
     }
 
     /// Puts a function in front of a link that sees, changes or drops every packet.
     pub fn set_middlebox(&mut self, link: LinkId, middlebox: impl FnMut(Instant, Payload) -> Verdict + Send + 'static) {
         self.wires[link.0].middlebox = Some(Box::new(middlebox));
+    }
+
+    /// Puts a router in front of a link that takes only small packets; `None` takes it away. What it tells a sender comes
+    /// back over the link in the other direction.
+    pub fn set_router(&mut self, link: LinkId, router: Option<Router>) {
+        self.wires[link.0].router = router;
     }
 
     /// Starts an application on a host.
@@ -418,6 +425,10 @@ impl World {
         gso::for_each_segment(transmit, &mut Vec::new(), |packet| packets.push(Payload::from(packet)));
         for packet in packets {
             self.record(index, transmit.path, Direction::Outbound, &packet);
+            if self.wires[wire].router.is_some_and(|router| router.refuses(&packet)) {
+                self.complain(wire, (HostId(index), transmit.path), &packet);
+                continue;
+            }
             let wire = &mut self.wires[wire];
             let verdict = match &mut wire.middlebox {
                 Some(middlebox) => middlebox(self.now, packet),
@@ -434,6 +445,16 @@ impl World {
             }
         }
         self.arm_link(wire);
+    }
+
+    /// The router in front of a link dropped a packet.
+    fn complain(&mut self, wire: usize, sender: (HostId, PathId), packet: &Payload) {
+        let complaint = self.wires[wire].router.and_then(|router| router.complaint(packet));
+        let back = self.wires.iter().position(|wire| wire.to == sender);
+        if let (Some(complaint), Some(back)) = (complaint, back) {
+            self.wires[back].link.enqueue(self.now, complaint);
+            self.arm_link(back);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use core::time::Duration;
 use anabranch_frame::PathId;
 
 pub use handshake::{FastOpenConfig, FastOpenKeys, Handshake, SynCookies};
-pub use pmtu::PmtuConfig;
+pub use pmtu::{MtuProbing, PmtuConfig};
 pub use recovery::Recovery;
 
 /// An address with the length of its network's prefix.

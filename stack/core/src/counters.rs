@@ -102,6 +102,14 @@ counters! {
     tcp_timeouts => "TcpExtTCPTimeouts",
     /// Flow labels changed after a timeout.
     tcp_timeout_rehash => "TcpExtTcpTimeoutRehash",
+    /// Probes for a larger path MTU sent.
+    tcp_mtu_probes => "AnabranchMTUProbes",
+    /// Those that got through.
+    tcp_mtup_success => "TcpExtTCPMTUPSuccess",
+    /// Those that did not.
+    tcp_mtup_fail => "TcpExtTCPMTUPFail",
+    /// Paths on which nothing got through any more, and smaller segments were tried.
+    tcp_mtu_black_holes => "AnabranchMTUBlackHoles",
     /// Fast recoveries entered with SACK.
     tcp_sack_recovery => "TcpExtTCPSackRecovery",
     /// Fast recoveries entered without SACK.

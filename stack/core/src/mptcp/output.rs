@@ -311,10 +311,14 @@ impl Conn {
 
     /// Sends new data, unless it is better to wait: silly windows (RFC 9293 §3.8.6.2.1), Nagle.
     fn send_new(&mut self, cx: &mut Cx<'_>, at: usize, mut range: Range<u64>) -> Option<Transmit> {
-        self.subflows[at].expire_mtu(cx.now);
-        let subflow = &self.subflows[at];
         let wanted = range.end - range.start;
         let window = self.peer_edge.saturating_sub(range.start);
+        let subflow = &mut self.subflows[at];
+        subflow.expire_mtu(cx.now);
+        if let Some(len) = subflow.plan_probe(cx.now, wanted.min(window), &cx.config.pmtu) {
+            return self.send_range(cx, at, range.start..range.start + len, false);
+        }
+        let subflow = &self.subflows[at];
         let room = subflow.snd.room(cx.now).min(window).min(subflow.send_quantum());
         let len = wanted.min(room);
         if len == 0 {
@@ -344,7 +348,9 @@ impl Conn {
     /// Sends the offsets of `range`, or the first of them, on a subflow under a mapping of its own.
     fn send_range(&mut self, cx: &mut Cx<'_>, at: usize, range: Range<u64>, again: bool) -> Option<Transmit> {
         let subflow = &self.subflows[at];
-        let most = subflow.send_quantum().min(subflow.snd.room(cx.now)).min(range.end - range.start);
+        let probe = subflow.planned_probe();
+        let quantum = probe.unwrap_or_else(|| subflow.send_quantum());
+        let most = quantum.min(subflow.snd.room(cx.now)).min(range.end - range.start);
         if most == 0 {
             return None;
         }
@@ -380,6 +386,9 @@ impl Conn {
             subflow.snd.mark_pushed();
         }
         subflow.snd.set_drained(!more);
+        if probe.is_some() {
+            subflow.launch_probe(pos, cx.counters);
+        }
         subflow.probe = false;
         let id = subflow.id;
         let out = Out {

@@ -6,15 +6,17 @@ use core::time::Duration;
 use anabranch_frame::Instant;
 use smallvec::SmallVec;
 
-use crate::Error;
 use crate::pm::PmEvent;
 use crate::sched::{SchedEvent, SubflowId};
 use crate::tcp::{AckDue, Fired, Joining, Opening, Subflow};
+use crate::{Error, MtuProbing};
 
 use super::conn::{Conn, Cx, Stage, group};
 
 /// Longest time between two retransmissions on a stale subflow while others work.
 const STALE_PROBE: Duration = Duration::from_secs(1);
+/// Silence after which only what is large may be lost (Linux: `tcp_retries1`, 15 least timeouts).
+const BLACK_HOLE: Duration = Duration::from_secs(3);
 /// Third ACKs of a join before it is given up.
 const JOIN_ACK_TRIES: u8 = 6;
 /// At data level this much is sent again at once when its timer fires.
@@ -127,7 +129,9 @@ impl Conn {
             return;
         }
         let siblings = self.siblings();
-        match self.subflows[at].snd.on_timer(cx.now, group(&siblings, at), cx.counters) {
+        let fired = self.subflows[at].snd.on_timer(cx.now, group(&siblings, at), cx.counters);
+        self.subflows[at].judge_mtu_probe(cx.counters);
+        match fired {
             None | Some(Fired::Reordering) => {}
             Some(Fired::Probe) => {
                 cx.counters.tcp_loss_probes += 1;
@@ -156,6 +160,11 @@ impl Conn {
         } else if now.saturating_since(subflow.silent_since) >= recovery.patience(self.released) && !held {
             self.on_subflow_timeout(cx, id);
             return;
+        }
+        let pmtu = &cx.config.pmtu;
+        if pmtu.mtu_probing != MtuProbing::Off && now.saturating_since(subflow.silent_since) >= BLACK_HOLE {
+            subflow.on_black_hole(now, pmtu);
+            cx.counters.tcp_mtu_black_holes += 1;
         }
         let others = self.subflows.iter().any(|subflow| subflow.id != id && subflow.usable() && !subflow.stale);
         let Some(base) = self.mp().map(|mp| mp.dsn(0)).filter(|_| others) else {

@@ -2,6 +2,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 
+use crate::MtuProbing;
 use crate::mptcp::Cx;
 use crate::tcp::{Subflow, SubflowStart, initial_seq};
 use crate::wire::{SeqNum, Tuple};
@@ -17,6 +18,9 @@ impl Cx<'_> {
         let mut subflow = Subflow::new(self.now, start, self.config.recovery);
         let remote = subflow.tuple.remote.ip();
         subflow.limit_mtu(self.pmtus.get(self.now, remote));
+        if self.config.pmtu.mtu_probing == MtuProbing::Always {
+            subflow.start_search(self.now, &self.config.pmtu);
+        }
         if let Some(learnt) = self.destinations.get(self.now, remote) {
             subflow.snd.start_from(&learnt);
         }

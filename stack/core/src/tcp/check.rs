@@ -221,6 +221,7 @@ impl Subflow {
         if self.ecn.echoed(segment.flags) {
             counters.tcp_delivered_ce += out.delivered.div_ceil(u64::from(self.snd.mss()));
         }
+        self.judge_mtu_probe(counters);
         // Something works.
         self.soft_error = None;
         if out.acked > 0 {

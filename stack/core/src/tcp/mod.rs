@@ -6,6 +6,7 @@ mod guard;
 mod handshake;
 mod ip;
 mod isn;
+mod plpmtud;
 mod pmtu;
 mod rcv;
 mod snd;
@@ -21,6 +22,7 @@ pub(crate) use ip::{IpOptions, flow_label};
 pub(crate) use isn::{
     fast_open_cookie, fast_open_key, home_hash, initial_seq, port_hash, syn_cookie_hash, timestamp_offset,
 };
+pub(crate) use plpmtud::Search;
 pub(crate) use rcv::{AckDue, Rcv};
 pub(crate) use snd::{AckOut, Fired, Learnt, Pacing, Retransmit, TxMapping};
 pub(crate) use subflow::{

@@ -23,6 +23,10 @@ impl Subflow {
     /// The MTU of its device is another one now.
     pub(crate) fn set_mtu(&mut self, mtu: u16) {
         self.link.mtu = mtu;
+        let mtu = self.path_mtu();
+        if let Some(search) = &mut self.search {
+            search.limit(mtu);
+        }
         self.resize();
     }
 
@@ -50,6 +54,10 @@ impl Subflow {
     /// What is known of the path from before.
     pub(crate) fn limit_mtu(&mut self, pmtu: Option<Pmtu>) {
         self.pmtu = pmtu.map(alloc::boxed::Box::new);
+        let mtu = self.path_mtu();
+        if let Some(search) = &mut self.search {
+            search.limit(mtu);
+        }
         self.resize();
     }
 

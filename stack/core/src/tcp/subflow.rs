@@ -23,7 +23,7 @@ use crate::wire::{
 };
 
 use super::snd::{Pacing, Snd, SndConfig};
-use super::{AckDue, EcnState, IpOptions, Local, Negotiated, Rcv, flow_label};
+use super::{AckDue, EcnState, IpOptions, Local, Negotiated, Rcv, Search, flow_label};
 
 pub(crate) use info::Counts;
 pub(crate) use rest::RestingSubflow;
@@ -180,6 +180,8 @@ pub(crate) struct Subflow {
     options_len: u16,
     /// What is known of the path beyond its device.
     pub(super) pmtu: Option<Box<Pmtu>>,
+    /// The search for the largest packet that gets through.
+    pub(super) search: Option<Box<Search>>,
     /// The last ICMP error about it, unless something was heard since.
     pub(crate) soft_error: Option<IcmpCause>,
     pub(crate) ecn: EcnState,
@@ -260,6 +262,7 @@ impl Subflow {
             wire_mss,
             options_len,
             pmtu: None,
+            search: None,
             soft_error: None,
             ecn: EcnState::new(negotiated.ecn),
             ip,
@@ -275,7 +278,8 @@ impl Subflow {
 
     /// Fits segments to what the path takes now.
     pub(super) fn resize(&mut self) {
-        let fits = Link { mtu: self.path_mtu(), ..self.link };
+        let tried = self.search.as_ref().map_or(u16::MAX, |search| search.low());
+        let fits = Link { mtu: self.path_mtu().min(tried), ..self.link };
         self.wire_mss = self.peer_mss.min(fits.mss(&self.tuple));
         self.snd.set_mss(payload_mss(self.wire_mss, self.options_len));
     }
@@ -283,7 +287,8 @@ impl Subflow {
     /// Bytes of memory that it holds, without the payload of what is outstanding.
     pub(crate) fn memory(&self) -> usize {
         let pmtu = self.pmtu.as_ref().map_or(0, |_| size_of::<Pmtu>());
-        size_of::<Self>() + pmtu + self.snd.memory() + self.rcv.memory() + self.mappings.memory()
+        let search = self.search.as_ref().map_or(0, |_| size_of::<Search>());
+        size_of::<Self>() + pmtu + search + self.snd.memory() + self.rcv.memory() + self.mappings.memory()
     }
 
     /// Sequence number of one of our positions.
@@ -368,6 +373,16 @@ impl Subflow {
         self.signal_acks += 1;
     }
 
+    /// What the peer takes, without options.
+    pub(super) fn peer_mss(&self) -> u16 {
+        self.peer_mss
+    }
+
+    /// Bytes of options that data segments carry.
+    pub(super) fn options_len(&self) -> u16 {
+        self.options_len
+    }
+
     /// Payload of a full segment, and the largest payload of one transmission.
     pub(crate) fn send_quantum(&self) -> u64 {
         let mss = u64::from(self.snd.mss());
@@ -404,7 +419,8 @@ impl Subflow {
         }
         let payload_len = out.payload.iter().map(Payload::len).sum::<usize>() as u32;
         let room = self.wire_mss.saturating_sub(options.as_slice().len() as u16).max(1);
-        let segment_size = self.snd.mss().min(room);
+        let probe = out.fresh && self.snd.is_mtu_probe(out.pos, u64::from(payload_len));
+        let segment_size = if probe { payload_len as u16 } else { self.snd.mss().min(room) };
         let field = (out.window >> self.rcv_scale).min(0xffff) as u16;
         self.told_window = field;
         self.rcv.on_ack_sent(u64::from(field) << self.rcv_scale);

@@ -19,6 +19,7 @@ mod many;
 mod middlebox;
 mod multipath;
 mod plain;
+mod pmtu;
 mod random;
 mod rest;
 mod selftest;

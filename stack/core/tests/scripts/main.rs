@@ -8,5 +8,6 @@ mod harness;
 mod icmp;
 mod ip;
 mod options;
+mod plpmtud;
 mod pmtu;
 mod recovery;

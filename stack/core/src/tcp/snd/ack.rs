@@ -320,7 +320,7 @@ impl Snd {
         };
         if begins {
             self.enter_recovery(now, prior.in_flight, news.delivered, group, counters);
-            out.entered_recovery = true;
+            out.entered_recovery = self.recovery.phase == Phase::Recovery;
         }
         if news.ece {
             self.on_echo(now, prior.in_flight, news.delivered, group);

@@ -27,12 +27,14 @@ use core::time::Duration;
 use anabranch_frame::{Instant, Slices};
 
 pub(crate) use learnt::Learnt;
+pub(crate) use mtu::Probed;
 pub(crate) use pace::Pacing;
 pub(crate) use record::TxMapping;
 pub(crate) use rest::RestingSnd;
 
 use crate::cc::{CongestionControl, Sibling};
 use crate::config;
+use mtu::MtuProbe;
 use pace::Pace;
 use rack::Rack;
 use rate::RateSampler;
@@ -224,6 +226,8 @@ pub(crate) struct Snd {
     fin_sent: bool,
     /// All that the application gave was sent.
     drained: bool,
+    /// A segment larger than the others, to see whether it gets through.
+    mtu_probe: Option<MtuProbe>,
     /// The window was reduced, and the peer is to be told by CWR.
     cwr_due: bool,
     board: Scoreboard,
@@ -252,6 +256,7 @@ impl Snd {
             created: now,
             fin_sent: false,
             drained: true,
+            mtu_probe: None,
             cwr_due: false,
             board: Scoreboard::new(1),
             rack: Rack::new(recovery.reordering),

@@ -173,6 +173,9 @@ impl Snd {
         group: Group<'_>,
         counters: &mut Counters,
     ) {
+        if self.excuse_mtu_probe(now) {
+            return;
+        }
         if self.sack {
             counters.tcp_sack_recovery += 1;
         } else {
@@ -216,6 +219,7 @@ impl Snd {
 
     /// The retransmission timer fired: what has been in flight for a round trip is presumed lost (RFC 8985 §6.3).
     pub(super) fn enter_loss(&mut self, now: Instant, counters: &mut Counters) {
+        self.doubt_mtu_probe();
         // One reduction for all that goes wrong in one window (RFC 5681 §3.1).
         let first = match self.recovery.phase {
             Phase::Open => true,

@@ -85,6 +85,7 @@ impl RestingSnd {
             created: self.created,
             fin_sent: false,
             drained: true,
+            mtu_probe: None,
             cwr_due: self.cwr_due,
             board: Scoreboard::new(self.una),
             rack: self.rack.resume(),

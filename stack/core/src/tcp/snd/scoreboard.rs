@@ -279,6 +279,13 @@ impl Scoreboard {
         found
     }
 
+    /// The last record is one segment, whatever its size.
+    pub(super) fn make_last_one_segment(&mut self) {
+        if let Some(last) = self.records.back_mut() {
+            last.mss = u16::try_from(last.payload_len()).unwrap_or(u16::MAX);
+        }
+    }
+
     /// Nothing was lost after all.
     pub(super) fn unmark_lost(&mut self) {
         for record in &mut self.records {

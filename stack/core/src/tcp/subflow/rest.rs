@@ -14,7 +14,7 @@ use crate::sched::SubflowId;
 use crate::shard::Pmtu;
 use crate::tcp::rcv::RestingRcv;
 use crate::tcp::snd::{Pacing, RestingSnd};
-use crate::tcp::{EcnState, IpOptions};
+use crate::tcp::{EcnState, IpOptions, Search};
 use crate::wire::{PackedTuple, SeqNum};
 
 /// A [`Subflow`] in ESTABLISHED without what is only of use while something is under way.
@@ -35,6 +35,7 @@ pub(crate) struct RestingSubflow {
     peer_mss: u16,
     options_len: u16,
     pub(super) pmtu: Option<Box<Pmtu>>,
+    search: Option<Box<Search>>,
     soft_error: Option<IcmpCause>,
     pub(super) ecn: EcnState,
     ip: IpOptions,
@@ -87,6 +88,7 @@ impl Subflow {
             peer_mss: self.peer_mss,
             options_len: self.options_len,
             pmtu: self.pmtu,
+            search: self.search,
             soft_error: self.soft_error,
             ecn: self.ecn,
             ip: self.ip,
@@ -114,7 +116,8 @@ impl RestingSubflow {
     /// Bytes of memory that it holds.
     pub(crate) fn memory(&self) -> usize {
         let pmtu = self.pmtu.as_ref().map_or(0, |_| size_of::<Pmtu>());
-        size_of::<Self>() + pmtu + self.snd.memory()
+        let search = self.search.as_ref().map_or(0, |_| size_of::<Search>());
+        size_of::<Self>() + pmtu + search + self.snd.memory()
     }
 
     pub(crate) fn id(&self) -> SubflowId {
@@ -169,6 +172,7 @@ impl RestingSubflow {
             peer_mss: self.peer_mss,
             options_len: self.options_len,
             pmtu: self.pmtu,
+            search: self.search,
             soft_error: self.soft_error,
             ecn: self.ecn,
             ip: self.ip,

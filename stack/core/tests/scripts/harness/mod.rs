@@ -230,7 +230,12 @@ impl Script {
 
     /// Time passes without an answer until nothing is tried any more, half an hour at most.
     pub(crate) fn give_up(&mut self) {
-        self.advance(self.now + Duration::from_secs(1800));
+        self.pass(Duration::from_secs(1800));
+    }
+
+    /// Time passes; whatever goes out does.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.advance(self.now + time);
         self.out.clear();
     }
 
