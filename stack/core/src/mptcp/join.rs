@@ -8,11 +8,11 @@ use crate::pm::{PmEvent, RemoteAddr};
 use crate::sched::{SchedEvent, SubflowId};
 use crate::shard::{Event, Slot};
 use crate::tcp::{
-    Disposition, FastOpened, IpOptions, Joining, Link, Local, Negotiated, Opening, Retries, SubflowStart, Want,
-    reset_for, syn_options, timestamp_offset,
+    Disposition, EcnWish, FastOpened, IpOptions, Joining, Link, Local, Negotiated, Opening, Retries, SubflowStart,
+    Want, reset_for, syn_options, timestamp_offset,
 };
 use crate::wire::{Flags, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple};
-use crate::{Ecn, Error, FallbackReason, ResetReason};
+use crate::{Error, FallbackReason, ResetReason};
 use anabranch_frame::{Instant, Payload, Slices, Transmit};
 
 use super::addr::{established_entry, opening_entry};
@@ -72,7 +72,7 @@ impl Conn {
         let iss = cx.take_tuple(tuple, Slot::Conn(self.id.index(), id));
         let offset = timestamp_offset(&cx.config.isn_key, &tuple);
         let mss = self.options.max_seg.unwrap_or(u16::MAX).min(cx.pmtus.local_mss(cx.now, link, &tuple));
-        let ecn = self.options.ecn == Ecn::Request;
+        let ecn = EcnWish::to_ask(&self.options);
         let ip = IpOptions::of(&self.options);
         let local = Local { mss, scale: scale_for(recv_max), ecn, ip };
         let Handshake { syn_retries, syn_linear_timeouts, .. } = cx.config.handshake;

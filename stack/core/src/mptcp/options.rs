@@ -64,7 +64,9 @@ impl Conn {
         self.congestion = cc::by_name(name, 1)?.name();
         for subflow in &mut self.subflows {
             let mss = u64::from(subflow.snd.mss());
-            subflow.snd.set_congestion(cc::by_name(name, mss)?);
+            let congestion = cc::by_name(name, mss)?;
+            subflow.ecn.set_accurate(congestion.needs_ecn());
+            subflow.snd.set_congestion(congestion);
         }
         Ok(())
     }

@@ -62,6 +62,9 @@ impl Conn {
         if subflow.joining != Joining::Done || subflow.state == TcpState::Closed {
             return None;
         }
+        if !subflow.early_acks.is_empty() {
+            return Some(self.send_ack(cx, at));
+        }
         // Under MPTCP a data segment has no room for SACK blocks: they go ahead of it, by themselves.
         if subflow.rcv.due() == AckDue::Now && subflow.rcv.has_sack() {
             return Some(self.send_ack(cx, at));

@@ -13,7 +13,7 @@ use crate::mptcp::Key;
 use crate::options::SocketOptions;
 use crate::tcp::{Guard, Link, Local, Negotiated, flow_label, syn_options, synack_timeout};
 use crate::wire::{
-    FastOpen, Flags, MpCapable, MpJoin, MptcpOption, OptionWriter, Segment, SegmentOut, Timestamps, Tuple,
+    FastOpen, Flags, IpOut, MpCapable, MpJoin, MptcpOption, OptionWriter, Segment, SegmentOut, Timestamps, Tuple, ecn,
 };
 
 use super::{ConnId, ListenerId};
@@ -241,6 +241,12 @@ impl SynEntry {
         if guard.admits(now, &mut self.last_oow_ack) { Half::Answer { paws } } else { Half::Skip }
     }
 
+    /// The IP header of the next SYN/ACK.
+    fn ip_out(&self) -> IpOut {
+        let codepoint = if self.negotiated.ecn { self.local.ecn.codepoint() } else { ecn::NOT_ECT };
+        self.local.ip.out(flow_label(self.negotiated.iss, u32::from(self.transmissions)), codepoint)
+    }
+
     /// An ACK that shows the peer where we stand.
     pub(crate) fn ack(&self, now: Instant) -> Transmit {
         let mut options = OptionWriter::new();
@@ -253,7 +259,7 @@ impl SynEntry {
             ack: self.negotiated.irs.add(1),
             flags: Flags::ACK,
             window: self.window >> self.negotiated.rcv_scale,
-            ip: self.local.ip.out(flow_label(self.negotiated.iss, u32::from(self.transmissions))),
+            ip: self.ip_out(),
             options: &options,
             payload_len: 0,
         }
@@ -279,7 +285,7 @@ impl SynEntry {
             ack: self.negotiated.irs.add(1 + u32::from(self.taken)),
             flags: self.negotiated.synack_flags(),
             window: self.window,
-            ip: self.local.ip.out(flow_label(self.negotiated.iss, u32::from(self.transmissions))),
+            ip: self.ip_out(),
             options: &options,
             payload_len: 0,
         }

@@ -8,9 +8,9 @@ use anabranch_frame::Instant;
 use crate::config::SynCookies;
 use crate::mptcp::{self, Cx, Joined, Mode};
 use crate::options::SocketOptions;
-use crate::tcp::{IpOptions, Local, Negotiated, initial_seq, timestamp_offset};
+use crate::tcp::{EcnWish, IpOptions, Local, Negotiated, initial_seq, timestamp_offset};
 use crate::wire::{Flags, MpJoin, MptcpOption, Segment};
-use crate::{Ecn, FallbackReason, ResetReason};
+use crate::{FallbackReason, ResetReason};
 
 use super::fastopen::Answer;
 use super::input::LOOSE_MAX;
@@ -260,7 +260,7 @@ impl Shard {
         let iss = self.next_isn.unwrap_or_else(|| initial_seq(&self.config.isn_key, &tuple, now));
         let ts_offset = timestamp_offset(&self.config.isn_key, &tuple);
         let mss = options.max_seg.unwrap_or(u16::MAX).min(self.pmtus.local_mss(now, link, &tuple));
-        let (ecn, ip) = (options.ecn != Ecn::Off, IpOptions::of(options));
+        let (ecn, ip) = (EcnWish::to_agree(options), IpOptions::of(options));
         let local = Local { mss, scale: mptcp::scale_for(options.recv_max()), ecn, ip };
         let window = mptcp::initial_window(options).min(0xffff) as u16;
         let negotiated = Negotiated::new(iss, local, segment, None);

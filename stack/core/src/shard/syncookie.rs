@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use anabranch_frame::Instant;
 
-use crate::tcp::{DEFAULT_MSS, Local, Negotiated, syn_cookie_hash};
+use crate::tcp::{DEFAULT_MSS, EcnWish, Local, Negotiated, syn_cookie_hash};
 use crate::wire::{Segment, SeqNum, Timestamps, Tuple};
 
 /// A cookie is good for the minute in which it was made and the next one.
@@ -94,7 +94,7 @@ pub(super) fn recall(key: &[u8; 16], now: Instant, segment: &Segment, local: Loc
         rcv_scale: if scaled { local.scale } else { 0 },
         scaled,
         sack: bits & SACK != 0,
-        ecn: local.ecn && bits & ECN != 0,
+        ecn: local.ecn != EcnWish::No && bits & ECN != 0,
         own_mss: local.mss,
         ts_recent: ts.map(|ts| ts.value),
         window: u64::from(segment.window) << snd_scale,

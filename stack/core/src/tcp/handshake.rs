@@ -9,7 +9,7 @@ use anabranch_frame::Instant;
 use crate::sched::SubflowId;
 use crate::wire::{FastOpen, Flags, IpOut, Segment, SeqNum, Tuple, ecn};
 
-use super::{IpOptions, Link, flow_label};
+use super::{EcnWish, IpOptions, Link, flow_label};
 
 /// First SYN timeout (RFC 6298 §2); doubled for each retransmission.
 pub(crate) const SYN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -62,7 +62,7 @@ pub(crate) struct Local {
     pub(crate) mss: u16,
     pub(crate) scale: u8,
     /// We ask for ECN, or take part if asked.
-    pub(crate) ecn: bool,
+    pub(crate) ecn: EcnWish,
     /// For the IP headers of all packets.
     pub(crate) ip: IpOptions,
 }
@@ -105,7 +105,7 @@ impl Negotiated {
             rcv_scale: if scaled { local.scale } else { 0 },
             scaled,
             sack: options.sack_permitted,
-            ecn: local.ecn && takes_part(syn),
+            ecn: takes_part(syn, local.ecn),
             ts_recent: options.timestamps.map(|ts| ts.value),
             window: u64::from(syn.window),
             rtt,
@@ -121,9 +121,10 @@ impl Negotiated {
 
 /// Whether a SYN asks for ECN, or a SYN/ACK agrees to it (RFC 3168 §6.1.1). One that reflects both flags is none that
 /// agrees, and a SYN must not be ECN-capable itself: somebody in between writes what he likes.
-fn takes_part(syn: &Segment) -> bool {
+fn takes_part(syn: &Segment, wish: EcnWish) -> bool {
     let (ece, cwr) = (syn.flags.has(Flags::ECE), syn.flags.has(Flags::CWR));
-    if syn.flags.has(Flags::ACK) { ece && !cwr } else { ece && cwr && syn.ecn == ecn::NOT_ECT }
+    let capable = syn.ecn != ecn::NOT_ECT && wish != EcnWish::Accurate;
+    wish != EcnWish::No && if syn.flags.has(Flags::ACK) { ece && !cwr } else { ece && cwr && !capable }
 }
 
 /// What an active open asks for.
@@ -287,7 +288,7 @@ impl Opening {
     /// middlebox may drop those that ask for it (RFC 3168 §6.1.1.1).
     pub(crate) fn flags(&self, fallback: bool) -> Flags {
         match self.state {
-            State::SynSent if self.local.ecn && !(fallback && self.transmissions > 0) => {
+            State::SynSent if self.local.ecn != EcnWish::No && !(fallback && self.transmissions > 0) => {
                 Flags::SYN.with(Flags::ECE).with(Flags::CWR)
             }
             State::SynSent => Flags::SYN,
@@ -297,7 +298,7 @@ impl Opening {
 
     /// The IP header of the next SYN. Each has another flow label: the path of the last one may not work.
     pub(crate) fn ip_out(&self) -> IpOut {
-        self.local.ip.out(flow_label(self.iss, u32::from(self.transmissions)))
+        self.local.ip.out(flow_label(self.iss, u32::from(self.transmissions)), self.local.ecn.codepoint())
     }
 
     /// Whether `seq` is that of our SYN, and that went out.

@@ -18,10 +18,10 @@ impl IpOptions {
         Self { tos: options.tos & !0b11, hop_limit: options.hop_limit.max(1), labels: options.autoflowlabel }
     }
 
-    /// The header of a packet with this label, that is not ECN-capable.
-    pub(crate) fn out(self, flow_label: u32) -> IpOut {
+    /// The header of a packet with this label and ECN codepoint.
+    pub(crate) fn out(self, flow_label: u32, codepoint: u8) -> IpOut {
         let flow_label = if self.labels { flow_label } else { 0 };
-        IpOut { traffic_class: self.tos, hop_limit: self.hop_limit, flow_label, ..IpOut::default() }
+        IpOut { traffic_class: self.tos | codepoint, hop_limit: self.hop_limit, flow_label, ..IpOut::default() }
     }
 }
 

@@ -13,7 +13,7 @@ mod snd;
 mod subflow;
 
 pub(crate) use check::Verdict;
-pub(crate) use ecn::EcnState;
+pub(crate) use ecn::{EarlyAck, EcnState, EcnWish};
 pub(crate) use guard::Guard;
 pub(crate) use handshake::{
     DEFAULT_MSS, Disposition, FastSyn, Local, Negotiated, Opening, Retries, Want, synack_timeout,

@@ -334,6 +334,11 @@ impl Rcv {
         }
     }
 
+    /// Whether something in order was not acknowledged yet.
+    pub(crate) fn owes_ack(&self) -> bool {
+        self.last_ack_sent < self.nxt
+    }
+
     /// An acknowledgement is due now.
     pub(crate) fn ack_now(&mut self) {
         self.due = AckDue::Now;

@@ -4,6 +4,7 @@ mod info;
 mod rest;
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::ops::Range;
 use core::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::wire::{
 };
 
 use super::snd::{Pacing, Snd, SndConfig};
-use super::{AckDue, EcnState, IpOptions, Local, Negotiated, Rcv, Search, flow_label};
+use super::{AckDue, EarlyAck, EcnState, IpOptions, Local, Negotiated, Rcv, Search, flow_label};
 
 pub(crate) use info::Counts;
 pub(crate) use rest::RestingSubflow;
@@ -185,6 +186,8 @@ pub(crate) struct Subflow {
     /// The last ICMP error about it, unless something was heard since.
     pub(crate) soft_error: Option<IcmpCause>,
     pub(crate) ecn: EcnState,
+    /// Acknowledgements that go before all others.
+    pub(crate) early_acks: Vec<EarlyAck>,
     pub(crate) ip: IpOptions,
     flow_label: u32,
     ip_id: u16,
@@ -211,6 +214,7 @@ impl Subflow {
         let options_len = if timestamps { TIMESTAMPS_LEN } else { 0 } + if mptcp { DSS_LEN } else { 0 };
         let mss = payload_mss(wire_mss, options_len);
         cc.set_mss(u64::from(mss));
+        let accurate = cc.needs_ecn();
         let first = 1 + u64::from(start.fast.sent);
         let mut snd = Snd::new(now, SndConfig { mss, sack: negotiated.sack, timestamps, cc, pacing, recovery });
         snd.start_at(first);
@@ -264,7 +268,8 @@ impl Subflow {
             pmtu: None,
             search: None,
             soft_error: None,
-            ecn: EcnState::new(negotiated.ecn),
+            ecn: EcnState::new(negotiated.ecn, accurate),
+            early_acks: Vec::new(),
             ip,
             flow_label: flow_label(negotiated.iss, 0),
             ip_id: negotiated.iss.0 as u16,
@@ -422,18 +427,25 @@ impl Subflow {
         let probe = out.fresh && self.snd.is_mtu_probe(out.pos, u64::from(payload_len));
         let segment_size = if probe { payload_len as u16 } else { self.snd.mss().min(room) };
         let field = (out.window >> self.rcv_scale).min(0xffff) as u16;
-        self.told_window = field;
-        self.rcv.on_ack_sent(u64::from(field) << self.rcv_scale);
+        let pure = payload_len == 0 && out.flags == Flags::ACK;
+        let early = (pure && !self.early_acks.is_empty()).then(|| self.early_acks.remove(0));
+        if early.is_none() {
+            self.told_window = field;
+            self.rcv.on_ack_sent(u64::from(field) << self.rcv_scale);
+        }
         self.last_tx = now;
         if self.tuple.local.is_ipv4() {
             // For IPv6 it is the flow label, which stays.
             self.ip_id = self.ip_id.wrapping_add(payload_len.div_ceil(u32::from(segment_size)).max(1) as u16);
         }
-        let (said, codepoint) = self.ecn.mark(out.fresh && payload_len > 0, || self.snd.take_cwr());
+        let (mut said, codepoint) = self.ecn.mark(out.fresh && payload_len > 0, || self.snd.take_cwr());
+        if let Some(early) = early {
+            said = if early.echo { Flags::ECE } else { Flags::default() };
+        }
         let segment = SegmentOut {
             tuple: self.tuple,
             seq: self.seq(out.pos),
-            ack: self.rcv.seq(self.rcv.nxt()),
+            ack: self.rcv.seq(early.map_or(self.rcv.nxt(), |early| early.nxt)),
             flags: out.flags.with(Flags::ACK).with(said),
             window: field,
             ip: self.ip_out(codepoint),
@@ -448,9 +460,8 @@ impl Subflow {
 
     /// The IP header of its packets.
     pub(crate) fn ip_out(&self, codepoint: u8) -> IpOut {
-        let ip = self.ip.out(self.flow_label);
-        let traffic_class = ip.traffic_class | codepoint;
-        IpOut { traffic_class, id: self.ip_id, dont_fragment: !self.may_fragment(), ..ip }
+        let ip = self.ip.out(self.flow_label, codepoint);
+        IpOut { id: self.ip_id, dont_fragment: !self.may_fragment(), ..ip }
     }
 
     /// The path is in doubt: routers may know another one for another flow. Whether that can be.

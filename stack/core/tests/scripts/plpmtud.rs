@@ -48,7 +48,8 @@ fn a_probe_that_is_lost_is_no_congestion() {
     let cwnd = script.subflow().cwnd;
     script.run(
         "+0.1  < . 1:1(0) ack 10241 win 65535 <nop,nop,sack 11483:29915>
-         +0    > P. 10241:11483(1242) ack 1",
+         +0    > . 10241:11483(1242) ack 1
+         +0    > P. 29915:40001(10086) ack 1",
     );
     let info = script.subflow();
     assert_eq!((info.snd_mss, info.ssthresh, script.counters().tcp_mtup_fail), (1024, u64::MAX, 1));

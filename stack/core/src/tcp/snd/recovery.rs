@@ -30,6 +30,8 @@ pub(super) struct Recovery {
     pub(super) phase: Phase,
     /// The episode ends when this position is acknowledged; RFC 6582's `recover` afterwards.
     pub(super) point: u64,
+    /// The peer was told of marks before this position.
+    pub(super) told: u64,
     pub(super) prr: Prr,
     pub(super) undo: Option<Undo>,
     /// The next retransmission goes whatever the window says.
@@ -53,6 +55,7 @@ impl Recovery {
         Self {
             phase: Phase::Open,
             point: 0,
+            told: 0,
             prr: Prr::default(),
             undo: None,
             force: false,
@@ -199,6 +202,14 @@ impl Snd {
     /// The peer echoes congestion: once a window that is as good as a loss, but nothing is sent again (RFC 3168
     /// §6.1.2). A mark is never a mistake, so nothing of it is taken back.
     pub(super) fn on_echo(&mut self, now: Instant, in_flight: u64, delivered: u64, group: Group<'_>) {
+        if self.cc.needs_ecn() {
+            // What it makes of marks is its own business, but a peer that echoes until it hears of it shall stop (RFC 8257 §3.4).
+            if self.board.una() > self.recovery.told {
+                self.recovery.told = self.board.nxt();
+                self.cwr_due = true;
+            }
+            return;
+        }
         self.recovery.undo = None;
         if self.recovery.phase != Phase::Open || self.board.una() <= self.recovery.point {
             return;

@@ -1,6 +1,7 @@
 //! A subflow on which nothing is under way.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use anabranch_frame::Instant;
@@ -60,7 +61,8 @@ pub(crate) struct RestingSubflow {
 impl Subflow {
     /// Whether nothing is under way here, in either direction, and nothing waits to be said.
     pub(crate) fn may_rest(&self) -> bool {
-        let silent = self.signals.is_empty() && !self.tell_data_fin && !self.probe && !self.ping;
+        let silent =
+            self.early_acks.is_empty() && self.signals.is_empty() && !self.tell_data_fin && !self.probe && !self.ping;
         let sound = self.state == TcpState::Established && self.usable() && !self.stale && self.keepalive_probes == 0;
         silent
             && sound
@@ -175,6 +177,7 @@ impl RestingSubflow {
             search: self.search,
             soft_error: self.soft_error,
             ecn: self.ecn,
+            early_acks: Vec::new(),
             ip: self.ip,
             flow_label: self.flow_label,
             ip_id: self.ip_id,

@@ -60,6 +60,7 @@ pub(crate) struct Script {
     written: u32,
     read: u32,
     last_ip: IpSeen,
+    last_ecn: u8,
     trace: String,
 }
 
@@ -132,6 +133,7 @@ impl Script {
             written: 0,
             read: 0,
             last_ip: IpSeen::default(),
+            last_ecn: 0,
             trace: String::new(),
         }
     }
@@ -239,6 +241,11 @@ impl Script {
         self.out.clear();
     }
 
+    /// The ECN field of the last packet that went out.
+    pub(crate) fn last_ecn(&self) -> u8 {
+        self.last_ecn
+    }
+
     /// The IP header of the last packet that went out.
     pub(crate) fn last_ip(&self) -> IpSeen {
         self.last_ip
@@ -282,6 +289,7 @@ impl Script {
     fn went_out(&mut self, datagram: &[u8]) {
         let raw = Packet::read(datagram, Base::default()).expect("a TCP segment");
         self.last_ip = IpSeen::of(datagram);
+        self.last_ecn = raw.ecn.unwrap_or(0);
         if raw.has('S') {
             let ports = if self.v6 { &datagram[40..42] } else { &datagram[20..22] };
             self.ours.set_port(u16::from_be_bytes([ports[0], ports[1]]));
