@@ -188,6 +188,18 @@ counters! {
     tcp_ack_unsent => "AnabranchAckUnsent",
     /// Delayed ACKs sent by timer.
     delayed_acks => "TcpExtDelayedACKs",
+    /// Data that came again although it had been acknowledged, or was about to be.
+    delayed_ack_lost => "TcpExtDelayedACKLost",
+    /// SACKs that went together with others.
+    tcp_ack_compressed => "TcpExtTCPAckCompressed",
+    /// Windows closed.
+    tcp_to_zero_window_adv => "TcpExtTCPToZeroWindowAdv",
+    /// Windows opened again.
+    tcp_from_zero_window_adv => "TcpExtTCPFromZeroWindowAdv",
+    /// Windows that would have been closed, had the peer not been told of more before.
+    tcp_want_zero_window_adv => "TcpExtTCPWantZeroWindowAdv",
+    /// Segments dropped because the window was closed.
+    tcp_zero_window_drop => "TcpExtTCPZeroWindowDrop",
     /// Zero-window probes sent.
     tcp_winprobe => "TcpExtTCPWinProbe",
     /// Keepalive probes sent.

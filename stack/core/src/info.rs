@@ -100,7 +100,7 @@ pub struct ConnInfo {
     pub notsent_bytes: u64,
     /// Peer's window left at data level, in bytes.
     pub send_window: u64,
-    /// Bytes that one round trip lately brought to the application (`tcpi_rcv_space`).
+    /// Most bytes that one round trip brought to the application (`tcpi_rcv_space`).
     pub rcv_space: u64,
     /// Window that is offered at most now, in bytes (`tcpi_rcv_ssthresh`).
     pub rcv_ssthresh: u64,

@@ -42,5 +42,6 @@ pub use config::{Endpoint, EndpointFlags, IpCidr, Limits, MtuProbing, PathConfig
 pub use counters::Counters;
 pub use error::{Error, FallbackReason, IcmpCause, ResetReason};
 pub use info::{ConnInfo, SubflowInfo};
+pub use mptcp::Follows;
 pub use options::{Ecn, SockOpt, SocketOptions};
 pub use shard::{ConnId, Event, ListenerId, Mail, Shard, Sizes, WorkerId};

@@ -51,8 +51,27 @@ impl Server {
 
     fn speak(&mut self, peer: &mut Peer) {
         while let Some(transmit) = self.shard.poll_transmit(self.now) {
-            peer.note(&transmit);
+            let segment = seen(&transmit);
+            assert_eq!(segment.tuple.local, peer.tuple.local, "said to somebody else");
+            peer.note(&segment);
         }
+        self.hear_events();
+    }
+
+    /// Lets go what is delayed. What is said to others than `peers` is lost.
+    fn wait(&mut self, peers: &mut [Peer]) {
+        self.now += Duration::from_millis(250);
+        self.shard.handle_timeout(self.now);
+        while let Some(transmit) = self.shard.poll_transmit(self.now) {
+            let segment = seen(&transmit);
+            if let Some(peer) = peers.iter_mut().find(|peer| peer.tuple.local == segment.tuple.local) {
+                peer.note(&segment);
+            }
+        }
+        self.hear_events();
+    }
+
+    fn hear_events(&mut self) {
         while let Some(event) = self.shard.poll_event() {
             if let Event::Writable(conn) = event {
                 self.writable.insert(conn);
@@ -133,13 +152,7 @@ impl Peer {
         RxPacket { checksum: RxChecksum::Trusted, ..RxPacket::new(PATH, data) }
     }
 
-    fn note(&mut self, transmit: &Transmit) {
-        let mut bytes = transmit.header.to_vec();
-        transmit.payload.iter().for_each(|piece| bytes.extend_from_slice(piece));
-        let packet = RxPacket { checksum: RxChecksum::Trusted, ..RxPacket::new(PATH, Payload::from(bytes)) };
-        let segment = Segment::parse(packet).unwrap();
-        // Segments are seen from the receiver's side.
-        assert_eq!(segment.tuple.local, self.tuple.local, "said to somebody else");
+    fn note(&mut self, segment: &Segment) {
         if segment.flags.has(Flags::RST) {
             self.reset = true;
             return;
@@ -161,6 +174,14 @@ impl Peer {
     }
 }
 
+/// A segment as its receiver sees it.
+fn seen(transmit: &Transmit) -> Segment {
+    let mut bytes = transmit.header.to_vec();
+    transmit.payload.iter().for_each(|piece| bytes.extend_from_slice(piece));
+    let packet = RxPacket { checksum: RxChecksum::Trusted, ..RxPacket::new(PATH, Payload::from(bytes)) };
+    Segment::parse(packet).unwrap()
+}
+
 fn pattern(at: u32, len: usize) -> Vec<u8> {
     (0..len as u32).map(|n| ((at + n) % 251) as u8).collect()
 }
@@ -173,6 +194,9 @@ fn push(server: &mut Server, peer: &mut Peer) -> bool {
         let bytes = pattern(at, SEGMENT.min((peer.edge - at) as usize));
         server.hear(peer, Flags::PSH, at, &bytes);
         at += bytes.len() as u32;
+    }
+    if peer.acked == begin {
+        server.wait(core::slice::from_mut(peer));
     }
     peer.acked > begin
 }
@@ -283,6 +307,7 @@ fn islands_are_refused_when_memory_is_used_up() {
         }
     }
 
+    server.wait(&mut peers);
     server.check_books();
     let counters = *server.shard.counters();
     assert!(server.memory().used < BUDGET + MIB / 4 && counters.tcp_ofo_drop > 0, "{:?}", server.memory());
@@ -294,9 +319,7 @@ fn islands_are_refused_when_memory_is_used_up() {
             server.hear(peer, Flags::PSH, at, b"xx");
             if peer.acked == at {
                 // A delayed acknowledgement.
-                server.now += Duration::from_millis(50);
-                server.shard.handle_timeout(server.now);
-                server.speak(peer);
+                server.wait(core::slice::from_mut(peer));
             }
             assert!(!server.read(peer, conn).is_empty());
         }

@@ -71,15 +71,20 @@ impl Recovery {
     /// How long a sender goes on that hears nothing, from its first retransmission on. The number of retries stands for
     /// the time that it takes from the shortest timeout on (RFC 9293 §3.8.3 R2; Linux: `tcp_model_timeout`).
     pub(crate) fn patience(&self, orphan: bool) -> Duration {
-        let retries = match (orphan, self.orphan_retries) {
-            (false, _) => self.retries2,
-            (true, 0) => 8,
-            (true, retries) => retries,
-        };
+        let retries = self.retries(orphan);
         let shortest = Duration::from_millis(200);
         let doublings = (self.rto_max.as_millis() / shortest.as_millis()).max(1).ilog2();
-        let doubled = u32::from(retries).min(doublings);
-        shortest * ((2 << doubled) - 1) + self.rto_max * (u32::from(retries) - doubled)
+        let doubled = retries.min(doublings);
+        shortest * ((2 << doubled) - 1) + self.rto_max * (retries - doubled)
+    }
+
+    /// How often a peer is asked that says nothing, by retransmissions or window probes.
+    pub(crate) fn retries(&self, orphan: bool) -> u32 {
+        match (orphan, self.orphan_retries) {
+            (false, _) => self.retries2.into(),
+            (true, 0) => 8,
+            (true, retries) => retries.into(),
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::{Counters, Error, FallbackReason};
 
 use super::checksum::Failing;
 use super::chrono::{Chrono, Limit};
+use super::nagle::{Follows, Nagle};
 use super::recvq::RecvQueue;
 use super::sendq::SendQueue;
 use super::{Copies, Mode, Mp};
@@ -75,14 +76,14 @@ pub(crate) struct Conn {
     pub(super) rx: RecvQueue,
     /// Right edge of the peer's window, in our offsets.
     pub(super) peer_edge: u64,
+    /// Largest window that it told.
     pub(super) peer_window: u64,
     pub(super) scheduler: Box<dyn Scheduler>,
     pub(super) congestion: &'static str,
     pub(super) path_manager: Box<dyn PathManager>,
     /// What the application asked for, but for what it may change with every write.
     pub(super) options: Arc<SocketOptions>,
-    pub(super) nodelay: bool,
-    pub(super) cork: bool,
+    pub(super) nagle: Nagle,
     pub(super) server_side: bool,
     pub(super) tuple: (SocketAddr, SocketAddr),
     /// The application let go of it.
@@ -156,8 +157,7 @@ impl Conn {
             scheduler: sched::by_name(&options.scheduler)?,
             congestion,
             path_manager: pm::by_name(&options.path_manager)?,
-            nodelay: options.nodelay,
-            cork: options.cork,
+            nagle: Nagle::new(options.nodelay, options.cork),
             options,
             server_side,
             tuple,
@@ -213,7 +213,7 @@ impl Conn {
         room
     }
 
-    pub(crate) fn write(&mut self, cx: &Cx<'_>, payload: Payload) -> Result<(), Error> {
+    pub(crate) fn write(&mut self, cx: &Cx<'_>, payload: Payload, follows: Follows) -> Result<(), Error> {
         match self.stage {
             Stage::Connecting => self.begin_deferred(cx.now)?,
             Stage::Closed(error) => return Err(error.unwrap_or(Error::ShutDown)),
@@ -228,6 +228,10 @@ impl Conn {
         }
         self.stats.bytes_written += payload.len() as u64;
         self.tx.push(payload, cx.copies);
+        if follows == Follows::Boundary {
+            self.tx.mark_boundary();
+        }
+        self.nagle.on_write(follows, self.tx.end());
         self.wants_room |= self.write_room() == 0;
         Ok(())
     }
@@ -252,6 +256,9 @@ impl Conn {
     /// The application is done with `bytes` bytes.
     pub(crate) fn consumed(&mut self, now: Instant, bytes: u64) {
         let rtt = self.subflows.iter().map(Subflow::receiver_rtt).max().unwrap_or_default();
+        if self.rx.readable() == 0 {
+            self.subflows.iter_mut().for_each(|subflow| subflow.rcv.on_read_all());
+        }
         if self.rx.consume(now, bytes, rtt, self.receive_segment()) {
             let window = self.rx.next_window();
             for subflow in self.subflows.iter_mut().filter(|subflow| subflow.widens(window)) {

@@ -15,6 +15,7 @@ use crate::wire::{Flags, MpCapable, MptcpOption, OPTIONS_MAX, OptionWriter, Segm
 use crate::{Error, FallbackReason};
 
 use super::conn::{Conn, Cx, Stage};
+use super::nagle::Follows;
 use super::{Joined, Key, Mode, Mp};
 
 /// Bytes of options on a SYN besides Fast Open and MPTCP.
@@ -69,6 +70,7 @@ impl Conn {
                 let taken = data.len().min(usize::from(room));
                 self.stats.bytes_written += taken as u64;
                 self.tx.push(data.slice(0..taken), cx.copies);
+                self.nagle.on_write(Follows::Nothing, self.tx.end());
                 taken
             }
         }

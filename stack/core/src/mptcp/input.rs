@@ -7,7 +7,7 @@ use anabranch_frame::Payload;
 use crate::info::TcpState;
 use crate::sched::{SchedEvent, SubflowId};
 use crate::shard::Event;
-use crate::tcp::{AckOut, Joining, Verdict};
+use crate::tcp::{AckOut, Arrival, Joining, Verdict};
 use crate::wire::{AddAddr, DataAck, Dss, Flags, Mapping, MpCapable, MptcpOption, Segment};
 use crate::{Error, FallbackReason, ResetReason};
 
@@ -52,6 +52,7 @@ impl Conn {
             Verdict::Accept { pos, ack } => {
                 cx.counters.subflow_recover += u64::from(was_stale && !self.subflows[at].stale);
                 let id = self.subflows[at].id;
+                self.nagle.on_ack();
                 self.on_accepted(cx, at, pos, &ack, segment);
                 // The subflow may be gone: a bad mapping resets it.
                 if let Some(at) = self.index_of(id) {
@@ -229,14 +230,15 @@ impl Conn {
             self.peer_edge = edge;
             self.clear_persist();
         }
-        self.peer_window = window;
+        self.peer_window = self.peer_window.max(window);
     }
 
     /// Plain TCP: the subflow's acknowledgement is the connection's.
     fn take_subflow_ack(&mut self, cx: &Cx<'_>, at: usize, segment: &Segment) {
         let subflow = &self.subflows[at];
         let acked = (subflow.snd.una() - 1).min(self.tx.end());
-        let edge = subflow.snd.right_edge() - 1;
+        // As in the kernel a window that shrinks is heeded (RFC 9293 §3.8.6): what lies beyond it has to wait.
+        let edge = subflow.snd.una() - 1 + subflow.snd.peer_window();
         let scale = subflow.snd_scale();
         if subflow.snd.fin_sent() && subflow.snd.everything_acked() {
             self.tx.ack(self.tx.end() + 1);
@@ -245,17 +247,10 @@ impl Conn {
             self.last_progress = cx.now;
         }
         if edge > self.peer_edge {
-            self.peer_edge = edge;
             self.clear_persist();
         }
-        self.peer_window = u64::from(segment.window) << scale;
-    }
-
-    fn clear_persist(&mut self) {
-        for subflow in &mut self.subflows {
-            subflow.persist = None;
-            subflow.persist_backoff = 0;
-        }
+        self.peer_edge = edge;
+        self.peer_window = self.peer_window.max(u64::from(segment.window) << scale);
     }
 
     /// Takes the payload of the SYN that opened the first subflow: the stream begins with it.
@@ -269,6 +264,7 @@ impl Conn {
     fn on_payload(&mut self, cx: &mut Cx<'_>, at: usize, pos: u64, told: Told, segment: &Segment) -> bool {
         let len = segment.payload.len() as u64;
         let before = self.subflows[at].rcv.nxt();
+        let had_holes = self.subflows[at].rcv.has_holes();
         let missing = self.subflows[at].rcv.missing(&(pos..pos + len));
         self.subflows[at].hear_ecn(segment, !missing.is_empty());
         if pos > before {
@@ -282,12 +278,17 @@ impl Conn {
                 return self.index_of(id) == Some(at);
             }
         }
-        let rtt = self.receive_rtt();
         let subflow = &mut self.subflows[at];
-        let advanced = subflow.rcv.nxt() - before;
         subflow.on_progress();
-        let unit = segment.segment_size.map_or(len, u64::from);
-        subflow.rcv.on_data(cx.now, len, unit, advanced, rtt);
+        let arrival = Arrival {
+            len,
+            segment: segment.segment_size.map_or(len, u64::from),
+            push: segment.flags.has(Flags::PSH),
+            sack: subflow.sack(),
+            rtt: subflow.ack_rtt(),
+            rto: subflow.snd.rto(),
+        };
+        cx.counters.tcp_ack_compressed += u64::from(subflow.rcv.on_data(cx.now, &arrival, had_holes));
         let edge = subflow.rcv.nxt();
         subflow.mappings.forget_before(edge);
         true
@@ -307,7 +308,7 @@ impl Conn {
         let mut pos = part.start;
         while pos < part.end {
             let subflow = &self.subflows[at];
-            if !subflow.rcv.admits(pos) {
+            if !subflow.rcv.admits(&(pos..part.end)) {
                 return true;
             }
             let in_order = pos == subflow.rcv.nxt();
@@ -335,7 +336,10 @@ impl Conn {
             let mut end = part.end.min(mapping.end());
             let room = self.rx.limit(joined).saturating_sub(off);
             if room == 0 {
-                cx.counters.no_dss_in_window += 1;
+                let plain = matches!(self.mode, Mode::Plain(_));
+                let counter =
+                    if plain { &mut cx.counters.tcp_zero_window_drop } else { &mut cx.counters.no_dss_in_window };
+                *counter += 1;
                 self.subflows[at].rcv.ack_now();
                 return true;
             }
@@ -430,10 +434,6 @@ impl Conn {
         if !self.released {
             cx.events.push_back(event);
         }
-    }
-
-    fn receive_rtt(&self) -> core::time::Duration {
-        self.subflows.iter().map(crate::tcp::Subflow::receiver_rtt).max().unwrap_or_default()
     }
 
     /// A join of ours is complete once the peer answers the third ACK.

@@ -18,7 +18,7 @@ impl Conn {
     /// All options, as they are now.
     pub(crate) fn options(&self) -> SocketOptions {
         let quickack = self.subflows.iter().all(|subflow| !subflow.rcv.is_interactive());
-        with_live(&self.options, self.nodelay, self.cork, quickack)
+        with_live(&self.options, self.nagle.nodelay, self.nagle.cork, quickack)
     }
 
     /// `option` was changed; `options` are all of them now.
@@ -33,8 +33,8 @@ impl Conn {
                 let problem = "it was settled when the connection was opened: set it before that";
                 return Err(Error::BadOption { option: option.name(), problem });
             }
-            SockOpt::Nodelay(nodelay) => self.nodelay = nodelay,
-            SockOpt::Cork(cork) => self.cork = cork,
+            SockOpt::Nodelay(nodelay) => self.nagle.set_nodelay(nodelay, self.tx.end()),
+            SockOpt::Cork(cork) => self.nagle.set_cork(cork, self.tx.end()),
             SockOpt::Quickack(quickack) => {
                 self.subflows.iter_mut().for_each(|subflow| subflow.rcv.set_quickack(quickack));
             }
@@ -84,7 +84,7 @@ impl RestingConn {
     /// All options, as they are now.
     pub(crate) fn options(&self) -> SocketOptions {
         let quickack = self.subflows.iter().all(|subflow| !subflow.is_interactive());
-        with_live(&self.options, self.nodelay, self.cork, quickack)
+        with_live(&self.options, self.nagle.nodelay, self.nagle.cork, quickack)
     }
 }
 

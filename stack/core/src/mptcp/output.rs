@@ -49,8 +49,19 @@ impl Conn {
         self.reap_all(cx);
         self.arm_persist(cx);
         self.note_limit(cx.now);
+        self.count_windows(cx);
         self.tell_writable(cx);
         None
+    }
+
+    /// Counts the windows that were closed and opened since the last time.
+    fn count_windows(&mut self, cx: &mut Cx<'_>) {
+        for subflow in &mut self.subflows {
+            let (closed, opened) = subflow.counts.take_zero_windows();
+            cx.counters.tcp_to_zero_window_adv += u64::from(closed);
+            cx.counters.tcp_from_zero_window_adv += u64::from(opened);
+        }
+        cx.counters.tcp_want_zero_window_adv += self.rx.take_wanted_zero();
     }
 
     /// What goes before new data: the join's third ACK, urgent acknowledgements, signals, retransmissions.
@@ -312,7 +323,7 @@ impl Conn {
         Some(self.scheduler.select(&view))
     }
 
-    /// Sends new data, unless it is better to wait: silly windows (RFC 9293 §3.8.6.2.1), Nagle.
+    /// Sends new data, unless it is better to wait: silly windows (RFC 9293 §3.8.6.2.1), Nagle (see `nagle`).
     fn send_new(&mut self, cx: &mut Cx<'_>, at: usize, mut range: Range<u64>) -> Option<Transmit> {
         let wanted = range.end - range.start;
         let window = self.peer_edge.saturating_sub(range.start);
@@ -323,29 +334,37 @@ impl Conn {
         }
         let subflow = &self.subflows[at];
         let room = subflow.snd.room(cx.now).min(window).min(subflow.send_quantum());
-        let len = wanted.min(room);
+        let mss = u64::from(subflow.snd.mss());
+        let idle = subflow.snd.in_flight() == 0;
+        let len = self.admitted(range.start, wanted, room, window, mss, idle);
         if len == 0 {
             return None;
         }
-        let mss = u64::from(subflow.snd.mss());
-        let idle = subflow.snd.in_flight() == 0;
-        if len < mss && !self.may_send_small(len, wanted, window, idle) {
-            return None;
-        }
-        // Several segments go as whole ones, as long as more data follows.
-        let len = if len < wanted && len > mss { len - len % mss } else { len };
         range.end = range.start + len;
-        let transmit = self.send_range(cx, at, range, false)?;
-        Some(transmit)
+        self.send_range(cx, at, range, false)
     }
 
-    fn may_send_small(&self, len: u64, wanted: u64, window: u64, idle: bool) -> bool {
-        if len == wanted {
-            // All there is: Nagle holds it back while something is unacknowledged.
-            return self.nodelay || self.tx.fin() || self.tx.assigned_end() == self.tx.una();
+    /// How much of the `wanted` bytes from `start` on goes now, when there is `room` and the peer's window has `window` left.
+    /// Whole segments always go. A partial one goes at the end of what there is if Nagle allows, and in a window
+    /// that has no room for more.
+    fn admitted(&self, start: u64, wanted: u64, room: u64, window: u64, mss: u64, idle: bool) -> u64 {
+        let len = wanted.min(room);
+        let whole = len - len % mss;
+        if len == whole {
+            return len;
         }
-        // Less than there is: the windows are small. Wait for them, unless nothing is under way.
-        idle && (len == window || len * 2 >= self.peer_window)
+        let (una, forced) = (self.tx.una(), self.nagle.is_forced());
+        let partial = if len == wanted {
+            let all = start + len == self.tx.end();
+            !all || self.tx.fin() || self.nagle.admits(start + len, una)
+        } else if whole > 0 {
+            // As the kernel does: the window is used to its last byte when it is used at all.
+            len == window && self.nagle.admits(start + len, una)
+        } else {
+            // The windows are small. Wait for them, unless nothing is under way and it is the best that there was.
+            forced || (idle && len * 2 >= self.peer_window.max(len))
+        };
+        if partial { len } else { whole }
     }
 
     /// Sends the offsets of `range`, or the first of them, on a subflow under a mapping of its own.
@@ -368,6 +387,7 @@ impl Conn {
             Some(_) => self.data_option(mapping),
             None => self.infinite_option(cx, at, self.subflows[at].snd.nxt() + len),
         };
+        let boundary = self.tx.is_boundary(range.end);
         if again {
             self.tx.reinjected(range.clone());
             self.stats.bytes_retrans += len;
@@ -375,17 +395,21 @@ impl Conn {
             self.tx.assign(range.clone());
             self.stats.bytes_sent += len;
         }
-        let last = range.end == self.tx.end();
         let plain = matches!(self.mode, Mode::Plain(_));
         let more = self.tx.unassigned() > 0;
+        let mss = u64::from(self.subflows[at].snd.mss());
+        // As in Linux a super-segment pushes, too: whoever puts its segments together again need not wait for more.
+        let segment = probe.unwrap_or(mss);
+        let push = self.nagle.on_sent(range.start, range.end, len % segment > 0) || boundary || len > segment;
+        let fin = plain && !again && !more && self.tx.fin() && self.subflows[at].snd.queued_lost() == 0;
         let subflow = &mut self.subflows[at];
         if range.start <= subflow.walked {
             subflow.walked = subflow.walked.max(range.end);
         } else if range.start == self.tx.una() {
             subflow.walked = range.end;
         }
-        let pos = subflow.snd.on_send_new(cx.now, payload.clone(), mapping, false);
-        if last {
+        let pos = subflow.snd.on_send_new(cx.now, payload.clone(), mapping, fin);
+        if push {
             subflow.snd.mark_pushed();
         }
         subflow.snd.set_drained(!more);
@@ -394,9 +418,10 @@ impl Conn {
         }
         subflow.probe = false;
         let id = subflow.id;
+        let flags = if fin { Flags::FIN } else { Flags::ACK };
         let out = Out {
             pos,
-            flags: if last { Flags::PSH } else { Flags::ACK },
+            flags: if push { flags.with(Flags::PSH) } else { flags },
             payload,
             mptcp: option.as_slice(),
             window,
@@ -404,6 +429,11 @@ impl Conn {
             fresh: true,
         };
         let transmit = subflow.emit(cx.now, out);
+        if fin {
+            // The end of the stream goes with the last of its bytes.
+            subflow.wants_fin = true;
+            subflow.transition();
+        }
         self.scheduler.on_event(&SchedEvent::Sent { subflow: id, bytes: len });
         if !plain && self.data_timer.is_none() {
             self.arm_data_timer(cx.now);
@@ -517,23 +547,6 @@ impl Conn {
             fresh: false,
         };
         subflow.emit(cx.now, out)
-    }
-
-    /// Data waits, nothing is under way that could bring news of the window: probe it by timer.
-    fn arm_persist(&mut self, cx: &Cx<'_>) {
-        if self.stage != Stage::Open || self.tx.unassigned() == 0 {
-            return;
-        }
-        if self
-            .subflows
-            .iter()
-            .any(|subflow| subflow.persist.is_some() || subflow.snd.in_flight() > 0 || subflow.snd.paced_out(cx.now))
-        {
-            return;
-        }
-        if let Some(subflow) = self.subflows.iter_mut().find(|subflow| subflow.usable() && !subflow.stale) {
-            subflow.persist = Some(cx.now + subflow.persist_interval());
-        }
     }
 }
 

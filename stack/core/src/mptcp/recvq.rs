@@ -1,4 +1,9 @@
 //! The connection's receive buffer: what came, what was read, and the window that follows from it.
+//!
+//! The buffer grows with the rate at which the application reads (dynamic right-sizing, Fisk and Feng 2001), as in Linux:
+//! room for twice what one round trip brings, and for as much more as it brings more than the one before.
+//! The window grows behind it by two bytes for each that comes (Linux: `rcv_ssthresh`). Told at once, the room would go out
+//! in one burst, which queues on the way cannot hold; and a peer that sends tiny segments does not widen it by much.
 
 use core::time::Duration;
 
@@ -11,6 +16,8 @@ use super::reorder::{Inserted, Reorder};
 
 /// Receive buffer of a new connection, in bytes.
 const INITIAL: u64 = 256 * 1024;
+/// Bytes that the first round trip is expected to bring: ten segments.
+const SPACE: u64 = 14_600;
 /// No more than this is offered anew while memory is tight.
 const TIGHT: u64 = 32 * 1024;
 /// Storage that received bytes may pin beyond their own number before it is gone through.
@@ -36,8 +43,12 @@ pub(crate) struct RecvQueue {
     tight: bool,
     /// Receive buffer tuning: when this round trip began, and what had been consumed by then.
     round: (Instant, u64),
-    /// What the last one brought.
+    /// The most that one of them brought.
     space: u64,
+    /// The window is no larger than this, which grows with what comes.
+    threshold: u64,
+    /// Windows that would have been closed, had the peer not been told of more before.
+    wanted_zero: u64,
 }
 
 /// A [`RecvQueue`] of which the application has read everything. It need not have given everything back: sockets say so
@@ -52,11 +63,12 @@ pub(crate) struct RestingRecvQueue {
     clamp: u64,
     round: (Instant, u64),
     space: u64,
+    threshold: u64,
 }
 
 impl RestingRecvQueue {
     pub(crate) fn resume(self) -> RecvQueue {
-        let Self { nxt, consumed, edge, buffer, max, clamp, round, space } = self;
+        let Self { nxt, consumed, edge, buffer, max, clamp, round, space, threshold } = self;
         RecvQueue {
             reorder: Reorder::starting_at(nxt),
             fin: None,
@@ -69,6 +81,8 @@ impl RestingRecvQueue {
             tight: false,
             round,
             space,
+            threshold,
+            wanted_zero: 0,
         }
     }
 
@@ -92,7 +106,7 @@ impl RestingRecvQueue {
 
     /// As [`RecvQueue::room`], of a worker that has memory.
     pub(crate) fn room(&self) -> u64 {
-        self.buffer.min(self.clamp)
+        self.buffer.min(self.clamp).min(self.threshold)
     }
 }
 
@@ -104,8 +118,8 @@ impl RecvQueue {
 
     /// Shrinks to what has to be remembered. Only if it [may](Self::may_rest).
     pub(crate) fn rest(self) -> RestingRecvQueue {
-        let Self { consumed, edge, buffer, max, clamp, round, space, .. } = self;
-        RestingRecvQueue { nxt: self.reorder.nxt(), consumed, edge, buffer, max, clamp, round, space }
+        let Self { consumed, edge, buffer, max, clamp, round, space, threshold, .. } = self;
+        RestingRecvQueue { nxt: self.reorder.nxt(), consumed, edge, buffer, max, clamp, round, space, threshold }
     }
 
     pub(crate) fn new(now: Instant, options: &SocketOptions) -> Self {
@@ -122,7 +136,9 @@ impl RecvQueue {
             clamp,
             tight: false,
             round: (now, 0),
-            space: 0,
+            space: SPACE,
+            threshold: buffer,
+            wanted_zero: 0,
         }
     }
 
@@ -150,7 +166,9 @@ impl RecvQueue {
 
     /// Stores what lies within the window. The caller trims to the edge.
     pub(crate) fn insert(&mut self, off: u64, payload: Payload, copies: &Copies) -> Inserted {
-        self.reorder.insert(off, payload, copies)
+        let inserted = self.reorder.insert(off, payload, copies);
+        self.threshold = (self.threshold + 2 * inserted.new_bytes).min(self.max);
+        inserted
     }
 
     /// The peer's stream ends at `off`. False if that contradicts what is known.
@@ -225,14 +243,14 @@ impl RecvQueue {
         (self.reorder.memory() as u64 > 2 * held + WASTE_MAX).then(|| self.reorder.collapse())
     }
 
-    /// Bytes that one round trip brought the application lately.
+    /// Most bytes that one round trip brought the application.
     pub(crate) fn space(&self) -> u64 {
         self.space
     }
 
     /// Bytes that may wait now.
     pub(crate) fn room(&self) -> u64 {
-        let room = self.buffer.min(self.clamp);
+        let room = self.buffer.min(self.clamp).min(self.threshold);
         if self.tight { room.min(TIGHT) } else { room }
     }
 
@@ -241,6 +259,7 @@ impl RecvQueue {
         self.max = options.recv_max();
         self.clamp = clamp_of(options);
         self.buffer = options.rcvbuf.map_or(self.buffer.min(self.max), u64::from);
+        self.threshold = self.threshold.max(initial_window(options));
     }
 
     /// Current size of the buffer.
@@ -257,7 +276,7 @@ impl RecvQueue {
     /// wider window: little of it is left, it at least doubles, and grows by two segments (RFC 9293 §3.8.6.2.2).
     pub(crate) fn consume(&mut self, now: Instant, bytes: u64, rtt: Duration, segment: u64) -> bool {
         self.consumed = (self.consumed + bytes).min(self.read);
-        self.tune(now, rtt);
+        self.tune(now, rtt, segment);
         // What the peer does not know yet adds up over many small reads.
         let grown = self.next_edge() - self.edge;
         let left = self.window();
@@ -278,21 +297,32 @@ impl RecvQueue {
     pub(crate) fn refresh_edge(&mut self, segment: u64) {
         if self.next_edge() - self.edge >= segment.min(self.room() / 2) {
             self.edge = self.next_edge();
+        } else if self.window() > 0 && self.consumed + self.room() <= self.nxt() {
+            self.wanted_zero += 1;
         }
     }
 
-    /// Dynamic right-sizing (Fisk and Feng 2001): room for three times what one round trip brings.
-    fn tune(&mut self, now: Instant, rtt: Duration) {
+    /// How often the window would have been closed, had the peer not been told of more, since the last call.
+    pub(crate) fn take_wanted_zero(&mut self) -> u64 {
+        core::mem::take(&mut self.wanted_zero)
+    }
+
+    /// A round trip may be over (Linux: `tcp_rcv_space_adjust`).
+    fn tune(&mut self, now: Instant, rtt: Duration, segment: u64) {
         let (since, consumed) = self.round;
         if now.saturating_since(since) < rtt.max(Duration::from_micros(100)) {
             return;
         }
         let brought = self.consumed - consumed;
         self.round = (now, self.consumed);
-        self.space = brought;
-        if !self.tight {
-            self.buffer = self.buffer.max((brought * 3).min(self.max));
+        if brought <= self.space || self.tight {
+            return;
         }
+        let wanted = 2 * brought + 16 * segment;
+        let grows = u128::from(wanted) * u128::from(brought - self.space) / u128::from(self.space);
+        let wanted = wanted.saturating_add(u64::try_from(2 * grows).unwrap_or(u64::MAX));
+        self.space = brought;
+        self.buffer = self.buffer.max(wanted.min(self.max));
     }
 
     /// Throws away what waits, and all that still comes.

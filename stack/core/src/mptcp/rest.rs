@@ -21,6 +21,7 @@ use crate::tcp::{RestingSubflow, Subflow};
 use crate::wire::{PackedTuple, Tuple};
 
 use super::conn::{Conn, Stage, Stats};
+use super::nagle::RestingNagle;
 use super::options::pacing_of;
 use super::recvq::RestingRecvQueue;
 use super::sendq::SendQueue;
@@ -47,8 +48,7 @@ pub(crate) struct RestingConn {
     pub(super) options: Arc<SocketOptions>,
     turn: u32,
     next_subflow: SubflowId,
-    pub(super) nodelay: bool,
-    pub(super) cork: bool,
+    pub(super) nagle: RestingNagle,
     server_side: bool,
 }
 
@@ -113,8 +113,7 @@ impl Conn {
             options: self.options,
             turn: self.turn as u32,
             next_subflow: self.next_subflow,
-            nodelay: self.nodelay,
-            cork: self.cork,
+            nagle: self.nagle.rest(),
             server_side: self.server_side,
         }
     }
@@ -141,8 +140,7 @@ impl RestingConn {
             congestion: self.congestion,
             path_manager: self.path_manager,
             options: self.options,
-            nodelay: self.nodelay,
-            cork: self.cork,
+            nagle: self.nagle.resume(),
             server_side: self.server_side,
             tuple: (local, remote),
             released: false,

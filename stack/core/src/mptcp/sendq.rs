@@ -31,6 +31,8 @@ pub(crate) struct SendQueue {
     ahead: RangeSet,
     /// Ranges to be sent once more, on any subflow.
     reinject: RangeSet,
+    /// Offsets at which a segment has to end, beyond `nxt`.
+    boundaries: VecDeque<u64>,
     fin: bool,
     fin_acked: bool,
     max: u64,
@@ -49,6 +51,7 @@ impl SendQueue {
             end: 0,
             ahead: RangeSet::new(),
             reinject: RangeSet::new(),
+            boundaries: VecDeque::new(),
             fin: false,
             fin_acked: false,
             max,
@@ -153,6 +156,23 @@ impl SendQueue {
         self.chunks.push_back(payload);
     }
 
+    /// What was written so far shares no segment with what is written next.
+    pub(crate) fn mark_boundary(&mut self) {
+        if self.boundaries.back() != Some(&self.end) {
+            self.boundaries.push_back(self.end);
+        }
+    }
+
+    /// Whether what lies before `off` shares no segment with what follows.
+    pub(crate) fn is_boundary(&self, off: u64) -> bool {
+        self.boundaries.contains(&off)
+    }
+
+    /// The first of them behind `start`.
+    fn boundary_after(&self, start: u64) -> u64 {
+        self.boundaries.iter().copied().find(|&at| at > start).unwrap_or(u64::MAX)
+    }
+
     /// The stream ends here.
     pub(crate) fn finish(&mut self) {
         self.fin = true;
@@ -164,7 +184,8 @@ impl SendQueue {
         for gap in self.ahead.gaps(self.nxt..self.end) {
             let len = gap.end - gap.start;
             if left < len {
-                return gap.start + left..gap.end;
+                let start = gap.start + left;
+                return start..gap.end.min(self.boundary_after(start));
             }
             left -= len;
         }
@@ -178,6 +199,9 @@ impl SendQueue {
             return;
         }
         self.nxt = self.nxt.max(range.end);
+        while self.boundaries.front().is_some_and(|&at| at <= self.nxt) {
+            self.boundaries.pop_front();
+        }
         while let Some(first) = self.ahead.first()
             && first.start <= self.nxt
         {

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::pm::PmEvent;
 use crate::sched::{SchedEvent, SubflowId};
-use crate::tcp::{AckDue, Fired, Joining, Opening, Subflow};
+use crate::tcp::{Fired, Joining, Opening, Subflow};
 use crate::{Error, MtuProbing};
 
 use super::conn::{Conn, Cx, Stage, group};
@@ -84,21 +84,12 @@ impl Conn {
         }
         let options = Arc::clone(&self.options);
         let subflow = &mut self.subflows[at];
-        if let AckDue::Delayed(due) = subflow.rcv.due()
-            && due <= now
-        {
-            cx.counters.delayed_acks += 1;
-            subflow.rcv.ack_now();
+        let rto = subflow.snd.rto();
+        cx.counters.delayed_acks += u64::from(subflow.rcv.on_timer(now, rto));
+        if !self.on_persist_timer(cx, at) {
+            return;
         }
-        if subflow.persist.is_some_and(|due| due <= now) {
-            cx.counters.tcp_winprobe += 1;
-            subflow.ping = true;
-            if subflow.persist_backoff == 0 {
-                subflow.silent_since = now;
-            }
-            subflow.persist_backoff += 1;
-            subflow.persist = Some(now + subflow.persist_interval());
-        }
+        let subflow = &mut self.subflows[at];
         if options.keepalive && subflow.keepalive_due(&options).is_some_and(|due| due <= now) {
             if subflow.keepalive_probes >= u32::from(options.keepcnt) {
                 let id = subflow.id;

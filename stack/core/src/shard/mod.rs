@@ -33,7 +33,7 @@ use smallvec::SmallVec;
 
 use crate::config::{Handshake, PathConfig, Recovery, ShardConfig};
 use crate::info::{ConnInfo, SubflowInfo};
-use crate::mptcp::{self, Conn, Copies, Cx, Fast, Key, Mode, Mp};
+use crate::mptcp::{self, Conn, Copies, Cx, Fast, Follows, Key, Mode, Mp};
 use crate::options::{Shared, SocketOptions};
 use crate::rng::Rng;
 use crate::tcp::Guard;
@@ -640,7 +640,15 @@ impl Shard {
     /// # Errors
     /// [`Error::NotConnected`], [`Error::InProgress`], [`Error::ShutDown`], or what the connection broke of.
     pub fn write(&mut self, now: Instant, conn: ConnId, payload: Payload) -> Result<(), Error> {
-        self.with(now, conn, |conn, cx| conn.write(cx, payload)).ok_or(Error::NotConnected)?
+        self.write_with(now, conn, payload, Follows::Nothing)
+    }
+
+    /// The same, and says what comes next.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_with(&mut self, now: Instant, conn: ConnId, payload: Payload, follows: Follows) -> Result<(), Error> {
+        self.with(now, conn, |conn, cx| conn.write(cx, payload, follows)).ok_or(Error::NotConnected)?
     }
 
     /// Takes up to `max` bytes of what can be read, in one contiguous piece. The receive window opens

@@ -15,6 +15,9 @@ use crate::wire::{Flags, MptcpOption, Segment};
 use super::snd::{AckIn, AckOut};
 use super::{Guard, Subflow};
 
+/// Acknowledgements that go at once after a sender sent again what had come (Linux: `TCP_MAX_QUICKACKS`).
+const QUICK_ACKS: u8 = 16;
+
 /// What became of a segment.
 #[derive(Debug)]
 pub(crate) enum Verdict {
@@ -70,6 +73,7 @@ impl Subflow {
                 self.counts.received(segment);
                 self.last_rx = now;
                 self.keepalive_probes = 0;
+                self.window_probes = 0;
                 Verdict::Accept { pos, ack }
             }
             None => Verdict::Drop,
@@ -140,7 +144,9 @@ impl Subflow {
         if len > 0 && pos + len <= self.rcv.nxt() {
             // A retransmission of what we have: DSACK it, at once.
             counters.tcp_dsack_old_sent += 1;
+            counters.delayed_ack_lost += 1;
             let _ = self.rcv.missing(&(pos..pos + len));
+            self.rcv.quick_acks(QUICK_ACKS);
             // Its acknowledgement and window are as good as any (RFC 9293 §3.10.7.4, last note).
         } else {
             self.rcv.ack_now();

@@ -23,7 +23,7 @@ pub(crate) use isn::{
     fast_open_cookie, fast_open_key, home_hash, initial_seq, port_hash, syn_cookie_hash, timestamp_offset,
 };
 pub(crate) use plpmtud::Search;
-pub(crate) use rcv::{AckDue, Rcv};
+pub(crate) use rcv::{AckDue, Arrival, Rcv};
 pub(crate) use snd::{AckOut, Fired, Learnt, Pacing, Retransmit, TxMapping};
 pub(crate) use subflow::{
     FastOpened, Joining, Link, Out, RestingSubflow, Subflow, SubflowStart, reset_for, syn_options,

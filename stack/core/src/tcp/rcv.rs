@@ -1,5 +1,9 @@
 //! The receiving half of a subflow: what came, what is acknowledged, and when.
 
+mod ack;
+#[cfg(test)]
+mod tests;
+
 use core::ops::Range;
 use core::time::Duration;
 
@@ -10,10 +14,10 @@ use crate::info::SubflowInfo;
 use crate::ranges::RangeSet;
 use crate::wire::{SeqNum, Timestamps};
 
-/// Delayed acknowledgements wait this long (RFC 9293 §3.8.6.3 allows 500 ms; Linux uses 40).
-const DELAYED_ACK: Duration = Duration::from_millis(40);
-/// Segments that are acknowledged at once when a connection starts or comes out of idle.
-const QUICK_ACKS: u8 = 16;
+use ack::{AckPolicy, RestingAckPolicy, Standing};
+
+pub(crate) use ack::{AckDue, Arrival};
+
 /// A timestamp older than this is no longer compared against (RFC 7323 §5.5).
 const PAWS_IDLE: Duration = Duration::from_secs(24 * 24 * 3600);
 /// Out-of-order ranges beyond which new islands are refused: memory and SACK work stay bounded.
@@ -21,17 +25,6 @@ const ISLANDS_MAX: usize = 4096;
 
 /// Bytes of memory for each of them, half-filled nodes of the map included.
 const RANGE_COST: usize = 32;
-
-/// When the next acknowledgement is due.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum AckDue {
-    /// Nothing to acknowledge.
-    Idle,
-    /// At this time, unless something carries it before.
-    Delayed(Instant),
-    /// Now.
-    Now,
-}
 
 /// Positions are 64-bit: 0 is the peer's SYN, 1 its first byte.
 #[derive(Debug)]
@@ -48,15 +41,7 @@ pub(crate) struct Rcv {
     fin: Option<u64>,
     ts_recent: Option<(u32, Instant)>,
     last_ack_sent: u64,
-    due: AckDue,
-    /// In-order bytes since the last acknowledgement.
-    unacked: u64,
-    quick: u8,
-    /// Acknowledgements wait for data that carries them.
-    interactive: bool,
-    /// Largest segment seen: an estimate of the peer's MSS.
-    segment: u64,
-    last_data: Option<Instant>,
+    acks: AckPolicy,
 }
 
 /// A [`Rcv`] in which everything came in order and is acknowledged.
@@ -66,53 +51,40 @@ pub(crate) struct RestingRcv {
     nxt: u64,
     edge: u64,
     ts_recent: Option<(u32, Instant)>,
-    quick: u8,
-    interactive: bool,
-    segment: u64,
-    last_data: Option<Instant>,
+    acks: RestingAckPolicy,
 }
 
 impl RestingRcv {
     /// As [`Rcv::is_interactive`].
     pub(crate) fn is_interactive(&self) -> bool {
-        self.interactive
+        self.acks.interactive
     }
 
     /// As [`Rcv::inform`].
     pub(crate) fn inform(&self, info: &mut SubflowInfo) {
-        info.rcv_mss = u16::try_from(self.segment).unwrap_or(u16::MAX);
-        info.last_data_recv = self.last_data;
-        info.ato = if self.last_data.is_some() { DELAYED_ACK } else { Duration::ZERO };
+        info.rcv_mss = self.acks.segment;
+        info.last_data_recv = self.acks.last_data;
+        info.ato = self.acks.delay();
     }
 
     pub(crate) fn resume(self) -> Rcv {
-        let Self { irs, nxt, edge, ts_recent, quick, interactive, segment, last_data } = self;
+        let Self { irs, nxt, edge, ts_recent, acks } = self;
         let last_ack_sent = nxt;
-        Rcv {
-            nxt,
-            edge,
-            ts_recent,
-            quick,
-            interactive,
-            segment,
-            last_data,
-            last_ack_sent,
-            ..Rcv::new(irs, None, Instant::ZERO)
-        }
+        Rcv { nxt, edge, ts_recent, acks: acks.resume(), last_ack_sent, ..Rcv::new(irs, None, Instant::ZERO) }
     }
 }
 
 impl Rcv {
     /// Whether everything came in order and is acknowledged, and more may come.
     pub(crate) fn may_rest(&self) -> bool {
-        let acknowledged = self.due == AckDue::Idle && self.last_ack_sent == self.nxt;
+        let acknowledged = self.acks.due() == AckDue::Idle && self.last_ack_sent == self.nxt;
         acknowledged && self.beyond.is_empty() && self.dsack.is_none() && self.fin.is_none()
     }
 
     /// Shrinks to what has to be remembered. Only if it [may](Self::may_rest).
     pub(crate) fn rest(self) -> RestingRcv {
-        let Self { irs, nxt, edge, ts_recent, quick, interactive, segment, last_data, .. } = self;
-        RestingRcv { irs, nxt, edge, ts_recent, quick, interactive, segment, last_data }
+        let Self { irs, nxt, edge, ts_recent, acks, .. } = self;
+        RestingRcv { irs, nxt, edge, ts_recent, acks: acks.rest() }
     }
 
     pub(crate) fn new(irs: SeqNum, ts_recent: Option<u32>, now: Instant) -> Self {
@@ -126,12 +98,7 @@ impl Rcv {
             fin: None,
             ts_recent: ts_recent.map(|value| (value, now)),
             last_ack_sent: 1,
-            due: AckDue::Idle,
-            unacked: 0,
-            quick: QUICK_ACKS,
-            interactive: false,
-            segment: 536,
-            last_data: None,
+            acks: AckPolicy::new(),
         }
     }
 
@@ -142,9 +109,9 @@ impl Rcv {
 
     /// What it adds to `tcp_info`.
     pub(crate) fn inform(&self, info: &mut SubflowInfo) {
-        info.rcv_mss = u16::try_from(self.segment).unwrap_or(u16::MAX);
-        info.last_data_recv = self.last_data;
-        info.ato = if self.last_data.is_some() { DELAYED_ACK } else { Duration::ZERO };
+        info.rcv_mss = self.acks.segment() as u16;
+        info.last_data_recv = self.acks.last_data();
+        info.ato = self.acks.delay();
     }
 
     /// Next position expected.
@@ -179,7 +146,7 @@ impl Rcv {
 
     /// Estimate of the peer's segment size.
     pub(crate) fn segment(&self) -> u64 {
-        self.segment
+        self.acks.segment()
     }
 
     /// The four cases of RFC 9293 §3.10.7.4, against the largest edge ever advertised: the edge of a
@@ -250,13 +217,16 @@ impl Rcv {
     fn duplicate(&mut self, range: Range<u64>) {
         if !range.is_empty() {
             self.dsack = Some(range);
-            self.due = AckDue::Now;
+            self.acks.ack_now();
         }
     }
 
-    /// Whether a new island of out-of-order data may be begun at `pos`.
-    pub(crate) fn admits(&self, pos: u64) -> bool {
-        pos <= self.nxt || self.beyond.len() < ISLANDS_MAX || self.beyond.range_at(pos).is_some()
+    /// Whether out-of-order data may be stored at `range`, where nothing is stored: however many islands there are, it may
+    /// make one of them larger, or join two.
+    pub(crate) fn admits(&self, range: &Range<u64>) -> bool {
+        let touches = |pos: u64| self.beyond.range_at(pos).is_some();
+        let enough = range.start <= self.nxt || self.beyond.len() < ISLANDS_MAX;
+        enough || touches(range.start - 1) || touches(range.end)
     }
 
     /// `range` is stored now. Returns by how much the in-order edge moved.
@@ -293,45 +263,53 @@ impl Rcv {
     pub(crate) fn take_fin(&mut self) -> bool {
         if self.fin == Some(self.nxt) {
             self.nxt += 1;
-            self.due = AckDue::Now;
+            self.acks.ack_now();
             return true;
         }
         false
     }
 
-    /// Data of `len` bytes came in segments of `segment` bytes; decides when to acknowledge it.
-    pub(crate) fn on_data(&mut self, now: Instant, len: u64, segment: u64, advanced: u64, rtt: Duration) {
-        if self.last_data.is_some_and(|at| now.saturating_since(at) > rtt.max(DELAYED_ACK) * 5) {
-            // Coming out of idle, the peer is in slow start again.
-            self.quick = self.quick.max(QUICK_ACKS);
-        }
-        self.last_data = Some(now);
-        self.segment = self.segment.max(segment.min(len));
-        self.unacked += advanced;
-        let in_order = advanced > 0 && self.beyond.is_empty();
-        let quick = self.quick > 0 && !self.interactive;
-        if !in_order || self.unacked >= 2 * self.segment || quick {
-            self.quick = self.quick.saturating_sub(1);
-            self.due = AckDue::Now;
-        } else if self.due == AckDue::Idle {
-            self.due = AckDue::Delayed(now + DELAYED_ACK);
-        }
+    /// Data came and was recorded; there were holes before or not. Decides when to acknowledge it. Returns whether a
+    /// SACK is put together with others.
+    pub(crate) fn on_data(&mut self, now: Instant, arrival: &Arrival, had_holes: bool) -> bool {
+        let standing = Standing {
+            nxt: self.nxt,
+            unacked: self.nxt - self.last_ack_sent.min(self.nxt),
+            holes: self.has_holes(),
+            had_holes,
+        };
+        let window = self.edge.saturating_sub(self.nxt);
+        self.acks.on_data(now, arrival, standing, window)
+    }
+
+    /// Whether something came behind a hole.
+    pub(crate) fn has_holes(&self) -> bool {
+        !self.beyond.is_empty()
+    }
+
+    /// We sent data of our own.
+    pub(crate) fn on_data_sent(&mut self, now: Instant) {
+        self.acks.on_data_sent(now);
+    }
+
+    /// The application has read everything.
+    pub(crate) fn on_read_all(&mut self) {
+        self.acks.on_read_all();
+    }
+
+    /// Time passed. Returns whether a delayed acknowledgement is due now.
+    pub(crate) fn on_timer(&mut self, now: Instant, rto: Duration) -> bool {
+        self.acks.on_timer(now, rto)
     }
 
     /// Whether acknowledgements wait for data to ride on, as long as they may (Linux: pingpong mode).
     pub(crate) fn is_interactive(&self) -> bool {
-        self.interactive
+        self.acks.is_interactive()
     }
 
     /// The application wants acknowledgements at once, or not (`TCP_QUICKACK`).
     pub(crate) fn set_quickack(&mut self, quickack: bool) {
-        self.interactive = !quickack;
-        if quickack {
-            self.quick = QUICK_ACKS;
-            if self.due != AckDue::Idle {
-                self.due = AckDue::Now;
-            }
-        }
+        self.acks.set_quickack(quickack, self.edge.saturating_sub(self.nxt));
     }
 
     /// Whether something in order was not acknowledged yet.
@@ -341,25 +319,24 @@ impl Rcv {
 
     /// An acknowledgement is due now.
     pub(crate) fn ack_now(&mut self) {
-        self.due = AckDue::Now;
+        self.acks.ack_now();
     }
 
     /// The sender needs to hear soon: the next `count` segments with data are acknowledged at once.
     pub(crate) fn quick_acks(&mut self, count: u8) {
-        self.quick = self.quick.max(count);
+        self.acks.hurry(count);
     }
 
     /// When the next acknowledgement is due.
     pub(crate) fn due(&self) -> AckDue {
-        self.due
+        self.acks.due()
     }
 
     /// A segment with this acknowledgement and `window` bytes left.
     pub(crate) fn on_ack_sent(&mut self, window: u64) {
         self.last_ack_sent = self.nxt;
         self.edge = self.edge.max(self.nxt + window);
-        self.due = AckDue::Idle;
-        self.unacked = 0;
+        self.acks.on_ack_sent();
     }
 
     /// SACK blocks, newest first; a DSACK stands before them and is told once.

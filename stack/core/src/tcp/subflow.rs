@@ -33,8 +33,6 @@ pub(crate) use rest::RestingSubflow;
 const TIMESTAMPS_LEN: u16 = 12;
 /// Bytes that a DSS with 8-byte DATA_ACK and 8-byte DSN takes, padded.
 const DSS_LEN: u16 = 28;
-/// First and last waiting time between zero-window probes.
-const PERSIST_MAX: Duration = Duration::from_secs(60);
 
 /// The path under a subflow.
 #[derive(Clone, Copy, Debug)]
@@ -155,8 +153,11 @@ pub(crate) struct Subflow {
     /// First offset past everything that was ever sent here, see `SubflowView::walked`.
     pub(crate) walked: u64,
     pub(crate) bytes_received: u64,
+    /// When the closed window is asked about, or what is held back goes anyway.
     pub(crate) persist: Option<Instant>,
     pub(crate) persist_backoff: u32,
+    /// Window probes that nobody has answered.
+    pub(crate) window_probes: u32,
     /// A window probe or keepalive is to be sent now.
     pub(crate) ping: bool,
     pub(crate) keepalive_probes: u32,
@@ -224,7 +225,9 @@ impl Subflow {
         }
         let mut rcv = Rcv::new(negotiated.irs, negotiated.ts_recent, now);
         rcv.on_ack_sent(u64::from(start.told_window));
-        rcv.set_quickack(start.quickack);
+        if !start.quickack {
+            rcv.set_quickack(false);
+        }
         Self {
             id,
             tuple,
@@ -249,6 +252,7 @@ impl Subflow {
             bytes_received: 0,
             persist: None,
             persist_backoff: 0,
+            window_probes: 0,
             ping: false,
             keepalive_probes: 0,
             last_probe: now,
@@ -333,6 +337,16 @@ impl Subflow {
         } else {
             self.rcv_rtt
         }
+    }
+
+    /// Round-trip time by which acknowledgements are delayed: the smaller of what both halves know.
+    pub(crate) fn ack_rtt(&self) -> Duration {
+        [self.snd.srtt(), self.rcv_rtt].into_iter().filter(|rtt| !rtt.is_zero()).min().unwrap_or_default()
+    }
+
+    /// Whether the peer understands SACK.
+    pub(crate) fn sack(&self) -> bool {
+        self.sack
     }
 
     /// The one place where a subflow's state changes.
@@ -430,8 +444,12 @@ impl Subflow {
         let pure = payload_len == 0 && out.flags == Flags::ACK;
         let early = (pure && !self.early_acks.is_empty()).then(|| self.early_acks.remove(0));
         if early.is_none() {
+            self.counts.told(self.told_window, field);
             self.told_window = field;
             self.rcv.on_ack_sent(u64::from(field) << self.rcv_scale);
+        }
+        if payload_len > 0 {
+            self.rcv.on_data_sent(now);
         }
         self.last_tx = now;
         if self.tuple.local.is_ipv4() {
@@ -470,11 +488,6 @@ impl Subflow {
         self.tuple.local.is_ipv6()
     }
 
-    /// Waiting time before the next zero-window probe.
-    pub(crate) fn persist_interval(&self) -> Duration {
-        (self.snd.rto() * 2u32.saturating_pow(self.persist_backoff.min(10))).min(PERSIST_MAX)
-    }
-
     /// Since when retransmissions or window probes bring nothing.
     pub(crate) fn silent_since(&self) -> Option<Instant> {
         let probes = self.persist.is_some() && self.persist_backoff > 0;
@@ -484,7 +497,7 @@ impl Subflow {
     /// The earliest of its deadlines.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let delayed = match self.rcv.due() {
-            AckDue::Delayed(at) => Some(at),
+            AckDue::Delayed(at) | AckDue::Compressed(at) => Some(at),
             AckDue::Idle | AckDue::Now => None,
         };
         let joining = match self.joining {

@@ -65,7 +65,7 @@ fn the_sender_tells_of_marks_once_a_window() {
          +0.1 < . 1:1(0) ack 1 win 65535
          +0   accept
          +0   write 30000
-         +0   > [ect0] . 1:10001(10000) ack 1
+         +0   > [ect0] P. 1:10001(10000) ack 1
          +0.1 < .E 1:1(0) ack 2001 win 65535
          *    > [ect0] W. 10001:11001(1000) ack 1",
     );

@@ -118,7 +118,7 @@ fn an_echo_reduces_the_window_once_a_round_trip() {
     let mut script = capable(reno());
     script.run(
         "+0   write 30000
-         +0   > [ect0] . 1:10001(10000) ack 1
+         +0   > [ect0] P. 1:10001(10000) ack 1
          +0.1 < .E 1:1(0) ack 1001 win 65535
          +0   > [ect0] .W 10001:11001(1000) ack 1
          +0   < .E 1:1(0) ack 2001 win 65535
@@ -126,7 +126,7 @@ fn an_echo_reduces_the_window_once_a_round_trip() {
          +0   < .E 1:1(0) ack 4001 win 65535
          +0   > [ect0] . 11001:12001(1000) ack 1
          +0   < .E 1:1(0) ack 10001 win 65535
-         +0   > [ect0] . 12001:15001(3000) ack 1",
+         +0   > [ect0] P. 12001:15001(3000) ack 1",
     );
     let info = script.subflow();
     assert_eq!((info.cwnd, info.ssthresh, info.total_retrans), (5000, 5000, 0));
@@ -161,11 +161,11 @@ fn a_reduction_after_a_loss_is_told_as_well() {
     let mut script = capable(reno());
     script.run(
         "+0   write 20000
-         +0   > . 1:10001(10000) ack 1
+         +0   > P. 1:10001(10000) ack 1
          +0.1 < . 1:1(0) ack 1 win 65535 <nop,nop,sack 1001:10001>
          +0   > [noecn] . 1:1001(1000) ack 1
          +0   > [ect0] .W 10001:11001(1000) ack 1
-         +0   > [ect0] . 11001:14001(3000) ack 1",
+         +0   > [ect0] P. 11001:14001(3000) ack 1",
     );
 }
 

@@ -160,9 +160,8 @@ fn a_deferred_syn_takes_the_first_data_along() {
          +0    > S 0:500(500)
          +0    close
          +0.05 < S. 0:0(0) ack 1 win 5840 <mss 1000,sackOK,nop,wscale 6>
-         +0    > P. 1:501(500) ack 1
-         +0.05 < . 1:1(0) ack 501 win 100
-         +0    > F. 501:501(0) ack 1",
+         +0    > FP. 1:501(500) ack 1
+         +0.05 < . 1:1(0) ack 502 win 100",
     );
 }
 

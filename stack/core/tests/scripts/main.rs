@@ -11,4 +11,6 @@ mod ip;
 mod options;
 mod plpmtud;
 mod pmtu;
+mod receiving;
 mod recovery;
+mod sending;

@@ -19,10 +19,10 @@ fn first_probe() -> Script {
     let mut script = probing(MtuProbing::Always);
     script.run(
         "+0   write 40000
-         +0   > . 1:10241(10240) ack 1
+         +0   > P. 1:10241(10240) ack 1
          +0.1 < . 1:1(0) ack 10241 win 65535
          +0   > . 10241:11483(1242) ack 1
-         +0   > . 11483:29915(18432) ack 1",
+         +0   > P. 11483:29915(18432) ack 1",
     );
     assert_eq!(script.counters().tcp_mtu_probes, 1);
     script

@@ -102,10 +102,10 @@ fn a_spurious_timeout_is_found_out_by_new_data() {
          +0.202 > . 10001:11001(1000) ack 1
          +0.3   > . 1:1001(1000) ack 1
          +0.05  < . 1:1(0) ack 1001 win 320
-         +0     > . 11001:13001(2000) ack 1
+         +0     > P. 11001:13001(2000) ack 1
          +0.01  < . 1:1(0) ack 2001 win 320
          +0     < . 1:1(0) ack 4001 win 320
-         +0     > . 13001:17001(4000) ack 1",
+         +0     > P. 13001:17001(4000) ack 1",
     );
     let counters = script.counters();
     assert_eq!((counters.tcp_spurious_rtos, counters.tcp_loss_undo, counters.tcp_slow_start_retrans), (1, 1, 1));
@@ -166,7 +166,7 @@ fn a_lost_retransmission_is_sent_again_without_a_timeout() {
     let mut script = sack();
     script.run(
         "+0    write 12000
-         +0    > . 1:10001(10000) ack 1
+         +0    > P. 1:10001(10000) ack 1
          +0.1  < . 1:1(0) ack 1 win 320 <sack 1001:4001,nop,nop>
          +0    > . 1:1001(1000) ack 1
          +0.01 < . 1:1(0) ack 1 win 320 <sack 1001:6001,nop,nop>

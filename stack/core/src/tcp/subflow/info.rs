@@ -19,6 +19,8 @@ pub(crate) struct Counts {
     delivered: u32,
     dsack_dups: u32,
     rcv_ooopack: u32,
+    /// Window fields that closed the window, and that opened it again, since they were last asked for.
+    zero_windows: (u16, u16),
 }
 
 fn add(count: &mut u32, more: u64) {
@@ -29,6 +31,17 @@ impl Counts {
     pub(crate) fn sent(&mut self, segments: u64, data: bool) {
         add(&mut self.segs_out, segments);
         add(&mut self.data_segs_out, if data { segments } else { 0 });
+    }
+
+    /// The peer is told of another window.
+    pub(crate) fn told(&mut self, before: u16, window: u16) {
+        self.zero_windows.0 += u16::from(window == 0 && before > 0);
+        self.zero_windows.1 += u16::from(window > 0 && before == 0);
+    }
+
+    /// How often the window was closed and opened since the last call.
+    pub(crate) fn take_zero_windows(&mut self) -> (u16, u16) {
+        core::mem::take(&mut self.zero_windows)
     }
 
     pub(crate) fn received(&mut self, segment: &Segment) {
@@ -71,7 +84,7 @@ struct Outline<'a> {
 impl Outline<'_> {
     /// Nothing is under way.
     fn info(&self) -> SubflowInfo {
-        let &Counts { segs_in, segs_out, data_segs_in, data_segs_out, delivered, dsack_dups, rcv_ooopack } =
+        let &Counts { segs_in, segs_out, data_segs_in, data_segs_out, delivered, dsack_dups, rcv_ooopack, .. } =
             self.counts;
         let (snd_wscale, rcv_wscale) = self.scales;
         SubflowInfo {
@@ -158,7 +171,7 @@ impl Subflow {
             bytes_received: self.bytes_received,
             last_rx: self.last_rx,
             told_window: self.told_window,
-            probes: self.persist_backoff.max(self.keepalive_probes),
+            probes: self.window_probes.max(self.keepalive_probes),
         };
         let mut info = outline.info();
         info.timestamps = self.ts_offset.is_some();

@@ -157,6 +157,7 @@ impl RestingSubflow {
             bytes_received: self.bytes_received,
             persist: None,
             persist_backoff: 0,
+            window_probes: 0,
             ping: false,
             keepalive_probes: 0,
             last_probe: self.last_rx,

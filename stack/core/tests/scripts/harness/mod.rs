@@ -7,7 +7,8 @@
 //! * `> PACKET`: this is the next packet that goes out, at this time to the millisecond (`* > PACKET`: whenever within
 //!   two minutes). A super-segment is seen as the segments it stands for; one line may expect several of them at once;
 //! * `quiet`: nothing went out until now;
-//! * a command of the application: `accept`, `connect`, `write N`, `read N`, `eof`, `shutdown`, `close`, `abort`;
+//! * a command of the application: `accept`, `connect`, `write N [more|boundary]`, `read N`, `eof`, `shutdown`, `close`,
+//!   `abort`, `set OPTION VALUE`;
 //!   `connect N TAKEN` offers N bytes for the SYN, of which TAKEN are taken (the others are not written).
 //!
 //! Before `<` and before a command everything that went out must have been expected: a script is the whole trace.
@@ -24,7 +25,8 @@ use std::time::Duration;
 
 use anabranch_core::shard::{Read, Shutdown};
 use anabranch_core::{
-    ConnId, Counters, Event, IpCidr, ListenerId, PathConfig, Shard, ShardConfig, SocketOptions, SubflowInfo,
+    ConnId, Counters, Event, Follows, IpCidr, ListenerId, PathConfig, Shard, ShardConfig, SockOpt, SocketOptions,
+    SubflowInfo,
 };
 use anabranch_frame::{Instant, PathId, Payload, RxPacket, gso};
 
@@ -35,7 +37,7 @@ const PEER_ISN: u32 = 0xffff_f000;
 /// How far from its time an expected packet may be.
 const TOLERANCE: Duration = Duration::from_millis(1);
 /// How long `*` waits.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(150);
 /// Where the stack's clock stands when a script begins.
 const START: Instant = Instant::from_nanos(1_000_000_000);
 
@@ -417,7 +419,13 @@ impl Script {
                 self.conn = Some(conn.map_err(|error| error.to_string())?);
             }
             ["connect", n, taken] => self.connect_with(size(n)?, size(taken)?)?,
-            ["write", n] => self.write(size(n)?)?,
+            ["write", n] => self.write(size(n)?, Follows::Nothing)?,
+            ["write", n, "more"] => self.write(size(n)?, Follows::More)?,
+            ["write", n, "boundary"] => self.write(size(n)?, Follows::Boundary)?,
+            ["set", name, value] => {
+                let option = option(name, value)?;
+                self.shard.set_option(self.now, self.conn(), option).map_err(|error| error.to_string())?;
+            }
             ["read", n] => self.read(size(n)?)?,
             ["eof"] => match self.shard.read(self.conn(), 1) {
                 Read::Eof => {}
@@ -450,10 +458,11 @@ impl Script {
         (0..len as u32).map(|i| byte_at(1 + self.written + i)).collect()
     }
 
-    fn write(&mut self, len: usize) -> Result<(), String> {
+    fn write(&mut self, len: usize, follows: Follows) -> Result<(), String> {
         let bytes = self.to_write(len);
         self.written += len as u32;
-        self.shard.write(self.now, self.conn(), Payload::from(bytes)).map_err(|error| error.to_string())
+        let written = self.shard.write_with(self.now, self.conn(), Payload::from(bytes), follows);
+        written.map_err(|error| error.to_string())
     }
 
     fn read(&mut self, len: usize) -> Result<(), String> {
@@ -474,6 +483,24 @@ impl Script {
         }
         self.shard.consumed(self.now, self.conn(), len);
         Ok(())
+    }
+}
+
+/// A socket option as a script has it.
+fn option(name: &str, value: &str) -> Result<SockOpt, String> {
+    let on = || match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("{value:?} is neither on nor off")),
+    };
+    match name {
+        "nodelay" => on().map(SockOpt::Nodelay),
+        "cork" => on().map(SockOpt::Cork),
+        "quickack" => on().map(SockOpt::Quickack),
+        "rcvbuf" => {
+            value.parse().map(|bytes| SockOpt::Rcvbuf(Some(bytes))).map_err(|_| format!("{value:?} is no number"))
+        }
+        _ => Err(format!("unknown option {name:?}")),
     }
 }
 

@@ -1,0 +1,30 @@
+use super::*;
+
+const SEGMENT: u64 = 1000;
+
+fn rcv() -> Rcv {
+    let mut rcv = Rcv::new(SeqNum(0), None, Instant::ZERO);
+    rcv.on_ack_sent(1 << 30);
+    rcv
+}
+
+/// However many islands there are, every hole between them may be filled: first to last, last to first, from the middle.
+#[test]
+fn with_as_many_islands_as_there_may_be_any_hole_can_be_filled() {
+    let mut rcv = rcv();
+    let island = |n: u64| 1 + (2 * n + 1) * SEGMENT..1 + (2 * n + 2) * SEGMENT;
+    let hole = |n: u64| 1 + 2 * n * SEGMENT..1 + (2 * n + 1) * SEGMENT;
+    let most = ISLANDS_MAX as u64;
+    for n in 0..most {
+        assert!(rcv.admits(&island(n)));
+        rcv.record(island(n));
+    }
+    assert!(!rcv.admits(&island(most + 1)), "one more island, far from the others");
+    for n in [most / 2, most - 1, 1, 7] {
+        assert!(rcv.admits(&hole(n)), "hole {n}");
+        rcv.record(hole(n));
+    }
+    assert!(rcv.admits(&island(most + 1)), "islands were joined: there is room for another");
+    assert!(rcv.admits(&hole(0)));
+    assert_eq!(rcv.record(hole(0)), 4 * SEGMENT, "the first hole, and what follows up to hole 2");
+}
