@@ -21,8 +21,6 @@ use super::state::Announcement;
 
 /// Addresses of the peer that are remembered, the initial one included.
 const REMOTES_MAX: usize = 16;
-/// First waiting time before ADD_ADDR is sent again when no round trip was measured.
-const ADD_ADDR_FIRST: Duration = Duration::from_secs(1);
 /// ADD_ADDR is sent this often at most (Linux: `ADD_ADDR_RETRANS_MAX`, three retransmissions).
 const ADD_ADDR_TRIES: u8 = 4;
 
@@ -119,7 +117,7 @@ impl Conn {
     /// Sends the first announcement that waits for its echo: one at a time, as the kernel does.
     pub(super) fn announce_next(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now;
-        let first = ADD_ADDR_FIRST.max(self.slowest_rto());
+        let first = self.slowest_rto();
         let most = cx.config.add_addr_timeout;
         let Some(mp) = self.mp_mut() else { return };
         let keys = mp.remote.map(|remote| (mp.local.key, remote.key));

@@ -162,7 +162,7 @@ impl Conn {
         }
     }
 
-    fn forget(&self, cx: &mut Cx<'_>, subflow: &Subflow) {
+    pub(super) fn forget(&self, cx: &mut Cx<'_>, subflow: &Subflow) {
         cx.release_tuple(&subflow.tuple, Slot::Conn(self.id.index(), subflow.id));
         self.count_out(cx, subflow);
     }

@@ -158,6 +158,10 @@ impl Conn {
         let Some(len) = capable.data_len.filter(|&len| len > 0) else { return };
         if self.server_side && self.subflows[at].id == 0 {
             self.become_fully_established(cx);
+            if let Some(mp) = self.mp_mut() {
+                // Its sender may go on with long ones.
+                mp.long_ack = true;
+            }
             let received = u64::from(self.subflows[at].fast.received);
             let wire = Mapping { dsn: 0, dsn_long: true, ssn: 1, len, checksum: capable.checksum };
             let Some(Ok(check)) = self.mp().map(|mp| mp.check(&wire, received)) else {
@@ -183,7 +187,12 @@ impl Conn {
         }
         let Some(mp) = self.mp_mut() else { return };
         let Some(mapping) = dss.mapping else { return };
-        mp.long_ack = mapping.dsn_long;
+        if !segment.payload.is_empty() {
+            mp.long_ack = mapping.dsn_long;
+        } else if mapping.len == 0 {
+            // Without data there is nothing to map, for ever or not.
+            return;
+        }
         if mapping.len == 0 {
             cx.counters.infinite_map_rx += 1;
             self.fall_back_or_reset(cx, at, FallbackReason::InfiniteMap);
@@ -395,9 +404,10 @@ impl Conn {
             if plain {
                 let off = subflow.rcv.nxt() - 2;
                 self.rx.note_fin(off);
-            } else {
-                // The peer will send no more here; we finish what is in flight and close our side.
-                subflow.wants_fin = true;
+            } else if !self.data_fin_sent && !self.rx.at_fin() {
+                // The peer will send no more here; we finish what is in flight and close our side. Once the connection
+                // is being closed that waits for its end, which the last subflow has to tell.
+                self.subflows[at].wants_fin = true;
             }
         }
         self.subflows[at].transition();
@@ -411,6 +421,10 @@ impl Conn {
             self.rx.discard();
         }
         let eof = self.rx.at_fin() && !self.eof_told;
+        if eof && self.mp().is_some() {
+            // The end of the stream is acknowledged everywhere: whichever ACK gets through lets the peer go.
+            self.subflows.iter_mut().for_each(|subflow| subflow.rcv.ack_now());
+        }
         let enough = self.rx.readable() >= u64::from(self.options.rcvlowat) || self.rx.is_full();
         if (enough && !self.readable_told) || eof {
             self.readable_told = true;
@@ -454,8 +468,9 @@ impl Conn {
                 MptcpOption::Fastclose { receiver_key }
                     if self.mp().is_some_and(|mp| mp.local.key == *receiver_key) =>
                 {
-                    cx.counters.mp_fastclose_rx += 1;
-                    self.fail(cx, Error::Reset, None);
+                    let gone = self.subflows.remove(at);
+                    self.forget(cx, &gone);
+                    self.on_fastclose(cx, *receiver_key);
                     return;
                 }
                 _ => {}
@@ -475,11 +490,16 @@ impl Conn {
         self.drop_subflow(cx, at, None);
     }
 
-    /// MP_FASTCLOSE in its ACK form: answered with resets (RFC 8684 §3.5).
+    /// MP_FASTCLOSE: what is left of subflows is reset (RFC 8684 §3.5).
     fn on_fastclose(&mut self, cx: &mut Cx<'_>, key: u64) {
         if self.mp().is_some_and(|mp| mp.local.key == key) {
             cx.counters.mp_fastclose_rx += 1;
-            self.fail(cx, Error::Reset, Some(ResetReason::Unspecified));
+            let reset = MptcpOption::Reset { transient: false, reason: ResetReason::Unspecified };
+            for at in 0..self.subflows.len() {
+                cx.counters.mp_rst_tx += 1;
+                self.send_reset(cx, at, core::slice::from_ref(&reset));
+            }
+            self.fail(cx, Error::Reset, None);
         }
     }
 }

@@ -206,12 +206,12 @@ impl Conn {
         segment: &Segment,
     ) {
         let capable = segment.options.mptcp.iter().find_map(|option| match option {
-            MptcpOption::Capable(capable) if synack => Some(capable),
+            MptcpOption::Capable(capable) if synack && capable.is_spoken() => Some(capable),
             _ => None,
         });
         if self.mp().is_some() {
             match capable {
-                Some(capable) if capable.version == 1 && capable.hmac_sha256 => {
+                Some(capable) => {
                     cx.counters.mp_capable_synack_rx += 1;
                     if let (Some(mp), Some(key)) = (self.mp_mut(), capable.sender_key) {
                         mp.remote = Some(Key::new(key));

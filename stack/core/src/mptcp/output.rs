@@ -162,12 +162,11 @@ impl Conn {
     /// A pure ACK for one waiting option, with DATA_ACK if there is room for both.
     fn send_signal(&mut self, cx: &mut Cx<'_>, at: usize) -> Transmit {
         let signal = self.subflows[at].signals.remove(0);
-        let mut options: SmallVec<[MptcpOption; 2]> = SmallVec::new();
-        if let Some(ack) = self.ack_option(at)
-            && OptionWriter::mptcp_len(&ack) + OptionWriter::mptcp_len(&signal) <= OPTIONS_LEFT
-        {
-            options.push(ack);
-        }
+        let room = OPTIONS_LEFT.saturating_sub(OptionWriter::mptcp_len(&signal));
+        // ADD_ADDR goes alone, as the kernel sends it: what else there is to say, the last ACK said.
+        let alone = matches!(signal, MptcpOption::AddAddr(_));
+        let ack = self.ack_option(at).filter(|ack| !alone && OptionWriter::mptcp_len(ack) <= room);
+        let mut options: SmallVec<[MptcpOption; 2]> = ack.into_iter().collect();
         options.push(signal);
         self.subflows[at].count_signal();
         self.send_bare(cx, at, &options, false)

@@ -47,7 +47,7 @@ pub(crate) struct Mp {
     pub(crate) checksum_seen: bool,
     /// A second subflow was tried: falling back to TCP is no longer possible.
     pub(crate) joined: bool,
-    /// Answer with 8-byte DATA_ACKs: the peer's DSNs have 8 bytes.
+    /// Answer with 8-byte DATA_ACKs: the peer's DSNs have 8 bytes, as far as it is known.
     pub(crate) long_ack: bool,
     pub(crate) announcements: Vec<Announcement>,
     /// The peer's initial address and those it announced.
@@ -67,7 +67,7 @@ impl Mp {
             checksum: false,
             checksum_seen: false,
             joined: false,
-            long_ack: true,
+            long_ack: false,
             announcements: Vec::new(),
             remotes: Vec::new(),
             add_addr_accepted: 0,

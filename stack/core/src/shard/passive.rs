@@ -122,7 +122,7 @@ impl Shard {
         let Some(listener) = self.listeners.get(id) else { return false };
         let options = Arc::clone(&listener.options);
         // The client repeats our key: it need not be remembered, as long as its token is free and names this worker.
-        let key = capable_syn(segment).filter(|_| options.mptcp).and_then(|capable| {
+        let key = capable_syn(segment).filter(|capable| options.mptcp && capable.is_spoken()).and_then(|capable| {
             let key = mptcp::Key::new(capable.receiver_key?);
             let ours = self.crew.may_give(key.token) && self.tokens.find(key.token).is_none();
             capable.sender_key.filter(|_| ours).map(|_| key)
@@ -372,7 +372,7 @@ impl Shard {
             // The entry stays: the peer repeats its data, or we our SYN/ACK, until there is room.
             return;
         }
-        let remote = capable_syn(segment).and_then(|capable| {
+        let remote = capable_syn(segment).filter(|capable| capable.is_spoken()).and_then(|capable| {
             let genuine = capable.receiver_key == local.map(|local| local.key);
             capable.sender_key.filter(|_| genuine)
         });

@@ -296,6 +296,12 @@ impl MpCapable {
         }
     }
 
+    /// Whether it is of our version and asks for nothing that we do not know (RFC 8684 §3.1): any other is no option.
+    #[must_use]
+    pub fn is_spoken(&self) -> bool {
+        self.version == VERSION && self.hmac_sha256 && !self.extensibility
+    }
+
     /// Lengths 4 (SYN), 12 (SYN/ACK), 20 (ACK), 22 and 24 (first data) for our version. Another
     /// version is reported whatever its length, because the answer to its SYN depends on it.
     fn parse(option: &[u8]) -> Result<Self, Malformed> {
