@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use anabranch_frame::PathId;
 
-pub use handshake::{FastOpenConfig, FastOpenKeys, Handshake, SynCookies};
+pub use handshake::{FastOpenConfig, FastOpenKeys, Handshake, Offers, SynCookies};
 pub use pmtu::{MtuProbing, PmtuConfig};
 pub use recovery::Recovery;
 

@@ -53,6 +53,14 @@ impl Buffers {
         Ok(())
     }
 
+    /// A copy of all that is left.
+    pub(crate) fn look(&mut self) -> Result<Vec<u8>> {
+        let done = self.done;
+        let bytes = self.take(self.room());
+        self.done = done;
+        bytes
+    }
+
     /// Takes up to `max` bytes out.
     pub(crate) fn take(&mut self, max: usize) -> Result<Vec<u8>> {
         let mut out = Vec::with_capacity(max.min(self.room()));
@@ -64,6 +72,11 @@ impl Buffers {
             self.done += len;
         }
         Ok(out)
+    }
+
+    /// Whether there is memory where the next byte is.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.place().map(|_| ())
     }
 
     /// Where the next byte is, and how many follow it there.

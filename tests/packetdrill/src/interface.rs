@@ -9,10 +9,14 @@ use std::time::Duration;
 
 use libc::{epoll_event, iovec, loff_t, msghdr, pollfd, size_t, sockaddr, socklen_t, ssize_t, timeval};
 
-use crate::address;
+use crate::address::{self, Address};
 use crate::buffers::Buffers;
+use crate::calls::receive::Direction;
+use crate::calls::send::Call;
+use crate::control::Control;
 use crate::errno::{Errno, Result};
 use crate::plugin::{PLUGIN, Wait};
+use crate::socket::Stage;
 use crate::world::World;
 
 type User = *mut c_void;
@@ -159,7 +163,7 @@ extern "C" fn listen(_: User, fd: c_int, backlog: c_int) -> c_int {
 }
 
 unsafe extern "C" fn accept(_: User, fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
-    let wait = PLUGIN.run(|world| world.patience(fd, 0));
+    let wait = PLUGIN.run(|world| world.patience(fd, 0, Direction::Receive));
     let accepted = PLUGIN.wait(wait, |world| world.accept(fd));
     accepted
         .map(|(new, family, peer)| {
@@ -174,11 +178,15 @@ unsafe extern "C" fn connect(_: User, fd: c_int, addr: *const sockaddr, len: soc
     // SAFETY: as the call's contract says.
     let addr = unsafe { address::read(addr, len) };
     let begun = PLUGIN.run(|world| world.connect(fd, addr?));
-    let wait = PLUGIN.run(|world| world.patience(fd, 0));
+    let wait = PLUGIN.run(|world| world.patience(fd, 0, Direction::Send));
     if begun != Err(Errno(libc::EINPROGRESS)) || wait == Wait::Never {
         return begun.to_c();
     }
-    PLUGIN.wait(wait, |world| world.connected(fd)).to_c()
+    match PLUGIN.wait(wait, |world| world.connected(fd)) {
+        // `SO_SNDTIMEO` has passed.
+        Err(Errno::AGAIN) => begun.to_c(),
+        result => result.to_c(),
+    }
 }
 
 /// The pieces of an `iovec`.
@@ -195,7 +203,10 @@ unsafe fn pieces(iov: *const iovec, count: usize) -> Vec<(*mut u8, usize)> {
 }
 
 fn receive(fd: RawFd, mut buffers: Buffers, flags: c_int) -> Result<usize> {
-    let wait = PLUGIN.run(|world| world.patience(fd, flags));
+    if flags & libc::MSG_ERRQUEUE != 0 {
+        return PLUGIN.run(|world| world.take_note(fd)).map(|_| 0);
+    }
+    let wait = PLUGIN.run(|world| world.patience(fd, flags, Direction::Receive));
     match PLUGIN.wait(wait, |world| world.receive(fd, &mut buffers, flags, wait)) {
         Err(Errno::AGAIN) if buffers.done() > 0 => Ok(buffers.done()),
         result => result,
@@ -203,9 +214,34 @@ fn receive(fd: RawFd, mut buffers: Buffers, flags: c_int) -> Result<usize> {
 }
 
 fn transmit(fd: RawFd, mut buffers: Buffers, flags: c_int) -> Result<usize> {
-    let wait = PLUGIN.run(|world| world.patience(fd, flags));
-    match PLUGIN.wait(wait, |world| world.send(fd, &mut buffers, wait)) {
-        Err(_) if buffers.done() > 0 => Ok(buffers.done()),
+    let wait = PLUGIN.run(|world| world.patience(fd, flags, Direction::Send));
+    transmit_rest(fd, &mut buffers, flags, wait)
+}
+
+/// Sends, and with `MSG_FASTOPEN` connects first.
+fn transmit_to(fd: RawFd, mut buffers: Buffers, flags: c_int, to: Result<Address>) -> Result<usize> {
+    if flags & libc::MSG_FASTOPEN == 0 {
+        return transmit(fd, buffers, flags);
+    }
+    let wait = PLUGIN.run(|world| world.patience(fd, flags, Direction::Send));
+    PLUGIN.run(|world| world.connect_with(fd, to.unwrap_or(Address::None), &mut buffers, flags))?;
+    let opening = PLUGIN.run(|world| world.socket(fd).map(|socket| matches!(socket.stage, Stage::Connecting(_))))?;
+    match (opening, wait, buffers.done()) {
+        (true, Wait::Never, 0) => return Err(Errno(libc::EINPROGRESS)),
+        (true, Wait::Never, taken) => return Ok(taken),
+        (true, ..) => match PLUGIN.wait(wait, |world| world.connected(fd)) {
+            Err(Errno::AGAIN) => return Err(Errno(libc::EINPROGRESS)),
+            result => result?,
+        },
+        (false, ..) => {}
+    }
+    transmit_rest(fd, &mut buffers, flags, wait)
+}
+
+fn transmit_rest(fd: RawFd, buffers: &mut Buffers, flags: c_int, wait: Wait) -> Result<usize> {
+    let mut call = Call::new(flags, wait);
+    match PLUGIN.wait(wait, |world| world.send(fd, buffers, &mut call)) {
+        Err(_) if buffers.done() > 0 && call.opened => Ok(buffers.done()),
         result => result,
     }
 }
@@ -254,11 +290,42 @@ unsafe extern "C" fn recvmsg(_: User, fd: c_int, msg: *mut msghdr, flags: c_int)
     let msg = unsafe { &mut *msg };
     // SAFETY: as above.
     let buffers = unsafe { Buffers::new(pieces(msg.msg_iov, msg.msg_iovlen)) };
+    if flags & libc::MSG_ERRQUEUE != 0 {
+        let note = PLUGIN.run(|world| world.take_note(fd));
+        return note
+            .map(|note| {
+                msg.msg_flags = libc::MSG_ERRQUEUE | if note.truncated { libc::MSG_TRUNC } else { 0 };
+                // SAFETY: as the call's contract says.
+                unsafe { put_control(msg, &note.control) };
+                0
+            })
+            .to_c();
+    }
     let result = receive(fd, buffers, flags);
     if result.is_ok() {
-        (msg.msg_namelen, msg.msg_controllen, msg.msg_flags) = (0, 0, 0);
+        msg.msg_flags = 0;
+        let control = PLUGIN.run(|world| world.notes_on_reading(fd)).unwrap_or_default();
+        // SAFETY: as the call's contract says.
+        unsafe { put_control(msg, &control) };
     }
     result.to_c()
+}
+
+/// Hands control messages to the caller. A stream has no sender's address.
+///
+/// # Safety
+/// As many bytes may be written to `msg_control` as `msg_controllen` says.
+unsafe fn put_control(msg: &mut msghdr, control: &Control) {
+    let bytes = control.bytes();
+    msg.msg_namelen = 0;
+    if msg.msg_control.is_null() || msg.msg_controllen < bytes.len() {
+        msg.msg_flags |= if bytes.is_empty() { 0 } else { libc::MSG_CTRUNC };
+        msg.msg_controllen = 0;
+        return;
+    }
+    // SAFETY: there is room, says the caller.
+    unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), msg.msg_control.cast::<u8>(), bytes.len()) };
+    msg.msg_controllen = bytes.len();
 }
 
 unsafe extern "C" fn write(_: User, fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
@@ -282,17 +349,21 @@ unsafe extern "C" fn sendto(
     buf: *const c_void,
     len: size_t,
     flags: c_int,
-    _to: *const sockaddr,
-    _to_len: socklen_t,
+    to: *const sockaddr,
+    to_len: socklen_t,
 ) -> ssize_t {
     // SAFETY: as the call's contract says.
-    transmit(fd, unsafe { Buffers::new([(buf.cast_mut().cast(), len)]) }, flags).to_c()
+    let (buffers, to) = unsafe { (Buffers::new([(buf.cast_mut().cast(), len)]), address::read(to, to_len)) };
+    transmit_to(fd, buffers, flags, to).to_c()
 }
 
 unsafe extern "C" fn sendmsg(_: User, fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
     // SAFETY: as the call's contract says.
-    let buffers = unsafe { Buffers::new(pieces((*msg).msg_iov, (*msg).msg_iovlen)) };
-    transmit(fd, buffers, flags).to_c()
+    let (buffers, to) = unsafe {
+        let to = address::read((*msg).msg_name.cast(), (*msg).msg_namelen);
+        (Buffers::new(pieces((*msg).msg_iov, (*msg).msg_iovlen)), to)
+    };
+    transmit_to(fd, buffers, flags, to).to_c()
 }
 
 extern "C" fn fcntl(_: User, fd: c_int, command: c_int, argument: c_long) -> c_int {
@@ -489,6 +560,6 @@ unsafe extern "C" fn splice(
     len: size_t,
     _flags: c_uint,
 ) -> ssize_t {
-    let wait = PLUGIN.run(|world| world.patience(from, 0));
+    let wait = PLUGIN.run(|world| world.patience(from, 0, Direction::Receive));
     PLUGIN.wait(wait, |world| world.splice(from, to, len)).to_c()
 }

@@ -8,8 +8,10 @@
 mod address;
 mod buffers;
 mod calls;
+mod control;
 mod epoll;
 mod errno;
+mod errqueue;
 mod handle;
 mod info;
 mod interface;
@@ -18,8 +20,10 @@ mod network;
 mod pipe;
 mod plugin;
 mod preload;
+mod sendbuf;
 mod settings;
 mod socket;
+mod value;
 mod world;
 
 pub use interface::{Interface, packetdrill_interface_init};

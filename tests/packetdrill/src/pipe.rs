@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
 use crate::buffers::Buffers;
+use crate::calls::send::Call;
 use crate::errno::{Errno, Result};
 use crate::handle::{Handle, READ, WRITE};
+use crate::plugin::Wait;
 use crate::world::World;
 
 /// What a pipe holds at most, in bytes (Linux: 16 pages).
@@ -96,9 +98,9 @@ impl World {
         let mut bytes = vec![0; room];
         // SAFETY: the bytes outlive what points to them, and nobody else uses them meanwhile.
         let mut into = unsafe { Buffers::new([(bytes.as_mut_ptr(), room)]) };
-        let got = self.receive(from, &mut into, libc::MSG_DONTWAIT, crate::plugin::Wait::Never)?;
+        let got = self.receive(from, &mut into, libc::MSG_DONTWAIT, Wait::Never)?;
         // SAFETY: as above.
         let mut out = unsafe { Buffers::new([(bytes.as_mut_ptr(), got)]) };
-        self.send(to, &mut out, crate::plugin::Wait::Never)
+        self.send(to, &mut out, &mut Call::new(0, Wait::Never))
     }
 }

@@ -16,6 +16,9 @@ use crate::handle;
 use crate::interface::{self, ToC};
 use crate::plugin::PLUGIN;
 
+/// The command that forgets what is known of destinations, Fast Open's cookies among it.
+const FLUSH: &[u8] = b"tcp_metrics flush";
+
 /// `getsockopt`.
 ///
 /// # Safety
@@ -95,6 +98,10 @@ pub(crate) unsafe extern "C" fn system(command: *const c_char) -> c_int {
     let status =
         Command::new("/bin/sh").arg("-c").arg(OsStr::from_bytes(command.to_bytes())).env_remove("LD_PRELOAD").status();
     PLUGIN.after_command();
+    // Cookies are the stack's, and the kernel knows none of them: of this command nothing else would be seen.
+    if command.to_bytes().windows(FLUSH.len()).any(|part| part == FLUSH) {
+        PLUGIN.run(|world| world.shard.forget_fastopen());
+    }
     match status {
         Ok(status) => status.into_raw(),
         Err(error) => {

@@ -4,37 +4,34 @@ use std::fs;
 use std::str::FromStr;
 use std::time::Duration;
 
+use anabranch_core::config::{FastOpenKeys, Handshake};
+use anabranch_core::options::Ecn;
 use anabranch_core::{ShardConfig, SocketOptions};
+
+use crate::sendbuf::SendBuffer;
 
 /// Everything a script may set that the stack knows, under the kernel's names.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    pub(crate) tcp_rmem_max: u32,
-    pub(crate) tcp_wmem_max: u32,
-    pub(crate) congestion: String,
-    pub(crate) mptcp_scheduler: String,
+    pub(crate) tcp_notsent_lowat: u32,
     pub(crate) mptcp_enabled: bool,
-    pub(crate) add_addr_timeout: Duration,
-    pub(crate) close_timeout: Duration,
-    pub(crate) syn_retrans_before_tcp_fallback: u8,
-    pub(crate) ports: (u16, u16),
-}
-
-impl Default for Settings {
-    /// The kernel's.
-    fn default() -> Self {
-        Self {
-            tcp_rmem_max: 6 << 20,
-            tcp_wmem_max: 4 << 20,
-            congestion: "cubic".into(),
-            mptcp_scheduler: "default".into(),
-            mptcp_enabled: true,
-            add_addr_timeout: Duration::from_secs(120),
-            close_timeout: Duration::from_secs(60),
-            syn_retrans_before_tcp_fallback: 2,
-            ports: (32_768, 60_999),
-        }
-    }
+    pub(crate) handshake: Handshake,
+    tcp_rmem: [u32; 3],
+    tcp_wmem: [u32; 3],
+    ecn: Ecn,
+    ecn_fallback: bool,
+    keepidle: Duration,
+    keepintvl: Duration,
+    keepcnt: u8,
+    fin_timeout: Duration,
+    hop_limit: u8,
+    thin_linear_timeouts: bool,
+    congestion: String,
+    scheduler: String,
+    add_addr_timeout: Duration,
+    close_timeout: Duration,
+    syn_retrans_before_tcp_fallback: u8,
+    ports: [u16; 2],
 }
 
 impl Settings {
@@ -43,25 +40,32 @@ impl Settings {
     /// `inherited` is the congestion control that a new namespace has from the machine. Nobody has chosen that for the
     /// test, and many machines allow nothing else to be set, so it stands for the kernel's own default.
     pub(crate) fn read(inherited: Option<&str>) -> Self {
-        let default = Self::default();
-        let range = numbers("net/ipv4/ip_local_port_range");
+        let congestion = congestion_control().filter(|name| Some(name.as_str()) != inherited);
+        let scheduler = text("net/mptcp/scheduler").filter(|name| name != "default");
         Self {
-            tcp_rmem_max: numbers("net/ipv4/tcp_rmem").get(2).copied().unwrap_or(default.tcp_rmem_max),
-            tcp_wmem_max: numbers("net/ipv4/tcp_wmem").get(2).copied().unwrap_or(default.tcp_wmem_max),
-            congestion: congestion_control()
-                .filter(|name| Some(name.as_str()) != inherited)
-                .unwrap_or(default.congestion),
-            mptcp_scheduler: text("net/mptcp/scheduler").unwrap_or(default.mptcp_scheduler),
-            mptcp_enabled: number("net/mptcp/enabled").is_none_or(|enabled: u8| enabled != 0),
-            add_addr_timeout: number("net/mptcp/add_addr_timeout")
-                .map_or(default.add_addr_timeout, Duration::from_secs),
-            close_timeout: number("net/mptcp/close_timeout").map_or(default.close_timeout, Duration::from_secs),
-            syn_retrans_before_tcp_fallback: number("net/mptcp/syn_retrans_before_tcp_fallback")
-                .unwrap_or(default.syn_retrans_before_tcp_fallback),
-            ports: match range[..] {
-                [low, high] => (low, high),
-                _ => default.ports,
+            tcp_notsent_lowat: tcp("notsent_lowat").unwrap_or(u32::MAX),
+            mptcp_enabled: number("net/mptcp/enabled").unwrap_or(1) != 0,
+            handshake: handshake(),
+            tcp_rmem: numbers("net/ipv4/tcp_rmem").unwrap_or([4096, 131_072, 6 << 20]),
+            tcp_wmem: numbers("net/ipv4/tcp_wmem").unwrap_or([4096, 16_384, 4 << 20]),
+            ecn: match tcp("ecn").unwrap_or(2) {
+                0 => Ecn::Off,
+                1 => Ecn::Request,
+                _ => Ecn::Accept,
             },
+            ecn_fallback: tcp("ecn_fallback").unwrap_or(1) != 0,
+            keepidle: Duration::from_secs(tcp("keepalive_time").unwrap_or(7200)),
+            keepintvl: Duration::from_secs(tcp("keepalive_intvl").unwrap_or(75)),
+            keepcnt: tcp("keepalive_probes").unwrap_or(9),
+            fin_timeout: Duration::from_secs(tcp("fin_timeout").unwrap_or(60)),
+            hop_limit: number("net/ipv4/ip_default_ttl").unwrap_or(64),
+            thin_linear_timeouts: tcp("thin_linear_timeouts").unwrap_or(0) != 0,
+            congestion: congestion.unwrap_or_else(|| "cubic".into()),
+            scheduler: scheduler.unwrap_or_else(|| "linux".into()),
+            add_addr_timeout: Duration::from_secs(number("net/mptcp/add_addr_timeout").unwrap_or(120)),
+            close_timeout: Duration::from_secs(number("net/mptcp/close_timeout").unwrap_or(60)),
+            syn_retrans_before_tcp_fallback: number("net/mptcp/syn_retrans_before_tcp_fallback").unwrap_or(2),
+            ports: numbers("net/ipv4/ip_local_port_range").unwrap_or([32_768, 60_999]),
         }
     }
 
@@ -72,9 +76,17 @@ impl Settings {
             add_addr_timeout: self.add_addr_timeout,
             close_timeout: self.close_timeout,
             syn_retrans_before_tcp_fallback: self.syn_retrans_before_tcp_fallback,
-            ephemeral_ports: self.ports,
+            ecn_fallback: self.ecn_fallback,
+            ephemeral_ports: (self.ports[0], self.ports[1]),
+            handshake: self.handshake,
             ..ShardConfig::single(1)
         }
+    }
+
+    /// The send buffer of a new socket.
+    pub(crate) fn send_buffer(&self) -> SendBuffer {
+        let [_, limit, max] = self.tcp_wmem;
+        SendBuffer::new(limit.into(), Some(max.into()), self.tcp_notsent_lowat.into())
     }
 
     /// What a socket is made with.
@@ -82,12 +94,48 @@ impl Settings {
         SocketOptions {
             mptcp: mptcp && self.mptcp_enabled,
             congestion: self.congestion.clone(),
-            scheduler: if self.mptcp_scheduler == "default" { "linux".into() } else { self.mptcp_scheduler.clone() },
-            send_buffer_max: self.tcp_wmem_max,
-            recv_buffer_max: self.tcp_rmem_max,
+            scheduler: self.scheduler.clone(),
+            send_buffer_max: self.tcp_wmem[2],
+            recv_buffer_max: self.tcp_rmem[2],
+            keepidle: self.keepidle,
+            keepintvl: self.keepintvl,
+            keepcnt: self.keepcnt,
+            linger2: Some(self.fin_timeout),
+            hop_limit: self.hop_limit,
+            thin_linear_timeouts: self.thin_linear_timeouts,
+            ecn: self.ecn,
             ..SocketOptions::default()
         }
     }
+}
+
+fn handshake() -> Handshake {
+    let mut handshake = Handshake::default();
+    let set = |name, default: u8| tcp(name).unwrap_or(default);
+    handshake.syn_retries = set("syn_retries", handshake.syn_retries);
+    handshake.syn_linear_timeouts = set("syn_linear_timeouts", handshake.syn_linear_timeouts);
+    handshake.synack_retries = set("synack_retries", handshake.synack_retries);
+    handshake.offers.timestamps = set("timestamps", 1) != 0;
+    handshake.offers.sack = set("sack", 1) != 0;
+    handshake.offers.window_scaling = set("window_scaling", 1) != 0;
+    handshake.fastopen.set_bits(tcp("fastopen").unwrap_or(1));
+    handshake.fastopen.keys = text("net/ipv4/tcp_fastopen_key").and_then(|keys| parse_keys(&keys));
+    let blackhole = tcp("fastopen_blackhole_timeout_sec").unwrap_or(0);
+    handshake.fastopen.blackhole_timeout = Duration::from_secs(blackhole);
+    handshake
+}
+
+/// Keys as `tcp_fastopen_key` shows them: four numbers of eight digits each, one key or two.
+fn parse_keys(text: &str) -> Option<FastOpenKeys> {
+    let key = |text: &str| {
+        let mut key = [0; 16];
+        for (to, word) in key.chunks_mut(4).zip(text.trim().split('-')) {
+            to.copy_from_slice(&u32::from_str_radix(word, 16).ok()?.to_le_bytes());
+        }
+        Some(key)
+    };
+    let mut keys = text.split(',').map(key);
+    Some(FastOpenKeys { primary: keys.next()??, backup: keys.next().flatten() })
 }
 
 /// The namespace's congestion control.
@@ -103,6 +151,12 @@ fn number<T: FromStr>(name: &str) -> Option<T> {
     text(name)?.parse().ok()
 }
 
-fn numbers<T: FromStr>(name: &str) -> Vec<T> {
-    text(name).unwrap_or_default().split_whitespace().filter_map(|word| word.parse().ok()).collect()
+/// A sysctl `net.ipv4.tcp_…`.
+fn tcp<T: FromStr>(name: &str) -> Option<T> {
+    number(&format!("net/ipv4/tcp_{name}"))
+}
+
+fn numbers<T: FromStr, const N: usize>(name: &str) -> Option<[T; N]> {
+    let all: Vec<T> = text(name)?.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    all.try_into().ok()
 }

@@ -7,6 +7,7 @@ use std::os::fd::RawFd;
 use std::path::Path;
 use std::time::Duration;
 
+use anabranch_core::info::TcpState;
 use anabranch_core::{ConnId, Event, ListenerId, Shard};
 use anabranch_frame::{Instant, Payload, RxPacket, gso};
 
@@ -14,8 +15,9 @@ use crate::errno::{Errno, Result};
 use crate::handle::{self, Handle};
 use crate::network::Network;
 use crate::pipe::Pipe;
+use crate::sendbuf::Progress;
 use crate::settings::{self, Settings};
-use crate::socket::Socket;
+use crate::socket::{Opening, Socket, Stage};
 
 /// The time of day at the stack's origin, of which nothing depends on the value: 2024-01-01.
 const EPOCH: Duration = Duration::from_secs(1_704_067_200);
@@ -47,7 +49,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let settings = Settings::default();
+        let settings = Settings::read(None);
         Self {
             // Not zero: timestamps and the time since things happened are to look like a running system's.
             now: Instant::ZERO + Duration::from_secs(1000),
@@ -79,6 +81,7 @@ impl World {
             self.shard = Shard::new(self.settings.shard_config());
             self.network.forget_paths();
         }
+        self.shard.set_handshake(self.settings.handshake);
         self.network.refresh();
         self.network.tell(self.now, &mut self.shard);
         self.pump();
@@ -143,6 +146,39 @@ impl World {
         while let Some(event) = self.shard.poll_event() {
             self.on_event(event);
         }
+        let sockets: Vec<RawFd> = self.handles.keys().copied().collect();
+        for fd in sockets {
+            self.follow(fd);
+        }
+    }
+
+    /// Sees how far the bytes of a socket have come.
+    fn follow(&mut self, fd: RawFd) {
+        let now = self.time_of_day();
+        let Some(Handle::Socket(socket)) = self.handles.get_mut(&fd) else { return };
+        let (over, conn) = match socket.stage {
+            Stage::Connected(conn) | Stage::Connecting(conn) => (false, conn),
+            Stage::Ended(conn) => (true, conn),
+            Stage::Idle | Stage::Listening(_) => return,
+        };
+        if let Some(first) = self.shard.subflows(conn).and_then(|subflows| subflows.into_iter().next()) {
+            socket.info = Some(first);
+        }
+        let Some(progress) = progress(&self.shard, conn) else { return };
+        if socket.opening == Some(Opening::Underway) && progress.established {
+            socket.opening = None;
+            self.wake(fd, handle::READ | handle::WRITE);
+        }
+        let Some(Handle::Socket(socket)) = self.handles.get_mut(&fd) else { return };
+        socket.send_buffer.update(progress);
+        let noted = socket.errors.on_progress(progress.sent, progress.acked, over, now);
+        let room = socket.send_buffer.new_space();
+        if noted {
+            self.wake(fd, libc::POLLERR);
+        }
+        if room {
+            self.wake(fd, handle::WRITE);
+        }
     }
 
     fn on_event(&mut self, event: Event) {
@@ -150,7 +186,7 @@ impl World {
             Event::Acceptable(listener) => (self.listeners.get(&listener), handle::READ),
             Event::Connected(conn) => (self.conns.get(&conn), handle::READ | handle::WRITE),
             Event::Readable(conn) => (self.conns.get(&conn), handle::READ),
-            Event::Writable(conn) => (self.conns.get(&conn), handle::WRITE),
+            // Of room to write the send buffer knows better.
             Event::Closed(conn, _) => (self.conns.get(&conn), handle::READ | handle::WRITE | handle::HANG_UP),
             _ => return,
         };
@@ -197,4 +233,23 @@ impl World {
     pub(crate) fn disown_listener(&mut self, listener: ListenerId) {
         self.listeners.remove(&listener);
     }
+}
+
+/// How far the bytes of a connection have come.
+fn progress(shard: &Shard, conn: ConnId) -> Option<Progress> {
+    let info = shard.info(conn)?;
+    let subflows = shard.subflows(conn)?;
+    let mss = subflows.first().map_or(0, |subflow| u64::from(subflow.snd_mss));
+    let segments = |bytes: u64| bytes / mss.max(1);
+    Some(Progress {
+        sent: info.bytes_sent,
+        acked: info.bytes_acked,
+        mss,
+        cwnd: segments(subflows.iter().map(|subflow| subflow.cwnd).sum()),
+        in_flight: segments(subflows.iter().map(|subflow| subflow.in_flight).sum()),
+        window: info.send_window + info.bytes_sent.saturating_sub(info.bytes_acked),
+        established: subflows
+            .first()
+            .is_some_and(|first| !matches!(first.state, TcpState::SynSent | TcpState::SynReceived)),
+    })
 }

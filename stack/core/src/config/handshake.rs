@@ -20,6 +20,8 @@ pub struct Handshake {
     /// A connection that is established while the listener's backlog is full is reset, and not left to be tried again
     /// (`tcp_abort_on_overflow`).
     pub abort_on_overflow: bool,
+    /// Options that both sides have to offer.
+    pub offers: Offers,
     /// TCP Fast Open.
     pub fastopen: FastOpenConfig,
     /// A reset does not end TIME-WAIT (RFC 1337, `tcp_rfc1337`).
@@ -39,12 +41,32 @@ pub struct Handshake {
     pub challenge_ack_limit: u32,
 }
 
+/// Options of a SYN that take effect when both sides offer them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Offers {
+    /// Timestamps (`tcp_timestamps`, RFC 7323 §3).
+    pub timestamps: bool,
+    /// Selective acknowledgements (`tcp_sack`, RFC 2018).
+    pub sack: bool,
+    /// Window scaling (`tcp_window_scaling`, RFC 7323 §2).
+    pub window_scaling: bool,
+}
+
+impl Default for Offers {
+    /// All of them.
+    fn default() -> Self {
+        Self { timestamps: true, sack: true, window_scaling: true }
+    }
+}
+
 impl Default for Handshake {
     fn default() -> Self {
         Self {
             syn_retries: 6,
             syn_linear_timeouts: 4,
             synack_retries: 5,
+            offers: Offers::default(),
             syncookies: SynCookies::UnderLoad,
             abort_on_overflow: false,
             fastopen: FastOpenConfig::default(),

@@ -74,8 +74,8 @@ impl Conn {
         let mss = self.options.max_seg.unwrap_or(u16::MAX).min(cx.pmtus.local_mss(cx.now, link, &tuple));
         let ecn = EcnWish::to_ask(&self.options);
         let ip = IpOptions::of(&self.options);
-        let local = Local { mss, scale: scale_for(recv_max), ecn, ip };
-        let Handshake { syn_retries, syn_linear_timeouts, .. } = cx.config.handshake;
+        let Handshake { syn_retries, syn_linear_timeouts, offers, .. } = cx.config.handshake;
+        let local = Local { mss, scale: scale_for(recv_max), ecn, ip, offers };
         let retries = Retries { linear: syn_linear_timeouts, doubling: syn_retries };
         self.openings.push(Opening::new(cx.now, id, tuple, link, iss, offset, local, want, retries));
         let last = self.openings.len() - 1;

@@ -261,7 +261,8 @@ impl Shard {
         let ts_offset = timestamp_offset(&self.config.isn_key, &tuple);
         let mss = options.max_seg.unwrap_or(u16::MAX).min(self.pmtus.local_mss(now, link, &tuple));
         let (ecn, ip) = (EcnWish::to_agree(options), IpOptions::of(options));
-        let local = Local { mss, scale: mptcp::scale_for(options.recv_max()), ecn, ip };
+        let offers = self.config.handshake.offers;
+        let local = Local { mss, scale: mptcp::scale_for(options.recv_max()), ecn, ip, offers };
         let window = mptcp::initial_window(options).min(0xffff) as u16;
         let negotiated = Negotiated::new(iss, local, segment, None);
         Some(SynEntry::new(now, tuple, link, local, negotiated, ts_offset, kind, window))

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use anabranch_frame::Instant;
 
+use crate::config::Offers;
 use crate::sched::SubflowId;
 use crate::wire::{FastOpen, Flags, IpOut, Segment, SeqNum, Tuple, ecn};
 
@@ -65,6 +66,7 @@ pub(crate) struct Local {
     pub(crate) ecn: EcnWish,
     /// For the IP headers of all packets.
     pub(crate) ip: IpOptions,
+    pub(crate) offers: Offers,
 }
 
 /// What the two SYNs settled.
@@ -92,21 +94,21 @@ pub(crate) struct Negotiated {
 }
 
 impl Negotiated {
-    /// From the peer's SYN or SYN/ACK, when we offer everything.
+    /// From the peer's SYN or SYN/ACK and what we offer.
     pub(crate) fn new(iss: SeqNum, local: Local, syn: &Segment, rtt: Option<Duration>) -> Self {
         let options = &syn.options;
-        let scaled = options.window_scale.is_some();
+        let scaled = options.window_scale.is_some() && local.offers.window_scaling;
         Self {
             iss,
             irs: syn.seq,
             own_mss: local.mss,
             peer_mss: options.mss.unwrap_or(DEFAULT_MSS).max(64),
-            snd_scale: options.window_scale.unwrap_or(0).min(SCALE_MAX),
+            snd_scale: options.window_scale.filter(|_| scaled).unwrap_or(0).min(SCALE_MAX),
             rcv_scale: if scaled { local.scale } else { 0 },
             scaled,
-            sack: options.sack_permitted,
+            sack: options.sack_permitted && local.offers.sack,
             ecn: takes_part(syn, local.ecn),
-            ts_recent: options.timestamps.map(|ts| ts.value),
+            ts_recent: options.timestamps.filter(|_| local.offers.timestamps).map(|ts| ts.value),
             window: u64::from(syn.window),
             rtt,
         }

@@ -589,11 +589,12 @@ pub(crate) fn syn_options(
     fast_open: Option<&FastOpen>,
     mptcp: Option<&MptcpOption>,
 ) -> OptionWriter {
-    let echo = answers.map_or(Some(0), |negotiated| negotiated.ts_recent);
+    let echo = answers.map_or(local.offers.timestamps.then_some(0), |negotiated| negotiated.ts_recent);
     let timestamps = echo.map(|echo| Timestamps { value: (now.as_millis() as u32).wrapping_add(ts_offset), echo });
     let mut options = OptionWriter::new();
-    let scale = answers.is_none_or(|negotiated| negotiated.scaled).then_some(local.scale);
-    options.syn(local.mss, scale, answers.is_none_or(|negotiated| negotiated.sack), timestamps);
+    let scaled = answers.map_or(local.offers.window_scaling, |negotiated| negotiated.scaled);
+    let sack = answers.map_or(local.offers.sack, |negotiated| negotiated.sack);
+    options.syn(local.mss, scaled.then_some(local.scale), sack, timestamps);
     let reserved = mptcp.map_or(0, OptionWriter::mptcp_len);
     if let Some(option) = fast_open
         && option.wire_len() + reserved <= options.remaining()

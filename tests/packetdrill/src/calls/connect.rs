@@ -5,11 +5,13 @@ use std::os::fd::RawFd;
 
 use anabranch_core::shard::{Read, Shutdown};
 use anabranch_core::{Event, ListenerId};
+use anabranch_frame::Payload;
 
 use crate::address::{Address, Family};
+use crate::buffers::Buffers;
 use crate::errno::{Errno, Result};
 use crate::handle::{self, Handle};
-use crate::socket::{Socket, Stage};
+use crate::socket::{Opening, Socket, Stage};
 use crate::world::World;
 
 /// `IPPROTO_MPTCP`.
@@ -36,7 +38,7 @@ impl World {
         }
         let mut options = self.settings.socket_options(mptcp);
         options.limits = self.network.limits();
-        let mut socket = Socket::new(family, options);
+        let mut socket = Socket::new(family, options, self.settings.send_buffer());
         socket.nonblocking = kind & libc::SOCK_NONBLOCK != 0;
         self.open(Handle::Socket(Box::new(socket)))
     }
@@ -106,11 +108,11 @@ impl World {
     pub(crate) fn accept(&mut self, fd: RawFd) -> Result<(RawFd, Family, SocketAddr)> {
         let socket = self.socket(fd)?;
         let Stage::Listening(ids) = socket.stage.clone() else { return Err(Errno::INVALID) };
-        let (family, options, bound) = (socket.family, socket.options.clone(), socket.bound);
+        let template = socket.child();
         for id in ids {
             let Some((conn, peer)) = self.shard.accept(id) else { continue };
-            let mut socket = Socket::new(family, options);
-            socket.bound = bound;
+            let family = template.family;
+            let mut socket = template;
             socket.stage = Stage::Connected(conn);
             // It may be over before anybody has seen it.
             match self.shard.read(conn, 0) {
@@ -133,6 +135,7 @@ impl World {
             Stage::Idle => {}
             Stage::Listening(_) => return Err(Errno(libc::EISCONN)),
             Stage::Connecting(_) => return Err(Errno(libc::EALREADY)),
+            Stage::Connected(_) if socket.opening == Some(Opening::Underway) => return Err(Errno(libc::EALREADY)),
             Stage::Connected(_) => {
                 let told = core::mem::replace(&mut socket.connect_told, true);
                 return if told { Err(Errno(libc::EISCONN)) } else { Ok(()) };
@@ -158,9 +161,47 @@ impl World {
         let conn = self.shard.connect(now, local, remote, &options)?;
         self.own_conn(conn, fd);
         let socket = self.socket(fd)?;
-        (socket.stage, socket.connect_told) = (Stage::Connecting(conn), false);
-        (socket.read_shut, socket.write_shut, socket.at_eof) = (false, false, false);
+        socket.begin(conn);
+        self.pump();
+        let socket = self.socket(fd)?;
+        if matches!(socket.stage, Stage::Connected(_)) {
+            // Nothing was sent yet, so it cannot be connected: the stack waits for data to send along.
+            (socket.opening, socket.connect_told) = (Some(Opening::Deferred), true);
+            return Ok(());
+        }
         Err(Errno(libc::EINPROGRESS))
+    }
+
+    /// The connection that `MSG_FASTOPEN` opens, with as much of `buffers` as goes with the SYN.
+    pub(crate) fn connect_with(&mut self, fd: RawFd, addr: Address, buffers: &mut Buffers, flags: i32) -> Result<()> {
+        if !self.settings.handshake.fastopen.client {
+            return Err(Errno(libc::EOPNOTSUPP));
+        }
+        let Address::Inet(remote) = addr else { return Err(Errno(libc::EOPNOTSUPP)) };
+        let socket = self.socket(fd)?;
+        match (&socket.stage, socket.opening) {
+            (Stage::Idle, _) => {}
+            // The SYN waits for data: the write that follows sends it.
+            (Stage::Connected(_), Some(Opening::Deferred)) => return Ok(()),
+            (Stage::Connecting(_), _) | (_, Some(Opening::Underway)) => return Err(Errno(libc::EALREADY)),
+            // The first call after the handshake finds it done, as `connect` would.
+            (Stage::Connected(_), None) if !core::mem::replace(&mut socket.connect_told, true) => return Ok(()),
+            (Stage::Ended(_), _) => return Ok(()),
+            _ => return Err(Errno(libc::EISCONN)),
+        }
+        let (local, options) = (socket.bound, socket.options.clone());
+        let data = buffers.look()?;
+        let now = self.now();
+        let (conn, taken) = self.shard.connect_with(now, local, remote, &options, Payload::from(data))?;
+        buffers.skip(taken);
+        self.own_conn(conn, fd);
+        let socket = self.socket(fd)?;
+        socket.begin(conn);
+        if taken > 0 {
+            socket.send_buffer.take_all(taken as u64);
+            socket.errors.on_write(0, taken as u64, flags & libc::MSG_ZEROCOPY != 0);
+        }
+        Ok(())
     }
 
     /// How the `connect` that is under way ended; `EAGAIN` while it has not.
@@ -258,8 +299,11 @@ impl World {
             }
             Stage::Connected(conn) => {
                 socket.read_shut |= read;
-                socket.write_shut |= matches!(how, Shutdown::Write | Shutdown::Both);
-                self.shard.shutdown(now, conn, how)?;
+                // Of the reading half only the reader hears: as in the kernel, what still comes is taken.
+                if matches!(how, Shutdown::Write | Shutdown::Both) {
+                    socket.write_shut = true;
+                    self.shard.shutdown(now, conn, Shutdown::Write)?;
+                }
             }
         }
         self.wake(fd, handle::READ | handle::WRITE | handle::HANG_UP);

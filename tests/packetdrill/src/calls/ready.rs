@@ -3,11 +3,12 @@
 use std::os::fd::RawFd;
 
 use anabranch_core::ConnId;
+use anabranch_core::info::TcpState;
 use anabranch_core::shard::Read;
 
 use crate::errno::Result;
 use crate::handle::{Handle, READ, WRITE};
-use crate::socket::Stage;
+use crate::socket::{Opening, Stage};
 use crate::world::World;
 
 impl World {
@@ -24,7 +25,9 @@ impl World {
         let socket = self.socket(fd)?;
         let stage = socket.stage.clone();
         let (read_shut, write_shut) = (socket.read_shut || socket.at_eof, socket.write_shut);
-        let (peeked, error) = (!socket.peeked.is_empty(), socket.error.is_some());
+        let error = socket.error.is_some() || !socket.errors.is_empty();
+        let peeked = !socket.peeked.is_empty();
+        let (writable, opening) = (socket.send_buffer.is_writable(), socket.opening);
         let mut mask = if error { libc::POLLERR } else { 0 };
         match stage {
             Stage::Listening(ids) => {
@@ -34,6 +37,8 @@ impl World {
                 return Ok(mask);
             }
             Stage::Connecting(_) => return Ok(mask),
+            Stage::Connected(_) if opening == Some(Opening::Underway) => return Ok(mask),
+            Stage::Connected(_) if opening == Some(Opening::Deferred) => return Ok(mask | WRITE),
             Stage::Idle => return Ok(mask | libc::POLLHUP | WRITE),
             Stage::Connected(conn) | Stage::Ended(conn) => {
                 let ended = matches!(stage, Stage::Ended(_));
@@ -47,7 +52,7 @@ impl World {
                 if peeked || self.readable(conn) > 0 {
                     mask |= READ;
                 }
-                if ended || write_shut || self.shard.write_room(conn) > 0 {
+                if ended || write_shut || writable {
                     mask |= WRITE;
                 }
             }
@@ -61,8 +66,13 @@ impl World {
     }
 
     /// Whether the peer's stream has ended, read or not.
-    fn has_ended(&mut self, conn: ConnId) -> bool {
-        matches!(self.shard.read(conn, 0), Read::Eof | Read::Failed(_))
+    pub(crate) fn has_ended(&mut self, conn: ConnId) -> bool {
+        let ended =
+            |state| matches!(state, TcpState::CloseWait | TcpState::LastAck | TcpState::Closing | TcpState::TimeWait);
+        // With MPTCP a subflow's end is not the stream's, and the stream's shows when all was read.
+        let plain = self.shard.info(conn).is_some_and(|info| !info.mptcp);
+        let first = self.shard.subflows(conn).unwrap_or_default().first().map(|first| first.state);
+        (plain && first.is_some_and(ended)) || matches!(self.shard.read(conn, 0), Read::Eof | Read::Failed(_))
     }
 
     /// `poll`, without waiting.

@@ -6,19 +6,54 @@ use anabranch_core::shard::Read;
 use anabranch_frame::Payload;
 
 use crate::buffers::Buffers;
+use crate::control::Control;
 use crate::errno::{Errno, Result};
+use crate::errqueue::Taken;
 use crate::handle::Handle;
 use crate::plugin::Wait;
 use crate::socket::Stage;
 use crate::world::World;
 
+/// Which way the bytes go that a call waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Direction {
+    Receive,
+    Send,
+}
+
 impl World {
     /// How long a call on `fd` may wait, by its mode and its flags.
-    pub(crate) fn patience(&mut self, fd: RawFd, flags: i32) -> Wait {
-        match self.handles.get(&fd) {
-            Some(Handle::Socket(socket)) if socket.nonblocking || flags & libc::MSG_DONTWAIT != 0 => Wait::Never,
-            _ => Wait::Forever,
+    pub(crate) fn patience(&mut self, fd: RawFd, flags: i32, direction: Direction) -> Wait {
+        let Some(Handle::Socket(socket)) = self.handles.get(&fd) else { return Wait::Forever };
+        let limit = match direction {
+            Direction::Receive => socket.receive_timeout,
+            Direction::Send => socket.send_timeout,
+        };
+        match limit {
+            _ if socket.nonblocking || flags & libc::MSG_DONTWAIT != 0 => Wait::Never,
+            Some(limit) => Wait::For(limit),
+            None => Wait::Forever,
         }
+    }
+
+    /// What the oldest note of the error queue says (`MSG_ERRQUEUE`).
+    pub(crate) fn take_note(&mut self, fd: RawFd) -> Result<Taken> {
+        let socket = self.socket(fd)?;
+        socket.errors.take(socket.family).ok_or(Errno::AGAIN)
+    }
+
+    /// Control messages that go with what was read.
+    pub(crate) fn notes_on_reading(&mut self, fd: RawFd) -> Result<Control> {
+        let mut control = Control::default();
+        let (unread, socket) = (self.unread(fd)?, self.socket(fd)?);
+        if socket.tells_unread {
+            let conn = socket.conn();
+            // Nothing to read but the end of the stream counts as one byte.
+            let ended = unread == 0 && conn.is_some_and(|conn| self.has_ended(conn));
+            let unread = unread.max(ended.into()) as i32;
+            control.push(libc::SOL_TCP, libc::TCP_CM_INQ, &unread.to_ne_bytes());
+        }
+        Ok(control)
     }
 
     /// Reads up to the room in `buffers`, which gets what has come so far also when the rest is waited for.
@@ -46,6 +81,10 @@ impl World {
         let truncate = flags & libc::MSG_TRUNC != 0;
         let mut end = None;
         while buffers.room() > 0 {
+            if !truncate && self.unread(fd)? > 0 {
+                // Nothing is read that cannot be delivered.
+                buffers.check()?;
+            }
             match self.next_piece(fd, buffers, peek)? {
                 Read::Data(piece) => {
                     if truncate {
@@ -70,6 +109,7 @@ impl World {
                 let socket = self.socket(fd)?;
                 socket.take_error().map_or(Ok(0), Err)
             }
+            (0, Some(Read::Empty)) if self.socket(fd)?.read_shut => Ok(0),
             (0, Some(Read::Empty)) => Err(Errno::AGAIN),
             (_, Some(Read::Empty)) if all => Err(Errno::AGAIN),
             (done, _) => Ok(done),

@@ -2,52 +2,111 @@
 
 use std::os::fd::RawFd;
 
+use anabranch_core::ConnId;
 use anabranch_frame::Payload;
 
 use crate::buffers::Buffers;
 use crate::errno::{Errno, Result};
 use crate::handle::Handle;
 use crate::plugin::Wait;
-use crate::socket::Stage;
+use crate::socket::{Opening, Stage};
 use crate::world::World;
+
+/// A call that writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    pub(crate) flags: i32,
+    pub(crate) wait: Wait,
+    /// It has been tried before, and waited.
+    pub(crate) again: bool,
+    /// The connection was there: from here on what was written counts, whatever happens.
+    pub(crate) opened: bool,
+}
+
+impl Call {
+    pub(crate) fn new(flags: i32, wait: Wait) -> Self {
+        Self { flags, wait, again: false, opened: false }
+    }
+}
 
 impl World {
     /// Writes what is left in `buffers` as far as there is room; `EAGAIN` while some of it is to be waited for.
-    pub(crate) fn send(&mut self, fd: RawFd, buffers: &mut Buffers, wait: Wait) -> Result<usize> {
+    pub(crate) fn send(&mut self, fd: RawFd, buffers: &mut Buffers, call: &mut Call) -> Result<usize> {
         if let &mut Handle::Pipe(end) = self.handle(fd)? {
             return self.pipe_write(end, buffers);
         }
+        let again = core::mem::replace(&mut call.again, true);
         let socket = self.socket(fd)?;
         let stage = socket.stage.clone();
         if socket.error.is_some() || socket.write_shut {
-            return self.send_failed(fd, buffers);
+            return self.send_failed(fd, buffers, call);
         }
         let conn = match stage {
             Stage::Connected(conn) => conn,
             Stage::Connecting(_) => return Err(Errno::AGAIN),
             Stage::Idle | Stage::Listening(_) | Stage::Ended(_) => return Err(Errno::PIPE),
         };
+        // Who waits for room is woken when there is enough of it, not when there is any.
+        if again && socket.send_buffer.is_wanted() {
+            return Err(Errno::AGAIN);
+        }
+        match socket.opening {
+            Some(Opening::Deferred) => return self.send_with_syn(fd, conn, buffers, call),
+            Some(Opening::Underway) => return Err(Errno::AGAIN),
+            None => {}
+        }
+        call.opened = true;
+        let start = socket.send_buffer.written();
         let now = self.now();
         while buffers.room() > 0 {
-            let room = self.shard.write_room(conn);
-            if room == 0 {
+            buffers.check()?;
+            let taken = self.socket(fd)?.send_buffer.take(buffers.room() as u64);
+            if taken == 0 {
                 break;
             }
-            let bytes = buffers.take(room)?;
+            let bytes = buffers.take(taken as usize)?;
             self.shard.write(now, conn, Payload::from(bytes))?;
             self.pump();
+        }
+        let socket = self.socket(fd)?;
+        let end = socket.send_buffer.written();
+        if end > start {
+            socket.errors.on_write(start, end, call.flags & libc::MSG_ZEROCOPY != 0);
+            if call.flags & libc::MSG_EOR != 0 && buffers.room() == 0 {
+                socket.send_buffer.close_last();
+            }
         }
         match (buffers.done(), buffers.room()) {
             (done, 0) => Ok(done),
             (0, _) => Err(Errno::AGAIN),
-            (done, _) if wait == Wait::Never => Ok(done),
+            (done, _) if call.wait == Wait::Never => Ok(done),
             _ => Err(Errno::AGAIN),
         }
     }
 
-    /// The connection broke: what was written before counts.
-    fn send_failed(&mut self, fd: RawFd, buffers: &Buffers) -> Result<usize> {
-        if buffers.done() > 0 {
+    /// The first write on a connection that waits for data to send along with its SYN.
+    fn send_with_syn(&mut self, fd: RawFd, conn: ConnId, buffers: &mut Buffers, call: &Call) -> Result<usize> {
+        buffers.check()?;
+        let now = self.now();
+        let bytes = buffers.take(self.shard.write_room(conn))?;
+        let taken = bytes.len() as u64;
+        self.shard.write(now, conn, Payload::from(bytes))?;
+        let socket = self.socket(fd)?;
+        socket.send_buffer.take_all(taken);
+        socket.errors.on_write(0, taken, call.flags & libc::MSG_ZEROCOPY != 0);
+        socket.opening = Some(Opening::Underway);
+        self.pump();
+        match buffers.room() {
+            _ if call.wait == Wait::Never && taken == 0 => Err(Errno(libc::EINPROGRESS)),
+            _ if call.wait == Wait::Never => Ok(buffers.done()),
+            // Who may wait hears whether the peer was there.
+            _ => Err(Errno::AGAIN),
+        }
+    }
+
+    /// The connection broke: what was written before counts, unless that was before it existed.
+    fn send_failed(&mut self, fd: RawFd, buffers: &Buffers, call: &Call) -> Result<usize> {
+        if buffers.done() > 0 && call.opened {
             return Ok(buffers.done());
         }
         Err(self.socket(fd)?.take_error().unwrap_or(Errno::PIPE))

@@ -141,7 +141,8 @@ impl Outline<'_> {
             data_segs_out,
             segs_in,
             data_segs_in,
-            delivered,
+            // The SYN is a segment, too.
+            delivered: delivered.saturating_add(u32::from(self.state != TcpState::SynReceived)),
             dsack_dups,
             rcv_ooopack,
             ecn: false,

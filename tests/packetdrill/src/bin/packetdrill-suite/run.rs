@@ -33,6 +33,7 @@ pub(crate) struct Runner {
     tool: PathBuf,
     library: PathBuf,
     options: Vec<String>,
+    tolerance: Vec<String>,
     /// Holds our `nstat`, and the counters of the runs. Removed at the end.
     folder: tempfile::TempDir,
     runs: AtomicU64,
@@ -43,12 +44,13 @@ impl Runner {
         let folder = tempfile::tempdir().context("a folder for nstat")?;
         std::os::unix::fs::symlink(std::env::current_exe()?, folder.path().join("nstat"))?;
         let tool = args.tool.canonicalize()?;
-        let mut options = vec!["--send_omit_free".to_owned(), format!("--tolerance_usecs={}", args.tolerance)];
+        let mut tolerance = vec![format!("--tolerance_usecs={}", args.tolerance)];
         if usage(&tool)?.contains("tolerance_percent") {
-            options.push(format!("--tolerance_percent={}", args.tolerance_percent));
+            tolerance.push(format!("--tolerance_percent={}", args.tolerance_percent));
         }
+        let mut options = vec!["--send_omit_free".to_owned()];
         options.extend(args.rest.iter().cloned());
-        Ok(Self { tool, library: library.to_owned(), options, folder, runs: AtomicU64::new(0) })
+        Ok(Self { tool, library: library.to_owned(), options, tolerance, folder, runs: AtomicU64::new(0) })
     }
 
     /// Runs one script, at most for `limit`.
@@ -69,24 +71,29 @@ impl Runner {
         Ok(Outcome::Failed(String::from_utf8_lossy(&text).into_owned()))
     }
 
+    /// How exact times have to be, if the script does not say.
+    fn tolerance(&self, case: &Case) -> &[String] {
+        if case.sets("tolerance_usecs") { &[] } else { &self.tolerance }
+    }
+
     fn command(&self, case: &Case, output: &fs::File) -> Result<Command> {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
-        let local = case.variant.options().into_iter().find(|option| option.starts_with("--local_ip"));
         let mut path = std::ffi::OsString::from(self.folder.path());
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap_or_default());
         let setup = format!(
             "ip link set lo up && ip tuntap add tun0 mode tun && ip link set tun0 up && {} && \
              exec env LD_PRELOAD=\"$LIBRARY\" \"$@\"",
-            case.variant.setup()
+            case.setup()
         );
         let mut command = Command::new("unshare");
         command
             .args(["--net", "sh", "-c", &setup, "sh"])
             .arg(&self.tool)
             .arg(format!("--so_filename={}", self.library.display()))
-            .arg(format!("--so_flags={}", local.unwrap_or_default().trim_start_matches('-')))
-            .args(case.variant.options())
+            .arg(format!("--so_flags=local_ip={}", case.local_ip()))
+            .args(case.options())
+            .args(self.tolerance(case))
             .args(&self.options)
             .arg(case.script.file_name().context("a script has a name")?)
             .current_dir(case.script.parent().context("a script is in a folder")?)

@@ -1,5 +1,6 @@
 //! Which scripts are run, and how.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -26,46 +27,35 @@ impl Variant {
         }
     }
 
-    /// Options of the tool: the addresses, and the constants that scripts use.
-    pub(crate) fn options(self) -> Vec<String> {
-        let mut options = vec![format!("--ip_version={}", self.name())];
-        let addresses: &[&str] = match self {
+    /// Options of the tool that say where everybody is.
+    fn addresses(self) -> &'static [&'static str] {
+        match self {
             Self::Ipv4 | Self::Ipv4MappedIpv6 => &[
                 "--local_ip=192.168.0.1",
                 "--gateway_ip=192.168.0.1",
                 "--netmask_ip=255.255.0.0",
                 "--remote_ip=192.0.2.1",
-                "-DTFO_COOKIE=3021b9d889017eeb",
-                "-DCODE=host_unreachable",
             ],
             Self::Ipv6 => &[
                 "--mtu=1520",
                 "--local_ip=fd3d:0a0b:17d6::1",
                 "--gateway_ip=fd3d:0a0b:17d6:8888::1",
                 "--remote_ip=fd3d:fa7b:d17d::1",
-                "-DTFO_COOKIE=c1d1e9742a47a9bc",
-                "-DCODE=address_unreachable",
             ],
+        }
+    }
+
+    /// Constants that scripts use.
+    fn constants(self) -> Vec<String> {
+        let constants: &[&str] = match self {
+            Self::Ipv4 | Self::Ipv4MappedIpv6 => &["-DTFO_COOKIE=3021b9d889017eeb", "-DCODE=host_unreachable"],
+            Self::Ipv6 => &["-DTFO_COOKIE=c1d1e9742a47a9bc", "-DCODE=address_unreachable"],
         };
         let messages: &[&str] = match self {
             Self::Ipv4 => &["-DCMSG_LEVEL_IP=SOL_IP", "-DCMSG_TYPE_RECVERR=IP_RECVERR"],
             _ => &["-DCMSG_LEVEL_IP=SOL_IPV6", "-DCMSG_TYPE_RECVERR=IPV6_RECVERR"],
         };
-        options.extend(addresses.iter().chain(messages).map(|&option| option.to_owned()));
-        options
-    }
-
-    /// The commands that make the namespace: an unused `tun0` with the address, and a route to the peer.
-    pub(crate) fn setup(self) -> &'static str {
-        match self {
-            Self::Ipv4 | Self::Ipv4MappedIpv6 => {
-                "ip addr add 192.168.0.1/16 dev tun0 && ip route add 192.0.2.1 via 192.168.0.2 dev tun0"
-            }
-            Self::Ipv6 => {
-                "ip link set tun0 mtu 1520 && ip addr add fd3d:a0b:17d6::1/48 dev tun0 nodad && \
-                 ip route add fd3d:fa7b:d17d::1 via fd3d:a0b:17d6:8888::1 dev tun0"
-            }
-        }
+        constants.iter().chain(messages).map(|&constant| constant.to_owned()).collect()
     }
 }
 
@@ -76,6 +66,63 @@ pub(crate) struct Case {
     /// The folder that it is summed up under.
     pub(crate) folder: String,
     pub(crate) variant: Variant,
+    /// Options of the tool that the script itself begins with.
+    own: Vec<String>,
+}
+
+impl Case {
+    fn new(script: PathBuf, folder: String, variant: Variant) -> Result<Self> {
+        let text = fs::read(&script).with_context(|| format!("{}", script.display()))?;
+        let text = String::from_utf8_lossy(&text);
+        let own = text.lines().filter(|line| line.starts_with("--")).map(|line| line.trim().to_owned()).collect();
+        Ok(Self { script, folder, variant, own })
+    }
+
+    /// Whether the script says itself what this option is.
+    pub(crate) fn sets(&self, name: &str) -> bool {
+        self.own_value(name).is_some()
+    }
+
+    fn own_value(&self, name: &str) -> Option<&str> {
+        self.own.iter().find_map(|option| option.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    /// Options of the tool. They would win over those of the script.
+    pub(crate) fn options(&self) -> Vec<String> {
+        let mut options = vec![format!("--ip_version={}", self.variant.name())];
+        let name = |option: &str| option.trim_start_matches('-').split('=').next().unwrap_or_default().to_owned();
+        let given = self.variant.addresses().iter().filter(|option| !self.sets(&name(option)));
+        options.extend(given.map(|&option| option.to_owned()));
+        options.extend(self.variant.constants());
+        options
+    }
+
+    /// An address, the script's own or the usual one.
+    fn address(&self, name: &str) -> &str {
+        let usual = || {
+            let value = |option: &&'static str| option.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('=');
+            self.variant.addresses().iter().find_map(value)
+        };
+        self.own_value(name).or_else(usual).unwrap_or_default()
+    }
+
+    /// Our address, which is not on the command line.
+    pub(crate) fn local_ip(&self) -> &str {
+        self.address("local_ip")
+    }
+
+    /// The commands that make the namespace: an unused `tun0` with the address, and a route to the peer.
+    pub(crate) fn setup(&self) -> String {
+        let (local, remote) = (self.local_ip(), self.address("remote_ip"));
+        match self.variant {
+            Variant::Ipv4 | Variant::Ipv4MappedIpv6 => {
+                format!("ip addr add {local}/16 dev tun0 && ip route add {remote} dev tun0")
+            }
+            Variant::Ipv6 => format!(
+                "ip link set tun0 mtu 1520 && ip addr add {local}/48 dev tun0 nodad && ip route add {remote} dev tun0"
+            ),
+        }
+    }
 }
 
 /// All cases, in order. As is the custom, a script whose name ends in `v4` or `v6` is for that family only.
@@ -97,7 +144,7 @@ pub(crate) fn find(paths: &[PathBuf], variants: &[Variant], only: Option<&str>) 
             for &variant in variants {
                 let other = if variant == Variant::Ipv6 { "v4.pkt" } else { "v6.pkt" };
                 if !text.ends_with(other) {
-                    cases.push(Case { script: script.clone(), folder: folder.clone(), variant });
+                    cases.push(Case::new(script.clone(), folder.clone(), variant)?);
                 }
             }
         }
