@@ -3,6 +3,7 @@
 use std::io;
 
 use anabranch_core::Error;
+use anabranch_core::error::IcmpCause;
 
 /// A value of `errno`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +36,17 @@ impl From<Error> for Errno {
             Error::Refused => libc::ECONNREFUSED,
             Error::Reset => libc::ECONNRESET,
             Error::TimedOut => libc::ETIMEDOUT,
+            Error::Icmp(cause) => match cause {
+                IcmpCause::NetworkUnreachable => libc::ENETUNREACH,
+                IcmpCause::HostUnreachable => libc::EHOSTUNREACH,
+                IcmpCause::ProtocolUnreachable => libc::ENOPROTOOPT,
+                IcmpCause::PortUnreachable => libc::ECONNREFUSED,
+                IcmpCause::SourceRouteFailed => libc::EOPNOTSUPP,
+                IcmpCause::HostUnknown => libc::EHOSTDOWN,
+                IcmpCause::HostIsolated => libc::ENONET,
+                IcmpCause::Prohibited => libc::EACCES,
+                _ => libc::EPROTO,
+            },
             Error::Aborted => libc::ECONNABORTED,
             Error::ShutDown => libc::EPIPE,
             Error::NotConnected => libc::ENOTCONN,

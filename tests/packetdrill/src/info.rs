@@ -119,6 +119,7 @@ fn fill(out: &mut Layout, info: &SubflowInfo, now: Instant) {
     out.micros(72, info.rttvar);
     out.u32(76, if info.ssthresh == u64::MAX { INFINITE } else { segments(info.ssthresh) });
     out.u32(80, segments(info.cwnd));
+    out.u32(88, info.reordering);
     out.micros(92, info.rcv_rtt);
     out.u32(100, info.total_retrans);
     out.u64(104, info.pacing_rate);
@@ -135,6 +136,7 @@ fn fill(out: &mut Layout, info: &SubflowInfo, now: Instant) {
     out.u64(200, info.bytes_sent);
     out.u64(208, info.bytes_retrans);
     out.u32(216, info.dsack_dups);
+    out.u32(220, info.reord_seen);
     out.u32(224, info.rcv_ooopack);
     out.u32(228, saturate(info.snd_wnd));
     out.u32(232, saturate(info.rcv_wnd));

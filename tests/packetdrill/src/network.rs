@@ -70,6 +70,12 @@ impl Network {
         });
         self.addrs = addrs;
         (self.endpoints, self.limits) = netlink::mptcp().unwrap_or_default();
+        // The kernel announces an endpoint whether the address is a device's or not.
+        for endpoint in &self.endpoints {
+            if !self.addrs.contains(&endpoint.addr) {
+                self.addrs.push(endpoint.addr);
+            }
+        }
         self.mtu = self.told.mtu.or_else(device_mtu).unwrap_or(MTU);
     }
 
@@ -108,7 +114,8 @@ impl Network {
             mtu: self.mtu,
             // Super-segments are cut up again on the way out, but decide, as in the kernel, where PSH is.
             gso_max: 65_535,
-            endpoint_id: endpoint.map_or(0, |endpoint| endpoint.id),
+            // An address that is no endpoint has an identifier, too, far from those that scripts expect.
+            endpoint_id: endpoint.map_or(u8::MAX - id.0 as u8, |endpoint| endpoint.id),
             flags: endpoint.map_or(EndpointFlags::default(), |endpoint| endpoint.flags),
             cost: u32::from(id.0),
             ..PathConfig::new(id, IpCidr::new(addr, if addr.is_ipv4() { 32 } else { 128 }).into_iter().collect())

@@ -37,6 +37,8 @@ struct State {
     /// Counts whatever may end somebody's waiting.
     epoch: u64,
     other: Other,
+    /// The last call asked for the time.
+    looked: bool,
 }
 
 /// What the second thread is up to.
@@ -64,7 +66,8 @@ type Guard<'a> = MutexGuard<'a, State>;
 
 impl Plugin {
     fn new() -> Self {
-        let state = State { world: World::new(), main: thread::current().id(), epoch: 0, other: Other::Away };
+        let state =
+            State { world: World::new(), main: thread::current().id(), epoch: 0, other: Other::Away, looked: false };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -152,6 +155,7 @@ impl Plugin {
             return state;
         }
         state.epoch += 1;
+        state.looked = false;
         self.changed.notify_all();
         let busy = |state: &mut State| match state.other {
             Other::Away => false,
@@ -164,7 +168,7 @@ impl Plugin {
 
     // --- time ------------------------------------------------------------------------------------
 
-    /// The time of day, which moves on a microsecond with each look at it.
+    /// The time of day, which moves on a microsecond with each look at it but the first.
     pub(crate) fn time_of_day(&self) -> Duration {
         let mut state = self.lock();
         if thread::current().id() != state.main && state.other == Other::Woken {
@@ -172,8 +176,14 @@ impl Plugin {
             self.changed.notify_all();
             return state.world.time_of_day();
         }
+        // Whoever looks again without doing anything else waits for time to pass.
+        if !core::mem::replace(&mut state.looked, true) {
+            return state.world.time_of_day();
+        }
         let next = state.world.now() + Duration::from_micros(1);
-        self.advance(state, next).world.time_of_day()
+        let mut state = self.advance(state, next);
+        state.looked = true;
+        state.world.time_of_day()
     }
 
     /// Lets `time` pass.

@@ -4,7 +4,7 @@ use std::fs;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anabranch_core::config::{FastOpenKeys, Handshake};
+use anabranch_core::config::{FastOpenKeys, Handshake, MtuProbing, PmtuConfig, Recovery, SynCookies};
 use anabranch_core::options::Ecn;
 use anabranch_core::{ShardConfig, SocketOptions};
 
@@ -16,6 +16,8 @@ pub(crate) struct Settings {
     pub(crate) tcp_notsent_lowat: u32,
     pub(crate) mptcp_enabled: bool,
     pub(crate) handshake: Handshake,
+    pub(crate) recovery: Recovery,
+    pmtu: PmtuConfig,
     tcp_rmem: [u32; 3],
     tcp_wmem: [u32; 3],
     ecn: Ecn,
@@ -46,6 +48,8 @@ impl Settings {
             tcp_notsent_lowat: tcp("notsent_lowat").unwrap_or(u32::MAX),
             mptcp_enabled: number("net/mptcp/enabled").unwrap_or(1) != 0,
             handshake: handshake(),
+            recovery: recovery(),
+            pmtu: pmtu(),
             tcp_rmem: numbers("net/ipv4/tcp_rmem").unwrap_or([4096, 131_072, 6 << 20]),
             tcp_wmem: numbers("net/ipv4/tcp_wmem").unwrap_or([4096, 16_384, 4 << 20]),
             ecn: match tcp("ecn").unwrap_or(2) {
@@ -79,6 +83,8 @@ impl Settings {
             ecn_fallback: self.ecn_fallback,
             ephemeral_ports: (self.ports[0], self.ports[1]),
             handshake: self.handshake,
+            recovery: self.recovery,
+            pmtu: self.pmtu,
             ..ShardConfig::single(1)
         }
     }
@@ -115,6 +121,16 @@ fn handshake() -> Handshake {
     handshake.syn_retries = set("syn_retries", handshake.syn_retries);
     handshake.syn_linear_timeouts = set("syn_linear_timeouts", handshake.syn_linear_timeouts);
     handshake.synack_retries = set("synack_retries", handshake.synack_retries);
+    handshake.syncookies = match set("syncookies", 1) {
+        0 => SynCookies::Never,
+        1 => SynCookies::UnderLoad,
+        _ => SynCookies::Always,
+    };
+    handshake.abort_on_overflow = set("abort_on_overflow", 0) != 0;
+    handshake.rfc1337 = set("rfc1337", 0) != 0;
+    handshake.tw_reuse = set("tw_reuse", 2) == 1;
+    handshake.invalid_ratelimit = tcp("invalid_ratelimit").map_or(handshake.invalid_ratelimit, Duration::from_millis);
+    handshake.challenge_ack_limit = tcp("challenge_ack_limit").unwrap_or(handshake.challenge_ack_limit);
     handshake.offers.timestamps = set("timestamps", 1) != 0;
     handshake.offers.sack = set("sack", 1) != 0;
     handshake.offers.window_scaling = set("window_scaling", 1) != 0;
@@ -123,6 +139,41 @@ fn handshake() -> Handshake {
     let blackhole = tcp("fastopen_blackhole_timeout_sec").unwrap_or(0);
     handshake.fastopen.blackhole_timeout = Duration::from_secs(blackhole);
     handshake
+}
+
+fn recovery() -> Recovery {
+    let mut recovery = Recovery::default();
+    let bits: u32 = tcp("recovery").unwrap_or(1);
+    let millis = |name, default| tcp(name).map_or(default, Duration::from_millis);
+    recovery.early_retrans = matches!(tcp("early_retrans").unwrap_or(3), 3 | 4);
+    recovery.frto = tcp("frto").unwrap_or(2) != 0;
+    recovery.static_reo_wnd = bits & 2 != 0;
+    recovery.no_dupthresh = bits & 4 != 0;
+    recovery.reordering = tcp("reordering").unwrap_or(recovery.reordering);
+    recovery.max_reordering = tcp("max_reordering").unwrap_or(recovery.max_reordering);
+    recovery.retries2 = tcp("retries2").unwrap_or(recovery.retries2);
+    recovery.orphan_retries = tcp("orphan_retries").unwrap_or(recovery.orphan_retries);
+    recovery.slow_start_after_idle = tcp("slow_start_after_idle").unwrap_or(1) != 0;
+    recovery.rto_min = tcp("rto_min_us").map_or(recovery.rto_min, Duration::from_micros);
+    recovery.rto_max = millis("rto_max_ms", recovery.rto_max);
+    recovery.thin_linear_timeouts = tcp("thin_linear_timeouts").unwrap_or(0) != 0;
+    recovery
+}
+
+fn pmtu() -> PmtuConfig {
+    let mut pmtu = PmtuConfig::default();
+    pmtu.mtu_probing = match tcp("mtu_probing").unwrap_or(0) {
+        0 => MtuProbing::Off,
+        1 => MtuProbing::BlackHole,
+        _ => MtuProbing::Always,
+    };
+    pmtu.base_mss = tcp("base_mss").unwrap_or(pmtu.base_mss);
+    pmtu.probe_floor = tcp("mtu_probe_floor").unwrap_or(pmtu.probe_floor);
+    pmtu.probe_threshold = tcp("probe_threshold").unwrap_or(pmtu.probe_threshold);
+    pmtu.probe_interval = tcp("probe_interval").map_or(pmtu.probe_interval, Duration::from_secs);
+    pmtu.mtu_expires = number("net/ipv4/route/mtu_expires").map_or(pmtu.mtu_expires, Duration::from_secs);
+    pmtu.min_pmtu = number("net/ipv4/route/min_pmtu").unwrap_or(pmtu.min_pmtu);
+    pmtu
 }
 
 /// Keys as `tcp_fastopen_key` shows them: four numbers of eight digits each, one key or two.

@@ -82,6 +82,7 @@ impl World {
             self.network.forget_paths();
         }
         self.shard.set_handshake(self.settings.handshake);
+        self.shard.set_recovery(self.settings.recovery);
         self.network.refresh();
         self.network.tell(self.now, &mut self.shard);
         self.pump();
