@@ -120,7 +120,8 @@ impl Conn {
             return;
         }
         let siblings = self.siblings();
-        let fired = self.subflows[at].snd.on_timer(cx.now, group(&siblings, at), cx.counters);
+        let linear = self.options.thin_linear_timeouts;
+        let fired = self.subflows[at].snd.on_timer(cx.now, linear, group(&siblings, at), cx.counters);
         self.subflows[at].judge_mtu_probe(cx.counters);
         match fired {
             None | Some(Fired::Reordering) => {}

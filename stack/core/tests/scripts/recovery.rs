@@ -1,6 +1,6 @@
 //! Loss recovery, segment by segment. A round trip takes 100 ms.
 
-use anabranch_core::{Error, Event};
+use anabranch_core::{Error, Event, ShardConfig};
 
 use crate::harness::Script;
 
@@ -206,4 +206,49 @@ fn the_user_timeout_ends_a_connection_without_an_answer() {
     assert!(!script.saw(|event| matches!(event, Event::Closed(..))));
     script.run("+0.2 > R. 1001:1001(0) ack 1");
     assert!(script.saw(|event| matches!(event, Event::Closed(_, Some(Error::TimedOut)))));
+}
+
+/// `TCP_THIN_LINEAR_TIMEOUTS`: a thin stream that left slow start repeats its timeouts at the same distance.
+#[test]
+fn a_thin_stream_need_not_back_off() {
+    let mut script = Script::new().options(|options| options.thin_linear_timeouts = true).accepted();
+    script.run(
+        "+0    write 2000
+         +0    > P. 1:2001(2000) ack 1
+         +0.3  > . 1:1001(1000) ack 1
+         +0.3  > . 1:1001(1000) ack 1
+         +0.3  > . 1:1001(1000) ack 1",
+    );
+}
+
+/// RFC 1122 §4.2.3.5, Linux `tcp_retries2`: a peer that is gone is given up after the time that the retries stand for.
+#[test]
+fn retries_are_limited_by_their_time() {
+    let mut config = ShardConfig::single(1);
+    config.recovery.retries2 = 2;
+    let mut script = Script::with(config, |_| ()).accepted();
+    script.run(
+        "+0    write 1000
+         +0    > P. 1:1001(1000) ack 1
+         +0.3  > P. 1:1001(1000) ack 1
+         +0.6  > P. 1:1001(1000) ack 1
+         +1.2  > R. 1001:1001(0) ack 1",
+    );
+    assert!(script.saw(|event| matches!(event, Event::Closed(_, Some(Error::TimedOut)))));
+}
+
+/// RFC 6298 §5.7, RFC 5681 §3.1: a handshake that had to be repeated without timestamps measured nothing.
+#[test]
+fn a_repeated_handshake_begins_with_three_seconds() {
+    let mut script = Script::new().listen();
+    script.run(
+        "+0    < S 0:0(0) win 65535 <mss 1000>
+         +0    > S. 0:0(0) ack 1
+         +1    > S. 0:0(0) ack 1
+         +0.1  < . 1:1(0) ack 1 win 65535
+         +0    accept
+         +0    write 1000
+         +0    > P. 1:1001(1000) ack 1
+         +3    > P. 1:1001(1000) ack 1",
+    );
 }

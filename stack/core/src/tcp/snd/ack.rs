@@ -199,9 +199,6 @@ impl Snd {
                 news.note(now, record, part.end - part.start, false, recovery.rto_tx);
             });
         }
-        if !blocks.is_empty() {
-            board.remember(blocks);
-        }
     }
 
     /// What was delivered later than something after it shows that segments change places on this path.

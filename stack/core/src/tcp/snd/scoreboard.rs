@@ -6,10 +6,10 @@ use core::ops::Range;
 use core::time::Duration;
 
 use anabranch_frame::Instant;
-use arrayvec::ArrayVec;
 
 use super::rate::TxStamp;
 use super::record::Record;
+use crate::ranges::RangeSet;
 
 /// More SACK blocks than this never fit into one segment.
 pub(super) const MAX_SACK_BLOCKS: usize = 4;
@@ -71,8 +71,9 @@ pub(super) struct Scoreboard {
     reno_sacked: u64,
     /// No record before this position waits to be sent again.
     waiting_from: u64,
-    /// The blocks of the last SACK: what lies in them need not be looked at again.
-    seen: ArrayVec<Range<u64>, MAX_SACK_BLOCKS>,
+    /// What is SACKed, as ranges: a block that was told before costs no walk over its records, whatever else the peer tells
+    /// in between.
+    sacked: RangeSet,
 }
 
 impl Scoreboard {
@@ -84,13 +85,13 @@ impl Scoreboard {
             tally: Tally::default(),
             reno_sacked: 0,
             waiting_from: start,
-            seen: ArrayVec::new(),
+            sacked: RangeSet::new(),
         }
     }
 
     /// Bytes of memory that it holds beside itself, payload left out.
     pub(super) fn memory(&self) -> usize {
-        self.records.len() * size_of::<Record>()
+        self.records.len() * size_of::<Record>() + self.sacked.len() * size_of::<Range<u64>>()
     }
 
     pub(super) fn una(&self) -> u64 {
@@ -99,6 +100,11 @@ impl Scoreboard {
 
     pub(super) fn nxt(&self) -> u64 {
         self.nxt
+    }
+
+    #[cfg(test)]
+    pub(super) fn sacked(&self) -> &RangeSet {
+        &self.sacked
     }
 
     pub(super) fn tally(&self) -> &Tally {
@@ -174,6 +180,7 @@ impl Scoreboard {
             self.records.pop_front();
         }
         self.una = self.una.max(to);
+        self.sacked.remove_before(to);
     }
 
     /// One SACK block, within `una..nxt`. Shows what it delivers for the first time, in order.
@@ -184,7 +191,8 @@ impl Scoreboard {
                 break;
             }
             if record.sacked {
-                index = self.skip_seen(index);
+                let known = self.sacked.range_at(record.start);
+                index = known.map_or(index + 1, |known| self.find(known.end).max(index + 1));
                 continue;
             }
             let part = record.start.max(block.start)..record.end.min(block.end);
@@ -199,6 +207,7 @@ impl Scoreboard {
                 self.split(index, part.start);
                 index += 1;
             }
+            self.sacked.insert(part.clone());
             delivered(&self.records[index], part);
             self.change(index, |record| {
                 record.sacked = true;
@@ -207,19 +216,6 @@ impl Scoreboard {
             });
             index += 1;
         }
-    }
-
-    /// The record after a SACKed one that may not be SACKed yet: behind the block of the last SACK, if it is in one.
-    fn skip_seen(&self, index: usize) -> usize {
-        let start = self.records[index].start;
-        let seen = self.seen.iter().find(|seen| seen.contains(&start));
-        seen.map_or(index + 1, |seen| self.find(seen.end).max(index + 1))
-    }
-
-    /// Remembers the blocks just handled.
-    pub(super) fn remember(&mut self, blocks: &[Range<u64>]) {
-        self.seen.clear();
-        self.seen.extend(blocks.iter().take(MAX_SACK_BLOCKS).cloned());
     }
 
     /// Marks a record lost, or its retransmission if there was one. Returns how many positions.
@@ -255,7 +251,9 @@ impl Scoreboard {
         let mut found =
             TimedOut { reneged: self.records.front().is_some_and(|head| head.sacked), ..TimedOut::default() };
         self.reno_sacked = 0;
-        self.seen.clear();
+        if found.reneged {
+            self.sacked.clear();
+        }
         for (index, record) in self.records.iter_mut().enumerate() {
             if record.sacked && !found.reneged {
                 continue;

@@ -257,7 +257,7 @@ impl Trace {
 
     fn on_timer(&mut self) -> Option<Fired> {
         let me = [self.snd.sibling()];
-        let fired = self.snd.on_timer(self.now, Group { siblings: &me, me: 0 }, &mut self.counters);
+        let fired = self.snd.on_timer(self.now, false, Group { siblings: &me, me: 0 }, &mut self.counters);
         random::check(&self.snd);
         fired
     }

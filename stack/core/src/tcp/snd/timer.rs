@@ -63,9 +63,15 @@ impl Snd {
         self.timers.earliest().into_iter().chain(self.pace.deadline()).min()
     }
 
-    /// A timer may be due. Returns what happened, `None` if none was due or it was to no effect. `group` is for
-    /// congestion control.
-    pub(crate) fn on_timer(&mut self, now: Instant, group: Group<'_>, counters: &mut Counters) -> Option<Fired> {
+    /// A timer may be due. Returns what happened, `None` if none was due or it was to no effect. `linear`: the socket wants
+    /// that a thin stream's timeouts do not back off. `group` is for congestion control.
+    pub(crate) fn on_timer(
+        &mut self,
+        now: Instant,
+        linear: bool,
+        group: Group<'_>,
+        counters: &mut Counters,
+    ) -> Option<Fired> {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         self.pace.on_timer(now);
         if due(self.timers.reo) && self.on_reordering_timer(now, group, counters) {
@@ -81,7 +87,7 @@ impl Snd {
         }
         if due(self.timers.rto) {
             self.enter_loss(now, counters);
-            self.back_off();
+            self.back_off(linear);
             self.timers.tlp = None;
             self.timers.reo = None;
             self.restart_rto(now);
@@ -93,13 +99,14 @@ impl Snd {
 
     /// The next timeout takes twice the time (RFC 6298 §5.5). A thin stream, which has nothing but timeouts to find a
     /// loss with, may be allowed to try some times at the same distance.
-    fn back_off(&mut self) {
+    fn back_off(&mut self, linear: bool) {
         self.recovery.timeouts = self.recovery.timeouts.saturating_add(1);
         let thin = || {
             let segments: u64 = self.board.records().iter().take(THIN as usize).map(Record::segments).sum();
             segments < THIN && self.cc.ssthresh() < u64::MAX
         };
-        if self.rules.thin_linear_timeouts && self.recovery.timeouts <= THIN_RETRIES && thin() {
+        let linear = linear || self.rules.thin_linear_timeouts;
+        if linear && self.recovery.timeouts <= THIN_RETRIES && thin() {
             self.rtt.clear_backoff();
         } else {
             self.rtt.back_off();

@@ -1,6 +1,7 @@
 //! Random operations, and what must hold after each.
 
 use super::*;
+use crate::tcp::snd::record::Record;
 use crate::tcp::snd::recovery::Phase;
 use crate::tcp::snd::scoreboard::Tally;
 
@@ -19,6 +20,9 @@ pub(super) fn check(snd: &Snd) {
     }
     assert_eq!(at, snd.nxt(), "records reach from una to nxt");
     assert_eq!(&tally, snd.board.tally());
+    let sacked: Vec<_> = snd.board.records().iter().filter(|record| record.sacked).map(Record::range).collect();
+    assert!(sacked.iter().all(|range| snd.board.sacked().covers(range)), "every SACKed record is known as such");
+    assert_eq!(snd.board.sacked().covered(), tally.sacked, "and nothing else");
     let pipe = (snd.nxt() - snd.una() + tally.retrans).checked_sub(tally.sacked + tally.lost + snd.board.reno_sacked());
     assert_eq!(Some(snd.in_flight()), pipe, "in flight is the pipe");
     assert_eq!(snd.timers.any(), !snd.everything_acked(), "a timer is armed exactly while data is outstanding");
