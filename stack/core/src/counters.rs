@@ -204,6 +204,14 @@ counters! {
     tcp_winprobe => "TcpExtTCPWinProbe",
     /// Keepalive probes sent.
     tcp_keepalive => "TcpExtTCPKeepAlive",
+    /// Connections reset because data came after they were closed.
+    tcp_abort_on_data => "TcpExtTCPAbortOnData",
+    /// Connections reset because they were closed with data unread.
+    tcp_abort_on_close => "TcpExtTCPAbortOnClose",
+    /// Connections reset because they were not to wait in FIN-WAIT-2.
+    tcp_abort_on_linger => "TcpExtTCPAbortOnLinger",
+    /// Third ACKs that a listener dropped because it waits for data.
+    tcp_defer_accept_drop => "TcpExtTCPDeferAcceptDrop",
     /// Connections aborted by retransmission or user timeout.
     tcp_abort_on_timeout => "TcpExtTCPAbortOnTimeout",
     /// Connections dropped because the backlog was full.

@@ -86,6 +86,8 @@ pub struct ConnInfo {
     pub bytes_retrans: u64,
     /// Data-level retransmissions (`mptcpi_retransmits`).
     pub retransmits: u32,
+    /// The data in the SYN was taken, all of it (`TCPI_OPT_SYN_DATA`, which outlives the subflow).
+    pub syn_data: bool,
     /// Bytes that wait to be read.
     pub recv_queued: u64,
     /// Bytes received beyond a hole.

@@ -34,6 +34,10 @@ pub struct Handshake {
     /// Connections in TIME-WAIT that a worker keeps (`tcp_max_tw_buckets`); the oldest goes early. Settled when the
     /// stack is made.
     pub max_tw_buckets: usize,
+    /// Longest time in FIN-WAIT-2 of a connection that the application let go of (`tcp_fin_timeout`).
+    pub fin_timeout: Duration,
+    /// Connections that may be closing after the application let go of them; more are reset (`tcp_max_orphans`).
+    pub max_orphans: usize,
     /// Segments that do not fit are answered no more often on one connection (`tcp_invalid_ratelimit`).
     pub invalid_ratelimit: Duration,
     /// Challenge ACKs a second (RFC 5961 §7) on all connections of a worker; `u32::MAX`: no limit
@@ -74,6 +78,8 @@ impl Default for Handshake {
             tw_reuse: false,
             tw_reuse_delay: Duration::from_secs(1),
             max_tw_buckets: 65_536,
+            fin_timeout: Duration::from_secs(60),
+            max_orphans: 131_072,
             invalid_ratelimit: Duration::from_millis(500),
             challenge_ack_limit: u32::MAX,
         }

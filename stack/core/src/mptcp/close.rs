@@ -1,7 +1,5 @@
 //! Ends: of a direction, of a subflow, of the connection.
 
-use core::time::Duration;
-
 use smallvec::SmallVec;
 
 use crate::info::TcpState;
@@ -16,16 +14,14 @@ use super::Mode;
 use super::addr::established_entry;
 use super::conn::{Conn, Cx, Stage};
 
-/// How long a connection that the application let go of waits for the peer's end of the stream
-/// (Linux: `tcp_fin_timeout`).
-const FIN_TIMEOUT: Duration = Duration::from_secs(60);
-
 impl Conn {
     /// Shuts down one or both directions.
     pub(crate) fn shutdown(&mut self, cx: &mut Cx<'_>, how: Shutdown) -> Result<(), Error> {
         match self.stage {
             Stage::Open => {}
-            Stage::Connecting | Stage::Closed(_) => return Err(Error::NotConnected),
+            // With Fast Open the application was told that it is connected.
+            Stage::Connecting => self.begin_deferred(cx.now).map_err(|_| Error::NotConnected)?,
+            Stage::Closed(_) => return Err(Error::NotConnected),
         }
         if matches!(how, Shutdown::Write | Shutdown::Both) && !self.tx.fin() {
             self.tx.finish();
@@ -43,7 +39,10 @@ impl Conn {
             // What was taken for the SYN is still delivered.
             Stage::Connecting if self.tx.queued() > 0 => self.tx.finish(),
             Stage::Connecting => self.fail(cx, Error::Aborted, None),
-            Stage::Open if self.rx.readable() > 0 && !self.read_shut => self.abort(cx),
+            Stage::Open if self.rx.readable() > 0 && !self.read_shut => {
+                cx.counters.tcp_abort_on_close += 1;
+                self.abort(cx);
+            }
             Stage::Open => {
                 if !self.tx.fin() {
                     self.tx.finish();
@@ -234,18 +233,32 @@ impl Conn {
         }
         if self.released && self.rx.readable() > 0 && !self.read_shut {
             // Data for an application that is gone (RFC 2525 §2.17).
+            cx.counters.tcp_abort_on_data += 1;
             self.abort(cx);
             return;
         }
         if self.tx.fin() && self.tx.all_assigned() {
             self.send_end_of_stream(cx);
         }
-        if self.released && self.tx.fin_acked() && !self.rx.at_fin() && self.give_up.is_none() {
-            self.give_up = Some(cx.now + FIN_TIMEOUT);
+        if self.in_fin_wait_2() && self.give_up.is_none() {
+            let Some(patience) = self.options.linger2 else {
+                cx.counters.tcp_abort_on_linger += 1;
+                self.abort(cx);
+                return;
+            };
+            // As in Linux, long enough for the peer to have seen our FIN.
+            let rto = self.slowest_rto();
+            self.give_up = Some(cx.now + patience.min(cx.config.handshake.fin_timeout).max(rto * 7 / 2));
         }
         if self.tx.fin_acked() && self.rx.at_fin() {
             self.finish_in_good_order(cx);
         }
+    }
+
+    /// The application let go, the peer has all of ours, and its end of the stream is all that is waited for: for ever,
+    /// if nobody minds (RFC 9293 §3.6).
+    pub(super) fn in_fin_wait_2(&self) -> bool {
+        self.stage == Stage::Open && self.released && self.tx.fin_acked() && !self.rx.at_fin()
     }
 
     fn send_end_of_stream(&mut self, cx: &mut Cx<'_>) {
@@ -269,7 +282,7 @@ impl Conn {
         self.stage = Stage::Closed(None);
         self.data_timer = None;
         // A subflow may wait in FIN-WAIT-2 for a peer that is gone already.
-        self.give_up = (!self.subflows.is_empty()).then(|| cx.now + FIN_TIMEOUT);
+        self.give_up = (!self.subflows.is_empty()).then(|| cx.now + cx.config.handshake.fin_timeout);
         for subflow in &mut self.subflows {
             subflow.wants_fin = true;
             subflow.tell_data_fin = false;

@@ -88,6 +88,8 @@ pub(crate) struct Conn {
     pub(super) tuple: (SocketAddr, SocketAddr),
     /// The application let go of it.
     pub(super) released: bool,
+    /// It counts as an orphan.
+    pub(crate) orphan: bool,
     /// The application wants no more data.
     pub(super) read_shut: bool,
     /// The application filled the send buffer and waits for room.
@@ -126,6 +128,8 @@ pub(super) struct Stats {
     pub(super) bytes_sent: u64,
     pub(super) bytes_retrans: u64,
     pub(super) retransmits: u32,
+    /// The data of the SYN was taken, all of it.
+    pub(super) syn_data: bool,
     pub(super) chrono: Chrono,
 }
 
@@ -162,6 +166,7 @@ impl Conn {
             server_side,
             tuple,
             released: false,
+            orphan: false,
             read_shut: false,
             wants_room: false,
             send_limit: 0,
@@ -382,6 +387,7 @@ impl Conn {
             bytes_received: self.rx.nxt(),
             bytes_retrans: self.stats.bytes_retrans,
             retransmits: self.stats.retransmits,
+            syn_data: self.stats.syn_data,
             recv_queued: self.rx.readable(),
             recv_out_of_order: self.rx.out_of_order(),
             recv_buffer: self.rx.buffer() as u32,

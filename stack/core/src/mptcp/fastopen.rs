@@ -125,6 +125,7 @@ impl Conn {
         };
         cx.fastopens.learn(cx.now, &opening.tuple, &heard);
         let syn_data = data > 0 && acked == data;
+        self.stats.syn_data = syn_data;
         cx.counters.tcp_fastopen_active += u64::from(syn_data);
         cx.counters.tcp_fastopen_active_fail += u64::from(acked < data);
         let bytes = u64::from(acked);
@@ -165,6 +166,7 @@ impl Conn {
         let taken = (subflow.rcv.nxt() - 1) as u16;
         subflow.fast.received = taken;
         subflow.fast.syn_data = taken > 0 && usize::from(taken) == segment.payload.len();
+        self.stats.syn_data = subflow.fast.syn_data;
         entry.taken = taken;
         let answer = entry.synack(cx.now);
         subflow.rcv.on_ack_sent(u64::from(entry.window));

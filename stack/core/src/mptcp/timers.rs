@@ -195,8 +195,10 @@ impl Conn {
             self.manage_paths(cx, &PmEvent::Timer);
         }
         if self.give_up.is_some_and(|due| due <= now) {
-            cx.counters.tcp_abort_on_timeout += 1;
-            let reset = (self.stage == Stage::Open).then_some(crate::ResetReason::Unspecified);
+            // Plain TCP leaves FIN-WAIT-2 without a word, as Linux does: should the peer's FIN come, a reset answers it.
+            let silent = self.mp().is_none() && self.in_fin_wait_2();
+            cx.counters.tcp_abort_on_timeout += u64::from(!silent);
+            let reset = (self.stage == Stage::Open && !silent).then_some(crate::ResetReason::Unspecified);
             self.fail(cx, Error::TimedOut, reset);
         }
         if self.failing.answer_due.is_some_and(|due| due <= now) {

@@ -151,9 +151,23 @@ pub(crate) struct SynEntry {
     pub(crate) refused: bool,
     /// When a segment that did not fit was last answered.
     last_oow_ack: Option<Instant>,
+    /// The third ACK came, but the listener waits for data.
+    acked: bool,
     transmissions: u8,
     sent_at: Instant,
     deadline: Instant,
+}
+
+/// So many timeouts of the SYN/ACK a listener waits for data (Linux: `rskq_defer_accept`).
+fn deferrals(defer_accept: Duration) -> u8 {
+    let mut waited = Duration::ZERO;
+    (0..u8::MAX)
+        .find(|n| {
+            let enough = waited >= defer_accept;
+            waited += synack_timeout(*n);
+            enough
+        })
+        .unwrap_or(u8::MAX)
 }
 
 impl SynEntry {
@@ -180,6 +194,7 @@ impl SynEntry {
             window,
             refused: false,
             last_oow_ack: None,
+            acked: false,
             transmissions: 0,
             sent_at: now,
             deadline: now,
@@ -264,6 +279,24 @@ impl SynEntry {
             payload_len: 0,
         }
         .bare(self.link.path)
+    }
+
+    /// Whether the third ACK is to be dropped, since the listener waits for data that it does not have.
+    pub(crate) fn defers(&mut self, defer_accept: Duration, segment: &Segment) -> bool {
+        let waits = self.transmissions.saturating_sub(1) < deferrals(defer_accept);
+        let defers = waits && segment.payload.is_empty() && !segment.flags.has(Flags::FIN);
+        self.acked |= defers;
+        defers
+    }
+
+    /// Time passed. Whether the SYN/ACK is to be sent once more: not while only data is waited for.
+    pub(crate) fn repeats(&mut self, now: Instant, defer_accept: Duration) -> bool {
+        let again = !self.acked || self.transmissions >= deferrals(defer_accept);
+        if !again {
+            self.deadline = now + synack_timeout(self.transmissions);
+            self.transmissions = self.transmissions.saturating_add(1);
+        }
+        again
     }
 
     /// The SYN/ACK, counted as sent.

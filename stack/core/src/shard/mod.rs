@@ -152,6 +152,8 @@ pub struct Shard {
     fastopens: FastOpens,
     guard: Guard,
     ports: Ports,
+    /// Connections that are closing after the application let go of them.
+    orphans: usize,
     /// Third ACKs may bring SYN cookies back until then.
     cookies_until: Option<Instant>,
     /// Where the connection starts that the SYN begins which is looked at.
@@ -216,6 +218,7 @@ impl Shard {
             fastopens: FastOpens::new(&config.isn_key),
             guard: guard_of(&config.handshake),
             ports: Ports::default(),
+            orphans: 0,
             cookies_until: None,
             next_isn: None,
             time_waits: TimeWaits::new(config.handshake.max_tw_buckets),
@@ -296,6 +299,7 @@ impl Shard {
     fn rest(&mut self, index: u32) {
         let Some(Place::Awake { conn, .. }) = self.conns.get(index as usize) else { return };
         if conn.is_finished() {
+            self.orphans -= usize::from(conn.orphan);
             let gone = self.conns.remove(index as usize);
             self.memory.change(gone.charged(), 0, &mut self.counters);
             self.conn_wheel.cancel(index);
@@ -685,6 +689,14 @@ impl Shard {
     /// goes when the protocol is done with it.
     pub fn release(&mut self, now: Instant, conn: ConnId) {
         self.with(now, conn, Conn::release);
+        let left = self.conn_mut(conn).filter(|conn| !conn.is_finished());
+        if left.is_some_and(|left| !core::mem::replace(&mut left.orphan, true)) {
+            self.orphans += 1;
+            if self.orphans > self.config.handshake.max_orphans {
+                self.counters.tcp_abort_on_memory += 1;
+                self.abort(now, conn);
+            }
+        }
     }
 
     /// Asks the peer (MP_PRIO) to use, or not to use, a subflow as a backup.

@@ -297,11 +297,15 @@ impl Shard {
             self.remove_syn(now, key);
             return;
         }
-        let again = entry.synack(now);
+        let defer_accept = match entry.kind {
+            SynKind::New { listener, .. } => self.listeners.get(listener).map(|listener| listener.options.defer_accept),
+            SynKind::Join { .. } => None,
+        };
+        let again = entry.repeats(now, defer_accept.unwrap_or_default()).then(|| entry.synack(now));
         let deadline = entry.deadline();
-        self.loose.push_back(again);
+        self.counters.tcp_retrans_segs += u64::from(again.is_some());
+        self.loose.extend(again);
         self.syns.note_repeated(key);
-        self.counters.tcp_retrans_segs += 1;
         self.syn_wheel.arm(key, deadline);
     }
 
@@ -362,6 +366,13 @@ impl Shard {
         segment: &Segment,
     ) {
         let Some(listener) = self.listeners.get(id) else { return };
+        let defer_accept = listener.options.defer_accept;
+        if let Some(entry) = key.and_then(|key| self.syns.get_mut(key))
+            && entry.defers(defer_accept, segment)
+        {
+            self.counters.tcp_defer_accept_drop += 1;
+            return;
+        }
         if listener.is_full() || self.conns.len() >= self.config.max_connections {
             self.counters.listen_overflows += 1;
             if self.config.handshake.abort_on_overflow {

@@ -11,6 +11,7 @@ mod close;
 mod ecn;
 mod failover;
 mod fallback;
+mod fastopen;
 mod handshake;
 mod hostile;
 mod impaired;

@@ -1,6 +1,7 @@
 //! What goes out when what comes in, segment by segment: one script a rule.
 
 mod basics;
+mod close;
 mod dctcp;
 mod ecn;
 mod fastopen;
