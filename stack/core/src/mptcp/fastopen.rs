@@ -185,7 +185,7 @@ impl Conn {
             return true;
         }
         if segment.flags.has(Flags::SYN) && !segment.flags.has(Flags::ACK) && segment.seq == synack.negotiated.irs {
-            if synack.may_repeat(cx.now) {
+            if synack.may_repeat(cx.now, cx.guard) {
                 self.parting.push_back(synack.synack(cx.now));
                 cx.counters.tcp_retrans_segs += 1;
             }

@@ -95,6 +95,10 @@ impl Conn {
         if matches!(self.mode, Mode::Plain(_)) {
             self.take_subflow_ack(cx, at, segment);
         }
+        if self.subflows[at].rcv.fin_received() {
+            // Behind the peer's FIN nothing can come (RFC 9293 §3.10.7.4, seventh step).
+            return;
+        }
         if !segment.payload.is_empty() && !self.on_payload(cx, at, pos, told, segment) {
             return;
         }

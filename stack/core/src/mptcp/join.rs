@@ -152,8 +152,9 @@ impl Conn {
 
     /// A segment came in for a subflow that we are opening.
     pub(super) fn on_opening_segment(&mut self, cx: &mut Cx<'_>, at: usize, segment: &Segment) {
-        match self.openings[at].on_segment(cx.now, segment) {
+        match self.openings[at].on_segment(cx.now, segment, cx.guard) {
             Disposition::Ignore => {}
+            Disposition::Answer => self.parting.extend(self.openings[at].ack(cx.now)),
             Disposition::Reset { paws } => {
                 cx.counters.paws_active_rejected += u64::from(paws);
                 let reset = reset_for(segment, None);

@@ -139,6 +139,11 @@ impl Shard {
 
     /// A segment of no connection: a SYN for a listener, a join, or something to be reset.
     pub(super) fn on_unknown(&mut self, now: Instant, segment: &Segment) {
+        if segment.flags.has(Flags::SYN) && segment.flags.has(Flags::FIN) && !segment.flags.has(Flags::ACK) {
+            // Nobody means that (as in Linux).
+            self.counters.tcp_in_errs += 1;
+            return;
+        }
         if is_syn(segment) {
             if let Some(join) = join_syn(segment) {
                 return self.on_join_syn(now, segment, join);
@@ -147,6 +152,11 @@ impl Shard {
                 return self.on_syn(now, segment, listener);
             }
         } else if self.on_cookie(now, segment) {
+            return;
+        }
+        let odd = !segment.flags.has(Flags::SYN) && !segment.flags.has(Flags::ACK);
+        if odd && self.listeners.find(segment.tuple.local).is_some() {
+            // RFC 9293 §3.10.7.2, fourth step.
             return;
         }
         self.reset(segment, None);

@@ -11,15 +11,10 @@ use slab::Slab;
 use crate::Error;
 use crate::mptcp::Key;
 use crate::options::SocketOptions;
-use crate::tcp::{Guard, Link, Local, Negotiated, flow_label, syn_options, synack_timeout};
-use crate::wire::{
-    FastOpen, Flags, IpOut, MpCapable, MpJoin, MptcpOption, OptionWriter, Segment, SegmentOut, Timestamps, Tuple, ecn,
-};
+use crate::tcp::{BareAck, Guard, Half, HalfOpen, Link, Local, Negotiated, flow_label, syn_options, synack_timeout};
+use crate::wire::{FastOpen, Flags, IpOut, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple, ecn};
 
 use super::{ConnId, ListenerId};
-
-/// Repeated SYNs are answered no more often.
-const REPEAT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A listening socket of this worker.
 #[derive(Debug)]
@@ -109,30 +104,6 @@ pub(crate) enum SynKind {
     },
 }
 
-/// What a segment means to a half-open connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Half {
-    /// It may be the third ACK.
-    Finish,
-    /// Nothing.
-    Ignore,
-    /// It would be answered, had not another one been just before.
-    Skip,
-    /// The SYN again: the SYN/ACK got lost.
-    Repeat,
-    /// It does not fit, and is answered with an ACK; `paws` if it is too old.
-    Answer {
-        /// Its timestamp is too old.
-        paws: bool,
-    },
-    /// It acknowledges what was never sent.
-    Reset,
-    /// The peer wants no connection.
-    Refused,
-    /// The peer begins another one.
-    Restart,
-}
-
 /// A half-open connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SynEntry {
@@ -210,50 +181,16 @@ impl SynEntry {
         matches!(self.kind, SynKind::New { key: Some(_), .. })
     }
 
-    /// RFC 9293 §3.10.7.4 in SYN-RECEIVED, RFC 5961 §3.2, RFC 7323 §5.3.
+    /// What a segment means here.
     pub(crate) fn check(&mut self, now: Instant, segment: &Segment, guard: &Guard) -> Half {
-        let (syn, acks) = (segment.flags.has(Flags::SYN), segment.flags.has(Flags::ACK));
-        let first = self.negotiated.irs.add(1);
-        let age = self
-            .negotiated
-            .ts_recent
-            .zip(segment.options.timestamps)
-            .map(|(recent, ts)| recent.wrapping_sub(ts.value) as i32);
-        let paws = age.is_some_and(|age| age > 0);
-        if segment.flags.has(Flags::RST) {
-            return match segment.seq.distance(first) {
-                0 => Half::Refused,
-                within if within > 0 && within < i32::from(self.window) => self.answer(now, false, guard),
-                _ => Half::Ignore,
-            };
+        let acked = segment.ack == self.negotiated.iss.add(1);
+        let (negotiated, last_answer) = (&self.negotiated, &mut self.last_oow_ack);
+        let half = HalfOpen { negotiated, window: self.window, acked, last_answer }.check(now, segment, guard);
+        match half {
+            // An ACK without MPTCP options would tell the peer that we do not speak it: the SYN/ACK's timer has to do.
+            Half::Answer { .. } if self.is_mptcp() || self.is_join() => Half::Ignore,
+            half => half,
         }
-        // Of two SYNs the older one may come last.
-        if syn && !acks && segment.seq == self.negotiated.irs {
-            let may = guard.admits(now, &mut self.last_oow_ack);
-            return if may { Half::Repeat } else { Half::Skip };
-        }
-        if acks && segment.ack != self.negotiated.iss.add(1) {
-            return Half::Reset;
-        }
-        let (offset, len) = (i64::from(segment.seq.distance(first)), i64::from(segment.seq_len()));
-        let window = i64::from(self.window);
-        let inside = offset == 0 || (offset + len > 0 && offset < window) || (offset == window && len == 0);
-        if paws || !inside {
-            return self.answer(now, paws, guard);
-        }
-        match (syn && offset >= 0, acks) {
-            (true, _) => Half::Restart,
-            (false, true) => Half::Finish,
-            (false, false) => Half::Ignore,
-        }
-    }
-
-    /// An ACK without MPTCP options would tell the peer that we do not speak it: the SYN/ACK's timer has to do.
-    fn answer(&mut self, now: Instant, paws: bool, guard: &Guard) -> Half {
-        if self.is_mptcp() || self.is_join() {
-            return Half::Ignore;
-        }
-        if guard.admits(now, &mut self.last_oow_ack) { Half::Answer { paws } } else { Half::Skip }
     }
 
     /// The IP header of the next SYN/ACK.
@@ -264,21 +201,16 @@ impl SynEntry {
 
     /// An ACK that shows the peer where we stand.
     pub(crate) fn ack(&self, now: Instant) -> Transmit {
-        let mut options = OptionWriter::new();
-        if let Some(echo) = self.negotiated.ts_recent {
-            options.timestamps(Timestamps { value: (now.as_millis() as u32).wrapping_add(self.ts_offset), echo });
-        }
-        SegmentOut {
+        let ack = BareAck {
             tuple: self.tuple,
+            link: self.link,
             seq: self.negotiated.iss.add(1),
             ack: self.negotiated.irs.add(1),
-            flags: Flags::ACK,
             window: self.window >> self.negotiated.rcv_scale,
+            timestamps: self.negotiated.ts_recent.map(|echo| (self.ts_offset, echo)),
             ip: self.ip_out(),
-            options: &options,
-            payload_len: 0,
-        }
-        .bare(self.link.path)
+        };
+        ack.transmit(now)
     }
 
     /// Whether the third ACK is to be dropped, since the listener waits for data that it does not have.
@@ -330,9 +262,9 @@ impl SynEntry {
         transmit
     }
 
-    /// Whether a repeated SYN is answered now: not more often than twice a second (Linux: `tcp_invalid_ratelimit`).
-    pub(crate) fn may_repeat(&self, now: Instant) -> bool {
-        now.saturating_since(self.sent_at) >= REPEAT_INTERVAL
+    /// Whether a repeated SYN is answered now.
+    pub(crate) fn may_repeat(&mut self, now: Instant, guard: &Guard) -> bool {
+        guard.admits(now, &mut self.last_oow_ack)
     }
 
     pub(crate) fn deadline(&self) -> Instant {

@@ -8,13 +8,13 @@ use anabranch_frame::Instant;
 use crate::config::SynCookies;
 use crate::mptcp::{self, Cx, Joined, Mode};
 use crate::options::SocketOptions;
-use crate::tcp::{EcnWish, IpOptions, Local, Negotiated, initial_seq, timestamp_offset};
+use crate::tcp::{EcnWish, Half, IpOptions, Local, Negotiated, initial_seq, timestamp_offset};
 use crate::wire::{Flags, MpJoin, MptcpOption, Segment};
 use crate::{FallbackReason, ResetReason};
 
 use super::fastopen::Answer;
 use super::input::LOOSE_MAX;
-use super::listen::{Half, SynEntry, SynKind, capable_syn};
+use super::listen::{SynEntry, SynKind, capable_syn};
 use super::paths::Paths;
 use super::{ConnId, Event, Level, ListenerId, Shard, Slot, cx, syncookie};
 

@@ -6,8 +6,8 @@ use core::time::Duration;
 use anabranch_frame::{Instant, Transmit};
 use slab::Slab;
 
-use crate::tcp::{Guard, Link, Subflow};
-use crate::wire::{Flags, IpOut, OptionWriter, Segment, SegmentOut, SeqNum, Timestamps, Tuple, ecn};
+use crate::tcp::{BareAck, Guard, Link, Subflow};
+use crate::wire::{Flags, IpOut, Segment, SeqNum, Tuple, ecn};
 
 /// An entry is not prolonged for less: each time leaves a note behind.
 const PROLONG_LEAST: Duration = Duration::from_secs(1);
@@ -98,22 +98,16 @@ impl TimeWait {
     }
 
     fn ack(&self, now: Instant) -> Transmit {
-        let mut options = OptionWriter::new();
-        if let Some((offset, recent, _)) = self.timestamps {
-            let value = (now.as_millis() as u32).wrapping_add(offset);
-            options.timestamps(Timestamps { value, echo: recent });
-        }
-        SegmentOut {
+        let ack = BareAck {
             tuple: self.tuple,
+            link: self.link,
             seq: self.snd_nxt,
             ack: self.rcv_nxt,
-            flags: Flags::ACK,
             window: 0,
+            timestamps: self.timestamps.map(|(offset, recent, _)| (offset, recent)),
             ip: self.ip,
-            options: &options,
-            payload_len: 0,
-        }
-        .bare(self.link.path)
+        };
+        ack.transmit(now)
     }
 }
 

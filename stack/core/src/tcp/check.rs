@@ -44,8 +44,12 @@ impl Subflow {
         guard: &mut Guard,
         counters: &mut Counters,
     ) -> Verdict {
+        // What lies before the peer's SYN has no position: it is out of the window, and old.
         let Some(pos) = self.rcv.pos(segment.seq) else {
             counters.tcp_out_of_window += 1;
+            if !segment.flags.has(Flags::RST) && self.may_answer(now, segment, guard) {
+                self.rcv.ack_now();
+            }
             return Verdict::Drop;
         };
         if self.fails_paws(now, segment, pos) && !segment.flags.has(Flags::RST) {
@@ -181,7 +185,12 @@ impl Subflow {
         guard: &mut Guard,
         counters: &mut Counters,
     ) -> Option<AckOut> {
-        let ack = self.ack_pos(segment.ack)?;
+        // What lies before our SYN has no position: it is as old as can be.
+        let Some(ack) = self.ack_pos(segment.ack) else {
+            counters.tcp_ack_unsent += 1;
+            self.challenge(now, guard, counters);
+            return None;
+        };
         if ack > self.snd.nxt() {
             counters.tcp_ack_unsent += 1;
             self.challenge(now, guard, counters);

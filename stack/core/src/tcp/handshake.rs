@@ -4,13 +4,13 @@
 
 use core::time::Duration;
 
-use anabranch_frame::Instant;
+use anabranch_frame::{Instant, Transmit};
 
 use crate::config::Offers;
 use crate::sched::SubflowId;
 use crate::wire::{FastOpen, Flags, IpOut, Segment, SeqNum, Tuple, ecn};
 
-use super::{EcnWish, IpOptions, Link, flow_label};
+use super::{BareAck, EcnWish, Guard, Half, HalfOpen, IpOptions, Link, flow_label};
 
 /// First SYN timeout (RFC 6298 §2); doubled for each retransmission.
 pub(crate) const SYN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -165,6 +165,8 @@ pub(crate) enum Disposition {
     Refused,
     /// Both sides opened at once: a SYN/ACK is to be sent.
     SynReceived,
+    /// It does not fit: an [`ack`](Opening::ack) shows where we stand.
+    Answer,
     /// Done; `simultaneous` if by crossing SYNs.
     Established {
         /// What was settled.
@@ -198,6 +200,8 @@ pub(crate) struct Opening {
     transmissions: u8,
     first_sent: Option<Instant>,
     sent_at: Option<Instant>,
+    /// When a segment that did not fit was last answered.
+    last_oow_ack: Option<Instant>,
     deadline: Instant,
     due: bool,
 }
@@ -233,6 +237,7 @@ impl Opening {
             state: State::SynSent,
             transmissions: 0,
             first_sent: None,
+            last_oow_ack: None,
             sent_at: None,
             deadline: now,
             due: true,
@@ -352,10 +357,10 @@ impl Opening {
     }
 
     /// RFC 9293 §3.10.7.3 (SYN-SENT) and §3.10.7.4 (SYN-RECEIVED).
-    pub(crate) fn on_segment(&mut self, now: Instant, segment: &Segment) -> Disposition {
+    pub(crate) fn on_segment(&mut self, now: Instant, segment: &Segment, guard: &Guard) -> Disposition {
         match self.state {
             State::SynSent => self.in_syn_sent(now, segment),
-            State::SynReceived(negotiated) => self.in_syn_received(negotiated, segment),
+            State::SynReceived(negotiated) => self.in_syn_received(now, negotiated, segment, guard),
         }
     }
 
@@ -389,26 +394,50 @@ impl Opening {
         Disposition::SynReceived
     }
 
-    fn in_syn_received(&mut self, negotiated: Negotiated, segment: &Segment) -> Disposition {
-        let first = negotiated.irs.add(1);
-        // A peer that did not get our SYN/ACK repeats its SYN.
-        let repeats_syn = segment.flags.has(Flags::SYN) && segment.seq == negotiated.irs;
-        if segment.flags.has(Flags::RST) {
-            return if segment.seq == first { Disposition::Refused } else { Disposition::Ignore };
-        }
-        if !segment.flags.has(Flags::ACK) {
-            self.due |= repeats_syn;
-            return Disposition::Ignore;
-        }
-        let Some(acked) = self.acked(segment.ack) else { return Disposition::Reset { paws: false } };
-        if !repeats_syn && segment.seq.distance(first) < 0 {
-            return Disposition::Ignore;
-        }
-        let window = if segment.flags.has(Flags::SYN) {
-            u64::from(segment.window)
-        } else {
-            u64::from(segment.window) << negotiated.snd_scale
+    fn in_syn_received(
+        &mut self,
+        now: Instant,
+        negotiated: Negotiated,
+        segment: &Segment,
+        guard: &Guard,
+    ) -> Disposition {
+        let acked = self.acked(segment.ack);
+        let half = HalfOpen {
+            negotiated: &negotiated,
+            window: self.told_window,
+            acked: acked.is_some(),
+            last_answer: &mut self.last_oow_ack,
         };
-        Disposition::Established { negotiated: Negotiated { window, ..negotiated }, synack: false, acked }
+        match half.check(now, segment, guard) {
+            Half::Ignore | Half::Skip => Disposition::Ignore,
+            Half::Repeat => {
+                self.due = true;
+                Disposition::Ignore
+            }
+            // An active open has no LISTEN to return to: the SYN is questioned (RFC 5961 §4.2).
+            Half::Answer { .. } | Half::Restart => Disposition::Answer,
+            Half::Reset => Disposition::Reset { paws: false },
+            Half::Refused => Disposition::Refused,
+            Half::Finish => {
+                let scale = if segment.flags.has(Flags::SYN) { 0 } else { negotiated.snd_scale };
+                let negotiated = Negotiated { window: u64::from(segment.window) << scale, ..negotiated };
+                Disposition::Established { negotiated, synack: false, acked: acked.unwrap_or(0) }
+            }
+        }
+    }
+
+    /// An ACK that shows the peer where we stand, in SYN-RECEIVED.
+    pub(crate) fn ack(&self, now: Instant) -> Option<Transmit> {
+        let negotiated = self.answers()?;
+        let ack = BareAck {
+            tuple: self.tuple,
+            link: self.link,
+            seq: self.iss.add(1),
+            ack: negotiated.irs.add(1),
+            window: self.told_window >> negotiated.rcv_scale,
+            timestamps: negotiated.ts_recent.map(|echo| (self.ts_offset, echo)),
+            ip: self.ip_out(),
+        };
+        Some(ack.transmit(now))
     }
 }

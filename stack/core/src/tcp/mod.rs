@@ -3,6 +3,7 @@
 mod check;
 mod ecn;
 mod guard;
+mod half;
 mod handshake;
 mod ip;
 mod isn;
@@ -15,6 +16,7 @@ mod subflow;
 pub(crate) use check::Verdict;
 pub(crate) use ecn::{EarlyAck, EcnState, EcnWish};
 pub(crate) use guard::Guard;
+pub(crate) use half::{BareAck, Half, HalfOpen};
 pub(crate) use handshake::{
     DEFAULT_MSS, Disposition, FastSyn, Local, Negotiated, Opening, Retries, Want, synack_timeout,
 };

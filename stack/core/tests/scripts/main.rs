@@ -15,3 +15,4 @@ mod pmtu;
 mod receiving;
 mod recovery;
 mod sending;
+mod states;

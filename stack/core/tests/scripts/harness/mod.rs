@@ -30,7 +30,9 @@ use anabranch_core::{
 };
 use anabranch_frame::{Instant, PathId, Payload, RxPacket, gso};
 
-use packet::{Base, Packet, byte_at};
+use anabranch_core::info::TcpState;
+pub(crate) use packet::Packet;
+use packet::{Base, byte_at};
 
 /// The peer's initial sequence number: it wraps soon.
 const PEER_ISN: u32 = 0xffff_f000;
@@ -251,6 +253,59 @@ impl Script {
     /// The IP header of the last packet that went out.
     pub(crate) fn last_ip(&self) -> IpSeen {
         self.last_ip
+    }
+
+    /// A packet comes in, whatever went out before.
+    pub(crate) fn inject_text(&mut self, packet: &str) {
+        let (ours, peer) = self.ends();
+        let datagram = Packet::parse(packet).expect("a packet").emit(peer, ours, self.base(true));
+        self.inject(&datagram);
+    }
+
+    /// The same with all reserved bits set.
+    pub(crate) fn inject_reserved(&mut self, packet: &str) {
+        let (ours, peer) = self.ends();
+        let mut datagram = Packet::parse(packet).expect("a packet").emit(peer, ours, self.base(true));
+        let tcp = if self.v6 { 40 } else { 20 };
+        // The checksum follows by RFC 1624.
+        let at = tcp + 16;
+        let checksum = u32::from(!u16::from_be_bytes([datagram[at], datagram[at + 1]])) + 0x0e00;
+        datagram[tcp + 12] |= 0x0e;
+        let folded = (checksum & 0xffff) + (checksum >> 16);
+        datagram[at..at + 2].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+        self.inject(&datagram);
+    }
+
+    /// All that went out and was not expected.
+    pub(crate) fn take_out(&mut self) -> Vec<Packet> {
+        self.out.drain(..).map(|(_, packet)| packet).collect()
+    }
+
+    /// Accepts a connection if there is one.
+    pub(crate) fn try_accept(&mut self) {
+        if let Some((conn, _)) = self.listener.and_then(|listener| self.shard.accept(listener)) {
+            self.conn = Some(conn);
+        }
+    }
+
+    /// State of the connection's only subflow.
+    pub(crate) fn state(&self) -> Option<TcpState> {
+        self.shard.subflows(self.conn?)?.first().map(|subflow| subflow.state)
+    }
+
+    /// Whether the connection is in its handshake.
+    pub(crate) fn is_opening(&self) -> bool {
+        let closed = self.saw(|event| matches!(event, Event::Closed(..)));
+        self.conn.is_some() && !closed && self.state().is_none()
+    }
+
+    /// Whether there was a connection.
+    pub(crate) fn was_accepted(&self) -> bool {
+        self.conn.is_some()
+    }
+
+    pub(crate) fn listens(&self) -> bool {
+        self.listener.is_some()
     }
 
     /// How often this was told.

@@ -67,6 +67,11 @@ impl Packet {
         LETTERS.iter().any(|&(l, bit)| l == letter && self.flags & bit != 0)
     }
 
+    /// The control bits as they are written.
+    pub(crate) fn flags_text(&self) -> String {
+        LETTERS.iter().filter(|(_, bit)| self.flags & bit != 0).map(|(letter, _)| *letter).collect()
+    }
+
     /// `[ect0] P. 1:1001(1000) ack 1 win 257 <nop,nop,TS val 1 ecr 2>`
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut packet = Self::default();
