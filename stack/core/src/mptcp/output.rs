@@ -474,6 +474,10 @@ impl Conn {
             return Some(self.transmit_again(cx, at, again));
         }
         if subflow.tell_data_fin {
+            if subflow.rcv.due() == AckDue::Now && self.owes_keys(at) {
+                // A DSS would say nothing to a peer that does not have our key.
+                return Some(self.send_ack(cx, at));
+            }
             return Some(self.send_data_fin(cx, at));
         }
         if self.fin_is_due(at) {
@@ -487,6 +491,11 @@ impl Conn {
             return Some(self.send_ack(cx, at));
         }
         None
+    }
+
+    /// Whether the third ACK of the first subflow, which brings both keys (RFC 8684 §3.1), may not have gone out.
+    fn owes_keys(&self, at: usize) -> bool {
+        !self.server_side && self.subflows[at].id == 0 && self.mp().is_some_and(|mp| !mp.fully_established)
     }
 
     /// DATA_FIN by itself: subflow sequence number 0, length 1 (RFC 8684 §3.3.3).

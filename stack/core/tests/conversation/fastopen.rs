@@ -6,6 +6,9 @@ use anabranch_sim::{Pair, Transfer};
 
 use crate::support::*;
 
+/// Picks segments.
+type Which = fn(&Segment) -> bool;
+
 fn options(mptcp: bool) -> SocketOptions {
     SocketOptions { mptcp, fastopen: 8, fastopen_connect: true, ..SocketOptions::default() }
 }
@@ -71,7 +74,7 @@ fn streams_go_on_behind_the_data_of_the_syn() {
 #[test]
 fn what_gets_lost_of_the_handshake_is_sent_again() {
     for mptcp in [false, true] {
-        let lost: [(&str, Way, fn(&Segment) -> bool); 4] = [
+        let lost: [(&str, Way, Which); 4] = [
             ("the SYN with data", Way::Up, has_data),
             ("the SYN/ACK", Way::Down, |segment| segment.flags.has(Flags::SYN)),
             ("the third ACK", Way::Up, |segment| segment.flags == Flags::ACK && segment.payload.is_empty()),
