@@ -5,7 +5,8 @@
 //! * `benches/instructions.rs`: the same in instructions, by gungraun under valgrind;
 //! * `idle`: memory of connections that have nothing to do;
 //! * `side-by-side`: the whole system beside its peers;
-//! * `bad-networks`: TCP beside the kernel's, where networks hurt.
+//! * `bad-networks`: TCP beside the kernel's, where networks hurt;
+//! * `syn-flood`: what a flood leaves of connections.
 
 pub mod cpu;
 pub mod idle;

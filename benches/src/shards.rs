@@ -158,6 +158,18 @@ impl Pair {
         self.server.received
     }
 
+    /// Connections that the server has accepted.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.server.accepted
+    }
+
+    /// Where the server listens.
+    #[must_use]
+    pub fn server_addr() -> SocketAddr {
+        server_addr()
+    }
+
     /// The applications write, both stacks speak and listen, the applications read.
     pub fn turn(&mut self) {
         let now = self.now();

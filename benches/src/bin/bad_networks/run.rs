@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::case::{Case, Pairing};
 use crate::record::{Key, Log, Record, What};
+use crate::site::How;
 use crate::transfer::{self, Outcome};
 
 /// An emulator that was later than this measured something else, in microseconds.
@@ -74,15 +75,17 @@ impl Subject {
         }
     }
 
-    fn measure(&self, line: &[Pairing], settings: &Settings) -> Result<Outcome> {
+    fn measure(&self, line: &[Pairing], round: usize, settings: &Settings) -> Result<Outcome> {
+        // The same packets are lost to all lines of a round, as far as they send the same.
+        let how = How { congestion: &settings.congestion, seed: round as u64 };
         match self.what {
             What::Bulk => {
                 let time = Duration::from_secs_f64(self.seconds(settings));
-                transfer::bulk(&self.case, line, &settings.congestion, time)
+                transfer::bulk(&self.case, line, how, time)
             }
             What::Short(bytes) => {
                 let pairing = *line.first().context("a line without a connection")?;
-                transfer::short(&self.case, pairing, &settings.congestion, bytes, SHORT_COUNT, SHORT_TIME)
+                transfer::short(&self.case, pairing, how, bytes, SHORT_COUNT, SHORT_TIME)
             }
         }
     }
@@ -167,7 +170,7 @@ fn work(
 fn one(subject: &Subject, key: &Key, settings: &Settings) -> Record {
     let mut last = None;
     for _ in 0..=settings.again {
-        match subject.measure(&key.flows, settings) {
+        match subject.measure(&key.flows, key.round, settings) {
             Ok(outcome) if outcome.seen.late_p99 <= LATE && outcome.seen.missed == 0 => {
                 last = Some(Ok(outcome));
                 break;

@@ -43,6 +43,15 @@ pub(crate) struct Site {
     link: Process,
 }
 
+/// What is the same for all measurements of a round.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How<'a> {
+    /// Congestion control of both stacks.
+    pub(crate) congestion: &'a str,
+    /// Of the emulator: which packets it loses.
+    pub(crate) seed: u64,
+}
+
 /// What the emulator saw of the way from left to right.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Seen {
@@ -66,17 +75,17 @@ pub(crate) struct Seen {
 
 impl Site {
     /// Builds it, and starts the emulator. `ours`: on which sides our stack is needed, too.
-    pub(crate) fn new(case: &Case, ours: &[Side], congestion: &str, time: Duration) -> Result<Self> {
+    pub(crate) fn new(case: &Case, ours: &[Side], how: How<'_>, time: Duration) -> Result<Self> {
         let middle = cable_duct()?;
         let [left, right] = [(Side::Left, "a"), (Side::Right, "b")].map(|(side, end)| {
             Host::new(side, &middle, end, case).with_context(|| format!("making the {side:?} host"))
         });
         let (mut left, mut right) = (left?, right?);
-        let link = emulator(&middle, case, time + ORPHAN)?;
+        let link = emulator(&middle, case, how.seed, time + ORPHAN)?;
         for host in [&mut left, &mut right] {
-            congestion.clone_into(&mut host.congestion);
+            how.congestion.clone_into(&mut host.congestion);
             if ours.contains(&host.side) {
-                host.start(case, congestion)?;
+                host.start(case, how.congestion)?;
             }
         }
         Ok(Self { left, right, link })
@@ -94,7 +103,7 @@ impl Site {
     }
 }
 
-fn emulator(middle: &Netns, case: &Case, time: Duration) -> Result<Process> {
+fn emulator(middle: &Netns, case: &Case, seed: u64, time: Duration) -> Result<Process> {
     let program = std::env::current_exe()?.with_file_name("anabranch");
     ensure!(
         program.exists(),
@@ -104,7 +113,9 @@ fn emulator(middle: &Netns, case: &Case, time: Duration) -> Result<Process> {
     // Slow links share the processors with others: none of them may keep one busy.
     let busy_wait = if case.alone { "auto" } else { "off" };
     let duration = format!("{}s", time.as_secs());
-    let mut words: Vec<&str> = vec!["link", "a", "b", "--json", "--busy-wait", busy_wait, "--duration", &duration];
+    let seed = seed.to_string();
+    let mut words =
+        vec!["link", "a", "b", "--json", "--seed", &seed, "--busy-wait", busy_wait, "--duration", &duration];
     words.extend(case.link.iter().map(String::as_str));
     let mut process = Process::start(middle, &program.to_string_lossy(), &words, None)?;
     let event: Value = serde_json::from_str(&process.line(PATIENCE)?)?;

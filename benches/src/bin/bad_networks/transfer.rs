@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, Pairing};
 use crate::pattern::{CHUNK, Pattern};
-use crate::site::{Seen, Side, Site};
+use crate::site::{How, Seen, Side, Site};
 
 /// How often somebody who waits looks at the clock.
 const LOOK: Duration = Duration::from_millis(50);
@@ -50,8 +50,8 @@ pub(crate) struct Outcome {
 }
 
 /// Sends as much as goes in `time`, over a connection for each of `flows`, all at once.
-pub(crate) fn bulk(case: &Case, flows: &[Pairing], congestion: &str, time: Duration) -> Result<Outcome> {
-    let site = Site::new(case, &sides(flows), congestion, time)?;
+pub(crate) fn bulk(case: &Case, flows: &[Pairing], how: How<'_>, time: Duration) -> Result<Outcome> {
+    let site = Site::new(case, &sides(flows), how, time)?;
     let lanes: Result<Vec<Lane>> =
         flows.iter().zip(PORT..).map(|(&pairing, port)| Lane::new(&site, pairing, port, 2)).collect();
     let lanes = lanes?;
@@ -96,12 +96,12 @@ pub(crate) fn bulk(case: &Case, flows: &[Pairing], congestion: &str, time: Durat
 pub(crate) fn short(
     case: &Case,
     pairing: Pairing,
-    congestion: &str,
+    how: How<'_>,
     bytes: usize,
     count: usize,
     time: Duration,
 ) -> Result<Outcome> {
-    let site = Site::new(case, &sides(&[pairing]), congestion, time)?;
+    let site = Site::new(case, &sides(&[pairing]), how, time)?;
     let lane = Lane::new(&site, pairing, PORT, count + 1)?;
     lane.warm_up(&site)?;
     let mut times = Vec::new();
