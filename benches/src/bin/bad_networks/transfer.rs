@@ -110,12 +110,7 @@ pub(crate) fn short(
     while left > 0 && Instant::now() < end {
         left -= 1;
         let start = Instant::now();
-        let mut stream = &lane.connect(&site)?;
-        stream.set_write_timeout(PATIENCE)?;
-        stream.write_all(Pattern::new().slice(0, bytes)).context("writing")?;
-        stream.finish()?;
-        let accepted = lane.accepted.recv_timeout(PATIENCE).context("the connection was never accepted")??;
-        let done = spawn(move || drain(&accepted, bytes)).recv_timeout(PATIENCE).context("the receiver hangs")??;
+        let done = one_short(&lane, &site, bytes)?;
         times.push((done - start).as_secs_f64() * 1e3);
     }
     // Whoever waits in `accept` goes on until all have come.
@@ -123,6 +118,22 @@ pub(crate) fn short(
         drop(lane.connect(&site));
     }
     Ok(Outcome { flows: Vec::new(), times, seen: site.finish()? })
+}
+
+/// Sends `bytes` over a connection of their own. When the receiver had all of them.
+fn one_short(lane: &Lane, site: &Site, bytes: usize) -> Result<Instant> {
+    let stream = lane.connect(site)?;
+    stream.set_write_timeout(PATIENCE)?;
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            (&stream).write_all(Pattern::new().slice(0, bytes)).context("writing")?;
+            stream.finish().context("ending the stream")
+        });
+        let accepted = lane.accepted.recv_timeout(PATIENCE).context("the connection was never accepted")??;
+        let done = drain(&accepted, bytes)?;
+        sender.join().expect("no panic in a sender")?;
+        Ok(done)
+    })
 }
 
 /// Where our stack is needed.
