@@ -53,6 +53,17 @@ impl Buffers {
         Ok(())
     }
 
+    /// Bytes that are left in the next `pieces` pieces of the caller's memory.
+    pub(crate) fn span(&self, pieces: usize) -> usize {
+        let mut skip = self.done;
+        let left = self.pieces.iter().map(|&(_, len)| {
+            let gone = skip.min(len);
+            skip -= gone;
+            len - gone
+        });
+        left.filter(|&len| len > 0).take(pieces).sum()
+    }
+
     /// A copy of all that is left.
     pub(crate) fn look(&mut self) -> Result<Vec<u8>> {
         let done = self.done;

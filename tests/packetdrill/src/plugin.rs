@@ -16,6 +16,8 @@ use crate::world::{Packet, World};
 
 /// How long, of real time, the main thread waits for the other one to take its turn before it goes on anyway.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// What the second thread gets, of real time, to make known that its call is over.
+const RETURN: Duration = Duration::from_millis(5);
 /// Timers that may come due at one instant before the stack counts as broken.
 const TIMERS_AT_ONCE: u32 = 100_000;
 
@@ -39,6 +41,8 @@ struct State {
     other: Other,
     /// The last call asked for the time.
     looked: bool,
+    /// A call of the second thread has come back since time last passed.
+    returned: bool,
 }
 
 /// What the second thread is up to.
@@ -66,8 +70,14 @@ type Guard<'a> = MutexGuard<'a, State>;
 
 impl Plugin {
     fn new() -> Self {
-        let state =
-            State { world: World::new(), main: thread::current().id(), epoch: 0, other: Other::Away, looked: false };
+        let state = State {
+            world: World::new(),
+            main: thread::current().id(),
+            epoch: 0,
+            other: Other::Away,
+            looked: false,
+            returned: false,
+        };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -172,7 +182,7 @@ impl Plugin {
     pub(crate) fn time_of_day(&self) -> Duration {
         let mut state = self.lock();
         if thread::current().id() != state.main && state.other == Other::Woken {
-            state.other = Other::Away;
+            (state.other, state.returned) = (Other::Away, true);
             self.changed.notify_all();
             return state.world.time_of_day();
         }
@@ -188,7 +198,14 @@ impl Plugin {
 
     /// Lets `time` pass.
     pub(crate) fn pass(&self, time: Duration) {
-        let state = self.lock();
+        let mut state = self.lock();
+        if core::mem::take(&mut state.returned) && thread::current().id() == state.main {
+            // The other thread has its result and takes the tool's own lock now, which the main thread has let go of for
+            // this call only: without virtual time it would have all of `time` for that.
+            drop(state);
+            thread::sleep(RETURN);
+            state = self.lock();
+        }
         let target = state.world.now() + time;
         drop(self.advance(state, target));
     }

@@ -36,6 +36,15 @@ pub(crate) struct Progress {
     pub(crate) established: bool,
 }
 
+/// A buffer that takes no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Filled {
+    /// It holds one segment.
+    Segment,
+    /// It holds several.
+    Segments,
+}
+
 /// A socket's send buffer.
 #[derive(Debug)]
 pub(crate) struct SendBuffer {
@@ -182,6 +191,14 @@ impl SendBuffer {
         };
         self.written += taken;
         taken
+    }
+
+    /// Whether what was written last has filled its buffer.
+    pub(crate) fn last_is_full(&self) -> Option<Filled> {
+        let last = self.buffers.back()?;
+        let len = last.end - last.start;
+        let full = last.closed || len >= self.goal();
+        full.then_some(if last.closed || len > self.progress.mss { Filled::Segments } else { Filled::Segment })
     }
 
     /// Takes `bytes` whatever the limits say: they went out with the SYN.

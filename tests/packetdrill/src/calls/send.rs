@@ -3,14 +3,19 @@
 use std::os::fd::RawFd;
 
 use anabranch_core::ConnId;
+use anabranch_core::Follows;
 use anabranch_frame::Payload;
 
 use crate::buffers::Buffers;
 use crate::errno::{Errno, Result};
 use crate::handle::Handle;
 use crate::plugin::Wait;
+use crate::sendbuf::Filled;
 use crate::socket::{Opening, Stage};
 use crate::world::World;
+
+/// Pieces of the caller's memory in one buffer at most, with `MSG_ZEROCOPY` (`MAX_SKB_FRAGS`).
+const FRAGMENTS_MAX: usize = 17;
 
 /// A call that writes.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +29,21 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    fn is_zerocopy(&self) -> bool {
+        self.flags & libc::MSG_ZEROCOPY != 0
+    }
+
+    /// What follows a piece that is the `last` of the call, or that `filled` a buffer: segments keep within the kernel's
+    /// buffers, unless these are of one segment only.
+    fn follows(&self, last: bool, filled: Option<Filled>) -> Follows {
+        match (last, filled) {
+            (true, _) if self.flags & libc::MSG_EOR != 0 => Follows::Boundary,
+            (_, Some(Filled::Segments)) => Follows::Boundary,
+            (true, _) if self.flags & libc::MSG_MORE == 0 => Follows::Nothing,
+            _ => Follows::More,
+        }
+    }
+
     pub(crate) fn new(flags: i32, wait: Wait) -> Self {
         Self { flags, wait, again: false, opened: false }
     }
@@ -60,18 +80,24 @@ impl World {
         let now = self.now();
         while buffers.room() > 0 {
             buffers.check()?;
-            let taken = self.socket(fd)?.send_buffer.take(buffers.room() as u64);
+            let most = if call.is_zerocopy() { buffers.span(FRAGMENTS_MAX) } else { buffers.room() };
+            let send_buffer = &mut self.socket(fd)?.send_buffer;
+            let taken = send_buffer.take(most as u64);
             if taken == 0 {
                 break;
             }
+            if most < buffers.room() && taken == most as u64 {
+                send_buffer.close_last();
+            }
+            let filled = send_buffer.last_is_full();
             let bytes = buffers.take(taken as usize)?;
-            self.shard.write(now, conn, Payload::from(bytes))?;
+            self.shard.write_with(now, conn, Payload::from(bytes), call.follows(buffers.room() == 0, filled))?;
             self.pump();
         }
         let socket = self.socket(fd)?;
         let end = socket.send_buffer.written();
         if end > start {
-            socket.errors.on_write(start, end, call.flags & libc::MSG_ZEROCOPY != 0);
+            socket.errors.on_write(start, end, call.is_zerocopy());
             if call.flags & libc::MSG_EOR != 0 && buffers.room() == 0 {
                 socket.send_buffer.close_last();
             }
@@ -93,7 +119,7 @@ impl World {
         self.shard.write(now, conn, Payload::from(bytes))?;
         let socket = self.socket(fd)?;
         socket.send_buffer.take_all(taken);
-        socket.errors.on_write(0, taken, call.flags & libc::MSG_ZEROCOPY != 0);
+        socket.errors.on_write(0, taken, call.is_zerocopy());
         socket.opening = Some(Opening::Underway);
         self.pump();
         match buffers.room() {
