@@ -83,8 +83,10 @@ impl Case {
         self.own_value(name).is_some()
     }
 
+    /// What the script says of this option, unless that is an address of another family than it is run with.
     fn own_value(&self, name: &str) -> Option<&str> {
-        self.own.iter().find_map(|option| option.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('='))
+        let own = self.own.iter().find_map(|option| option.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('='));
+        own.filter(|value| !name.ends_with("_ip") || value.contains(':') == (self.variant == Variant::Ipv6))
     }
 
     /// Options of the tool. They would win over those of the script.
