@@ -69,10 +69,13 @@ pub(crate) fn tcp_info(world: &mut World, fd: RawFd) -> Vec<u8> {
         return out.0;
     };
     // What is known of a connection outlives it.
-    let last = socket.info.clone();
+    let (last, established) = (socket.info.clone(), socket.established);
     let subflows = world.shard.subflows(conn).unwrap_or_default();
     if let Some(subflow) = subflows.first().or(last.as_ref()) {
         fill(&mut out, subflow, now);
+        // Until there is data, the kernel counts from the handshake.
+        let last_data = subflow.last_data_recv.or(established);
+        out.u32(52, last_data.map_or(0, |then| saturate((now - then).as_millis() as u64)));
     }
     if subflows.is_empty() {
         out.u8(0, state_number(TcpState::Closed));
@@ -113,7 +116,6 @@ fn fill(out: &mut Layout, info: &SubflowInfo, now: Instant) {
         out.u32(at, value);
     }
     out.u32(44, age(info.last_data_sent));
-    out.u32(52, age(info.last_data_recv));
     out.u32(56, age(Some(info.last_ack_recv)));
     out.micros(68, info.srtt);
     out.micros(72, info.rttvar);
