@@ -36,6 +36,9 @@ fn state_number(state: TcpState) -> u8 {
 /// `TCP_LISTEN` in `tcpi_state`.
 const LISTEN: u8 = 10;
 
+/// `TCPI_OPT_SYN_DATA` in `tcpi_options`.
+const SYN_DATA: u8 = 32;
+
 /// The struct, to be filled in by offset.
 struct Layout(Vec<u8>);
 
@@ -82,6 +85,7 @@ pub(crate) fn tcp_info(world: &mut World, fd: RawFd) -> Vec<u8> {
     }
     out.u64(112, max_pacing_rate.unwrap_or(u64::MAX));
     if let Some(info) = world.shard.info(conn) {
+        out.0[5] |= if info.syn_data { SYN_DATA } else { 0 };
         out.u32(64, saturate(info.rcv_ssthresh));
         out.u32(96, saturate(info.rcv_space));
         out.u32(144, saturate(info.notsent_bytes));
@@ -152,7 +156,7 @@ fn options(info: &SubflowInfo) -> u8 {
         (info.window_scaling, 4),
         (info.ecn, 8),
         (info.ecn_seen, 16),
-        (info.syn_data, 32),
+        (info.syn_data, SYN_DATA),
     ];
     bits.iter().map(|&(holds, bit)| if holds { bit } else { 0 }).sum()
 }
