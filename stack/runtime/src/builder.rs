@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::Duration;
 
-use anabranch_core::{IpCidr, Limits, PathConfig, Shard, ShardConfig, SocketOptions, cc, pm, sched};
+use anabranch_core::{IpCidr, Limits, PathConfig, PmtuConfig, Shard, ShardConfig, SocketOptions, cc, pm, sched};
 use anabranch_drivers::packet::{Packet, PacketConfig};
 use anabranch_drivers::pcap::{Capture, Pcap};
 #[cfg(feature = "pnet")]
@@ -49,6 +49,8 @@ pub struct Builder {
     max_connections: usize,
     memory: Option<u64>,
     time_wait: Option<Duration>,
+    pmtu: PmtuConfig,
+    ecn_fallback: bool,
     linger: Duration,
 }
 
@@ -89,6 +91,8 @@ impl Builder {
             max_connections: 1 << 20,
             memory: None,
             time_wait: None,
+            pmtu: PmtuConfig::default(),
+            ecn_fallback: true,
             linger: Duration::from_secs(5),
         }
     }
@@ -157,6 +161,20 @@ impl Builder {
     #[must_use]
     pub fn checksum(mut self, on: bool) -> Self {
         self.options.checksum = on;
+        self
+    }
+
+    /// How the size of packets is fitted to paths, `mtu_probing` included (`net.ipv4.tcp_mtu_probing` and its like).
+    #[must_use]
+    pub fn pmtu(mut self, pmtu: PmtuConfig) -> Self {
+        self.pmtu = pmtu;
+        self
+    }
+
+    /// Whether a SYN that asked for ECN in vain is repeated without (`net.ipv4.tcp_ecn_fallback`). Default on.
+    #[must_use]
+    pub fn ecn_fallback(mut self, on: bool) -> Self {
+        self.ecn_fallback = on;
         self
     }
 
@@ -337,6 +355,8 @@ impl Builder {
             config.max_connections = self.max_connections;
             config.memory = memory / self.workers as u64;
             config.time_wait = self.time_wait.unwrap_or(config.time_wait);
+            config.pmtu = self.pmtu;
+            config.ecn_fallback = self.ecn_fallback;
             let mut shard = Shard::new(config);
             for path in &configs {
                 shard.add_path(clock.now(), path.clone()).map_err(|error| bad_path(path, &error))?;

@@ -54,8 +54,8 @@ mod worker;
 
 pub use anabranch_core::info::{CaState, TcpState};
 pub use anabranch_core::{
-    ConnInfo, Counters, Ecn, EndpointFlags, FallbackReason, IpCidr, Limits, PathConfig, Sizes, SockOpt, SocketOptions,
-    SubflowInfo, cc, pm, sched,
+    ConnInfo, Counters, Ecn, EndpointFlags, FallbackReason, IcmpCause, IpCidr, Limits, MtuProbing, PathConfig,
+    PmtuConfig, Sizes, SockOpt, SocketOptions, SubflowInfo, cc, pm, sched,
 };
 pub use anabranch_drivers::Device;
 pub use anabranch_frame::PathId;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anabranch_core::{MtuProbing, PmtuConfig, SocketOptions};
-use anabranch_sim::{LinkConfig, Pair, Router, Transfer, World};
+use anabranch_sim::{LinkConfig, Pair, Router, Steering, Transfer, World};
 
 use crate::support::*;
 
@@ -111,4 +111,22 @@ fn a_path_that_takes_all_is_used_in_full() {
     let (pmtu, mss, _) = sent(&mut net, 20 * MEGABYTE, &plain());
     assert!(pmtu == 1500 && mss >= 1500 - 52 - 8, "segments of {mss} bytes");
     assert_eq!(net.counters(Pair::CLIENT).tcp_retrans_segs, 0);
+}
+
+#[test]
+fn a_message_finds_the_worker_of_its_connection() {
+    // Given a client with three workers, any of which may get to hear of anything,
+    let mut net =
+        Pair::seeded(3206).client(|host| (host.workers, host.steering) = (3, Steering::Random)).path(wifi()).build();
+    let link = net.up_link(0);
+    net.set_router(link, Some(Router { mtu: 1200, tells: true }));
+    // when several connections meet a router with a small link,
+    let server = net.spawn(Pair::SERVER, Transfer::listen(Pair::server_addr(0)));
+    let clients: Vec<_> =
+        (0..6).map(|_| net.spawn(Pair::CLIENT, Transfer::connect(Pair::server_addr(0)).sends(MEGABYTE / 4))).collect();
+    // then all of them come through, though no message is about a stranger.
+    assert!(net.run_until(secs(20), |world| world.app(server).completed(clients.len())));
+    let counters = net.counters(Pair::CLIENT);
+    assert!(counters.icmp_in_pkt_too_bigs > 0);
+    assert_eq!((counters.icmp_in_errors, counters.tcp_timeouts), (0, 0));
 }
