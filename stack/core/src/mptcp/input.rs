@@ -99,6 +99,17 @@ impl Conn {
             // Behind the peer's FIN nothing can come (RFC 9293 §3.10.7.4, seventh step).
             return;
         }
+        let plain = matches!(self.mode, Mode::Plain(_));
+        let new = pos + segment.payload.len() as u64 > self.subflows[at].rcv.nxt();
+        if plain && self.released && !self.read_shut && !segment.payload.is_empty() && new {
+            // Data for an application that is gone (RFC 2525 §2.17): answered, as in Linux, as if nothing were left.
+            cx.counters.tcp_abort_on_data += 1;
+            cx.counters.tcp_estab_resets += 1;
+            cx.counters.tcp_out_rsts += 1;
+            self.parting.extend(crate::tcp::reset_for(segment, None));
+            self.fail(cx, Error::Aborted, None);
+            return;
+        }
         if !segment.payload.is_empty() && !self.on_payload(cx, at, pos, told, segment) {
             return;
         }

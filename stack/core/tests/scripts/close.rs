@@ -78,7 +78,7 @@ fn data_that_nobody_reads_resets() {
          +0    > F. 1:1(0) ack 1
          +0.1  < . 1:1(0) ack 2 win 65535
          +0    < P. 1:101(100) ack 2 win 65535
-         +0    > R. 2:2(0) ack 101",
+         +0    > R 2:2(0)",
     );
     assert_eq!(script.counters().tcp_abort_on_data, 1);
 }
