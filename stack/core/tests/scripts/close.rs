@@ -51,7 +51,7 @@ fn the_fin_rides_on_the_last_data() {
     let mut script = Script::new().accepted();
     script.run(
         "+0    write 14000
-         +0    > . 1:10001(10000) ack 1
+         +0    > P. 1:10001(10000) ack 1
          +0    shutdown
          +0.1  < . 1:1(0) ack 10001 win 65535
          +0    > FP. 10001:14001(4000) ack 1
