@@ -88,6 +88,8 @@ fn accepted_connections_have_the_listeners_options() {
     for option in others() {
         script.shard.set_listener_option(listener, option).unwrap();
     }
+    // No data comes that the listener could wait for.
+    script.shard.set_listener_option(listener, SockOpt::DeferAccept(Duration::ZERO)).unwrap();
     let expected = script.shard.listener_options(listener).cloned();
     script.run(
         "+0    < S 0:0(0) win 65535 <mss 1460>
