@@ -89,7 +89,7 @@ impl Cubic {
         let verdict = if first { self.hystart.on_ack(sample, segments) } else { Verdict::Grow(sample.delivered) };
         let window = &mut self.state.window;
         match verdict {
-            Verdict::Grow(bytes) if sample.cwnd_limited => window.slow_start(bytes),
+            Verdict::Grow(bytes) if sample.cwnd_limited && !sample.disordered => window.slow_start(bytes),
             Verdict::Grow(_) => 0,
             Verdict::Leave => {
                 window.ssthresh = window.cwnd;
@@ -174,7 +174,7 @@ impl CongestionControl for Cubic {
             return;
         }
         let bytes = if self.in_slow_start() { self.slow_start(sample) } else { sample.delivered };
-        if bytes > 0 && sample.cwnd_limited {
+        if bytes > 0 && sample.cwnd_limited && !sample.disordered {
             self.avoid(sample, bytes);
         }
     }

@@ -58,8 +58,11 @@ pub struct AckSample {
     pub cwnd_limited: bool,
     /// Whether this acknowledgement begins a new round trip.
     pub round_start: bool,
-    /// Whether loss recovery goes on, or segments arrive beyond a hole so that it may begin: the window stays as it is.
+    /// Whether loss recovery goes on: the window stays as it is.
     pub in_recovery: bool,
+    /// Segments arrived beyond a hole, on a path where they are not known to change places: a loss is likely, and the window
+    /// does not grow for that (RFC 5681 §3.1).
+    pub disordered: bool,
 }
 
 /// A delivery rate sample (draft-ietf-ccwg-bbr §4.1): what happened between the sending of a segment and its delivery. Of

@@ -50,7 +50,7 @@ impl CongestionControl for Reno {
     }
 
     fn on_ack(&mut self, sample: &AckSample, _: Group<'_>) {
-        if sample.in_recovery || !sample.cwnd_limited {
+        if sample.in_recovery || sample.disordered || !sample.cwnd_limited {
             return;
         }
         self.credit += self.window.slow_start(sample.delivered);

@@ -21,6 +21,7 @@ pub(super) fn sample(now: Instant, delivered: u64, rtt: Duration) -> AckSample {
         cwnd_limited: true,
         round_start: false,
         in_recovery: false,
+        disordered: false,
     }
 }
 

@@ -186,6 +186,7 @@ impl Path {
             cwnd_limited: self.in_flight() + 2 * MSS > bbr.cwnd(),
             round_start,
             in_recovery: self.recovery.is_some(),
+            disordered: false,
         };
         bbr.on_ack(&sample, ALONE);
         if self.recovery.is_some_and(|end| self.delivered >= end) {
@@ -553,6 +554,7 @@ proptest::proptest! {
                         cwnd_limited: event % 3 == 0,
                         round_start: false,
                         in_recovery: event % 5 == 0,
+                        disordered: event % 7 == 0,
                     };
                     bbr.on_ack(&sample, ALONE);
                 }

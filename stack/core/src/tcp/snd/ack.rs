@@ -349,9 +349,6 @@ impl Snd {
         if news.acked == 0 && news.delivered == 0 {
             return;
         }
-        // What is SACKed lets the window grow only where segments are known to change places (RFC 5681 §3.1; Linux:
-        // `tcp_may_raise_cwnd`): elsewhere a loss is likely.
-        let disordered = news.acked == 0 && self.rack.reordering() <= self.rules.reordering;
         let sample = AckSample {
             now,
             delivered: news.delivered,
@@ -366,8 +363,11 @@ impl Snd {
             delivery: rate.delivery,
             cwnd_limited: prior.cwnd_limited,
             round_start: rate.round_start,
-            in_recovery: disordered
-                || [prior.phase, self.recovery.phase].iter().any(|phase| matches!(phase, Phase::Recovery | Phase::Cwr)),
+            in_recovery: [prior.phase, self.recovery.phase]
+                .iter()
+                .any(|phase| matches!(phase, Phase::Recovery | Phase::Cwr)),
+            // Linux: `tcp_may_raise_cwnd`.
+            disordered: news.acked == 0 && self.rack.reordering() <= self.rules.reordering,
         };
         self.cc.on_ack(&sample, group);
         self.repace();

@@ -54,7 +54,7 @@ impl CongestionControl for Fixed {
     fn set_mss(&mut self, _: u64) {}
     fn on_ack(&mut self, sample: &AckSample, _: Group<'_>) {
         self.samples.lock().unwrap().push(*sample);
-        if !sample.in_recovery && self.cwnd < self.ssthresh && self.ssthresh < u64::MAX {
+        if !sample.in_recovery && !sample.disordered && self.cwnd < self.ssthresh && self.ssthresh < u64::MAX {
             self.cwnd = (self.cwnd + sample.delivered).min(self.ssthresh);
         }
     }
