@@ -25,6 +25,9 @@ struct Args {
     /// Share of packets lost at random, in percent.
     #[arg(long, default_value_t = 0.0)]
     loss: f64,
+    /// Losses come four in a row.
+    #[arg(long)]
+    bursts: bool,
     /// Share of packets held back for up to 20 ms, in percent.
     #[arg(long, default_value_t = 0.0)]
     reorder: f64,
@@ -57,11 +60,13 @@ fn main() {
     let bits = (args.rate * 1e6) as u64;
     let bdp = args.rate * 1e6 / 8.0 * rtt.as_secs_f64();
     let queue = ((bdp * args.queue) as usize).max(3000);
-    let up = LinkConfig::default().rate(bits).delay(rtt / 2).queue_bytes(queue).loss(args.loss / 100.0).reorder_within(
+    let up = LinkConfig::default().rate(bits).delay(rtt / 2).queue_bytes(queue).reorder_within(
         args.reorder / 100.0,
         Duration::ZERO,
         Duration::from_millis(20),
     );
+    let loss = args.loss / 100.0;
+    let up = if args.bursts { up.burst_loss(0.25 * loss / (1.0 - loss), 0.25, 1.0) } else { up.loss(loss) };
     let down = LinkConfig::default().rate(1_000_000_000).delay(rtt / 2).queue_packets(10_000);
     let gro = (args.gro > 0).then(|| Duration::from_micros(args.gro));
     let mut net = Pair::seeded(args.seed).path_with(up, down).server(|host| host.gro = gro).build();
