@@ -236,14 +236,16 @@ impl Bbr {
         self.bdp().min(self.cwnd)
     }
 
-    /// `InflightWithHeadroom`.
+    /// `InflightWithHeadroom`. The draft leaves 15 % of the long-term volume to others even where that is less than the product,
+    /// and so part of the rate unused. Here the room is in the queue: the product stays, and what is acknowledged in heaps.
     pub(super) fn inflight_with_headroom(&self) -> u64 {
         let most = self.volume.longterm;
         if most == u64::MAX {
             return most;
         }
         let headroom = ((most as f64 * HEADROOM) as u64).max(self.mss);
-        most.saturating_sub(headroom).max(self.min_pipe_cwnd())
+        let needed = self.bdp_multiple(self.bandwidth.max(), 1.0) + self.aggregation.extra_acked();
+        most.saturating_sub(headroom).max(needed.min(most)).max(self.min_pipe_cwnd())
     }
 
     /// `RaiseInflightLongtermSlope`: twice as steep each round.
