@@ -14,6 +14,8 @@ const DRAIN_ROUNDS: u64 = 3;
 const RENO_ROUNDS: u64 = 63;
 /// Time between two probes at least; up to a second comes on top.
 const PROBE_WAIT: Duration = Duration::from_secs(2);
+/// Where others leave a queue a probe goes on for so many of the shortest round trips at least.
+const CROWDED_PROBE: u32 = 4;
 /// A probe stops at this multiple of the bandwidth-delay product.
 const QUEUE_GAIN: f64 = 1.25;
 
@@ -88,6 +90,8 @@ pub(super) struct Cycle {
     pub(super) rounds_since_probe_up: u64,
     /// There was a probe, or Startup, since the filter of rates moved on.
     probed: bool,
+    /// There was a queue when the probe began: somebody else's.
+    crowded: bool,
     /// `BBR.bw_probe_up_rounds`, `BBR.bw_probe_up_acked`, `BBR.probe_up_acked_per_inc`.
     up_rounds: u32,
     up_acked: u64,
@@ -106,6 +110,7 @@ impl Default for Cycle {
             wait: Duration::ZERO,
             rounds_since_probe_up: 0,
             probed: true,
+            crowded: false,
             up_rounds: 0,
             up_acked: 0,
             acked_per_increase: u64::MAX,
@@ -169,6 +174,7 @@ impl Bbr {
     fn start_probe_up(&mut self, ack: &Ack<'_>) {
         self.cycle.is_probe_sample = true;
         self.cycle.probed = true;
+        self.cycle.crowded = self.min_rtt.sees_queue();
         self.cycle.acks = Acks::ProbeStarting;
         self.cycle.start = ack.now;
         self.rounds.restart(ack.delivered);
@@ -214,7 +220,8 @@ impl Bbr {
 
     /// `IsTimeToGoDown`, and the rule that went before it in version 2: the draft goes on for three rounds, which leaves
     /// three quarters of a bandwidth-delay product in a deep queue. What is in flight beyond 1.25 times the product after a
-    /// round trip waits in a queue: the product grows along if the path delivers more.
+    /// round trip waits in a queue: the product grows along if the path delivers more. Among others, who left a queue when the
+    /// probe began, more time is needed to get a fair share.
     fn is_time_to_go_down(&mut self, ack: &Ack<'_>) -> bool {
         let in_flight = ack.sample.in_flight;
         if self.cycle.prev_probe_too_high && in_flight >= self.volume.longterm {
@@ -226,8 +233,9 @@ impl Bbr {
             self.full.reset(ack.rate);
             return false;
         }
-        let round_trip = ack.now > self.cycle.start + self.min_rtt.get().unwrap_or_default();
-        let queues = round_trip && in_flight > self.inflight(self.bandwidth.max(), QUEUE_GAIN);
+        let patience = self.min_rtt.get().unwrap_or_default() * if self.cycle.crowded { CROWDED_PROBE } else { 1 };
+        let queues =
+            ack.now > self.cycle.start + patience && in_flight > self.inflight(self.bandwidth.max(), QUEUE_GAIN);
         self.full.now || queues
     }
 

@@ -337,7 +337,7 @@ fn a_rate_that_became_a_tenth_is_accepted_after_two_cycles() {
     let mut bbr = path.start();
     path.until(&mut bbr, State::ProbeCruise);
     path.rate /= 10;
-    path.run(&mut bbr, ms(15_000));
+    path.run(&mut bbr, ms(20_000));
     close(bbr.bandwidth.max(), 1e5, 10.0);
     // The queue that it left is gone, too: the round trip is 50 ms and a segment of 10 ms.
     assert!(bbr.min_rtt.get().unwrap() <= ms(70), "{:?}", bbr.min_rtt.get());
