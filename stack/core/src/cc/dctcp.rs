@@ -85,6 +85,10 @@ impl CongestionControl for Dctcp {
         self.reno.on_idle(now, rto, idle);
     }
 
+    fn on_app_limited(&mut self, used: u64) {
+        self.reno.on_app_limited(used);
+    }
+
     fn penalise(&mut self, now: Instant) {
         self.reno.penalise(now);
     }

@@ -261,10 +261,10 @@ impl CongestionControl for Bbr {
         self.recovering = true;
     }
 
-    fn on_rto(&mut self, _: Instant, _: u64, _: bool) {
+    fn on_rto(&mut self, _: Instant, in_flight: u64, _: bool) {
         self.save_state();
         self.recovering = true;
-        self.cwnd = self.mss;
+        self.cwnd = in_flight + self.mss;
     }
 
     fn on_spurious(&mut self, now: Instant) {

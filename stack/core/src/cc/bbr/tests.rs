@@ -485,12 +485,12 @@ fn after_a_timeout_the_window_is_small_until_all_is_repaired() {
     let mut bbr = path.start();
     path.until(&mut bbr, State::ProbeCruise);
     let cwnd = bbr.cwnd;
-    bbr.on_rto(path.now, cwnd, true);
+    bbr.on_rto(path.now, 0, true);
     assert_eq!(bbr.cwnd, MSS);
     bbr.on_recovered(path.now);
     assert_eq!(bbr.cwnd, cwnd);
     // The same when it was a mistake.
-    bbr.on_rto(path.now, cwnd, true);
+    bbr.on_rto(path.now, 0, true);
     bbr.on_spurious(path.now);
     assert_eq!(bbr.cwnd, cwnd);
 }
