@@ -4,7 +4,8 @@
 //! once out of order. Within that a receiver guesses what the sender needs, and this one guesses as Linux does:
 //!
 //! * A connection that begins, or comes out of idleness, has a sender in slow start: everything is acknowledged at once
-//!   (*quick*), up to sixteen times.
+//!   (*quick*), up to sixteen times, and so is every segment that finds the window larger than all that came before it
+//!   has earned, two segments of it each.
 //! * One on which we answer soon after something came is *interactive* (Linux: pingpong mode): acknowledgements wait for
 //!   the answer to carry them.
 //! * Otherwise an acknowledgement waits about as long as the next segment takes to come, 40 ms to 200 ms.
@@ -19,6 +20,9 @@ use anabranch_frame::Instant;
 const QUICK_MAX: u64 = 16;
 /// Least time that an acknowledgement is expected to wait for the next segment (Linux: `TCP_ATO_MIN`), in milliseconds.
 const DELAY_MIN: u32 = 40;
+/// A window that nobody has to earn (Linux: `rcv_ssthresh` begins with it), and the shortest segment that earns some.
+const WINDOW_BEGIN: u32 = 65_535;
+const EARNING_LEAST: u64 = 128;
 /// A peer's MSS as long as nothing is known (RFC 9293 §3.7.1), and the least that it is taken for.
 const SEGMENT_MIN: u64 = 536;
 const SEGMENT_LEAST: u64 = 88;
@@ -77,6 +81,8 @@ pub(super) struct AckPolicy {
     due: AckDue,
     quick: u8,
     interactive: bool,
+    /// How much of a window the segments that came have earned.
+    earned: u32,
     /// Segments since the last acknowledgement, at most two, behind which the sender had no more: short ones, or with PSH.
     pushed: u8,
     /// How long an acknowledgement waits, in milliseconds; zero before there was data (Linux: `ato`).
@@ -100,13 +106,14 @@ pub(super) struct RestingAckPolicy {
     shorter: u16,
     quick: u8,
     pub(super) interactive: bool,
+    earned: u32,
 }
 
 impl RestingAckPolicy {
     pub(super) fn resume(self) -> AckPolicy {
-        let Self { last_data, delay, segment, shorter, quick, interactive } = self;
+        let Self { last_data, delay, segment, shorter, quick, interactive, earned } = self;
         let (segment, shorter) = (u64::from(segment), u64::from(shorter));
-        AckPolicy { last_data, segment, shorter, delay, quick, interactive, ..AckPolicy::new() }
+        AckPolicy { last_data, segment, shorter, delay, quick, interactive, earned, ..AckPolicy::new() }
     }
 
     pub(super) fn delay(self) -> Duration {
@@ -120,6 +127,7 @@ impl AckPolicy {
             due: AckDue::Idle,
             quick: 0,
             interactive: false,
+            earned: WINDOW_BEGIN,
             pushed: 0,
             delay: 0,
             last_data: None,
@@ -139,6 +147,7 @@ impl AckPolicy {
             delay: self.delay,
             quick: self.quick,
             interactive: self.interactive,
+            earned: self.earned,
         }
     }
 
@@ -194,6 +203,7 @@ impl AckPolicy {
     pub(super) fn on_data(&mut self, now: Instant, arrival: &Arrival, standing: Standing, window: u64) -> bool {
         self.measure(arrival);
         self.expect(now, arrival, window);
+        self.earn(arrival, window);
         let Standing { nxt, unacked, holes, had_holes } = standing;
         let quick = self.quick > 0 && !self.interactive;
         if self.due == AckDue::Now || unacked > self.segment || quick || (had_holes && !holes) {
@@ -238,6 +248,16 @@ impl AckPolicy {
             // So long a gap means that the sender starts anew.
             Some(gap) if gap > arrival.rto.as_millis() as u32 => self.begin_quick(window),
             Some(_) => {}
+        }
+    }
+
+    /// A window that grows has a sender whose window does: it hears of every segment (Linux: `tcp_grow_window`). Its
+    /// HyStart needs acknowledgements without a pause to see that the pipe is full.
+    fn earn(&mut self, arrival: &Arrival, window: u64) {
+        if arrival.len >= EARNING_LEAST && u64::from(self.earned) < window {
+            let more = 2 * arrival.len.max(self.segment);
+            self.earned = (u64::from(self.earned) + more).min(window) as u32;
+            self.quick = self.quick.max(1);
         }
     }
 
