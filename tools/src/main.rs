@@ -12,6 +12,7 @@ mod perf;
 mod serve;
 mod server;
 mod signals;
+mod sockets;
 mod stack;
 mod usage;
 

@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer};
 
+use crate::sockets::SocketArgs;
 use crate::usage::Usage;
 
 #[cfg(test)]
@@ -73,6 +74,8 @@ pub(crate) struct StackArgs {
     #[arg(long, value_name = "FILE.toml")]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+    #[command(flatten)]
     pub(crate) talk: TalkArgs,
 }
 
@@ -119,6 +122,8 @@ struct File {
     send_buffer: Option<ByteSize>,
     recv_buffer: Option<ByteSize>,
     pcap: Option<PathBuf>,
+    #[serde(default)]
+    socket: SocketArgs,
     log: Option<LogLevel>,
     json: Option<bool>,
 }
@@ -151,6 +156,7 @@ impl StackArgs {
             recv_buffer: self.recv_buffer.or(file.recv_buffer),
             pcap: self.pcap.or(file.pcap),
             config: self.config,
+            socket: self.socket.or(file.socket),
             talk: TalkArgs { log: self.talk.log.or(file.log), json: self.talk.json.or(file.json) },
         }
     }

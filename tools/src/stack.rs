@@ -202,6 +202,9 @@ fn build(args: StackArgs) -> anyhow::Result<Stack> {
     if let Some(ByteSize(bytes)) = args.recv_buffer {
         builder = builder.recv_buffer(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
+    for option in args.socket.options() {
+        builder = builder.option(option);
+    }
     if let Some(file) = args.pcap {
         builder = builder.pcap(file);
     }
@@ -231,7 +234,7 @@ pub(crate) fn check_name(option: &str, name: Option<&str>, known: &str) -> anyho
 
 fn explain(error: Error) -> anyhow::Error {
     match error {
-        Error::UnknownName { .. } | Error::Setting { .. } => Usage::error(error.to_string()),
+        Error::UnknownName { .. } | Error::Setting { .. } | Error::SocketOptions(_) => Usage::error(error.to_string()),
         // Its text has the source's in it.
         error => anyhow!("cannot bring up the stack: {error}"),
     }

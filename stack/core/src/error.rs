@@ -14,6 +14,9 @@ pub enum Error {
     /// The peer reset the connection (RST or MP_FASTCLOSE).
     #[error("connection reset by peer")]
     Reset,
+    /// The peer ended its stream and then reset the connection: it takes nothing more.
+    #[error("broken pipe: the peer takes nothing more")]
+    BrokenPipe,
     /// No answer for as long as the retransmission limit allows.
     #[error("connection timed out")]
     TimedOut,

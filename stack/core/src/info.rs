@@ -203,8 +203,8 @@ pub struct SubflowInfo {
     pub in_flight: u64,
     /// When data was last sent (`tcpi_last_data_sent`).
     pub last_data_sent: Option<Instant>,
-    /// When data last came (`tcpi_last_data_recv`).
-    pub last_data_recv: Option<Instant>,
+    /// When data last came, or the handshake was done (`tcpi_last_data_recv`).
+    pub last_data_recv: Instant,
     /// When an acceptable segment with an acknowledgement last came (`tcpi_last_ack_recv`).
     pub last_ack_recv: Instant,
 

@@ -6,7 +6,9 @@ use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::Duration;
 
-use anabranch_core::{IpCidr, Limits, PathConfig, PmtuConfig, Shard, ShardConfig, SocketOptions, cc, pm, sched};
+use anabranch_core::{
+    IpCidr, Limits, PathConfig, PmtuConfig, Shard, ShardConfig, SockOpt, SocketOptions, cc, pm, sched,
+};
 use anabranch_drivers::packet::{Packet, PacketConfig};
 use anabranch_drivers::pcap::{Capture, Pcap};
 #[cfg(feature = "pnet")]
@@ -43,6 +45,8 @@ pub struct Builder {
     paths: Vec<Source>,
     workers: usize,
     options: SocketOptions,
+    /// The first option that could not be set.
+    bad_option: Option<anabranch_core::Error>,
     pcap: Option<PathBuf>,
     seed: Option<u64>,
     busy_poll: Duration,
@@ -85,6 +89,7 @@ impl Builder {
             paths: Vec::new(),
             workers: 1,
             options: SocketOptions::default(),
+            bad_option: None,
             pcap: None,
             seed: None,
             busy_poll: Duration::ZERO,
@@ -125,6 +130,15 @@ impl Builder {
     #[must_use]
     pub fn socket_options(mut self, options: SocketOptions) -> Self {
         self.options = options;
+        self
+    }
+
+    /// Changes one option of sockets that do not say otherwise. A value that it cannot have fails [`build`](Self::build).
+    #[must_use]
+    pub fn option(mut self, option: SockOpt) -> Self {
+        if let Err(error) = self.options.set(option) {
+            self.bad_option.get_or_insert(error);
+        }
         self
     }
 
@@ -309,6 +323,9 @@ impl Builder {
             }
         }
         check_names(&self.options)?;
+        if let Some(error) = self.bad_option {
+            return Err(Error::SocketOptions(error));
+        }
         self.options.check().map_err(Error::SocketOptions)?;
         let mut seen: Vec<(String, Vec<IpCidr>, u8)> = Vec::new();
         for source in &self.paths {

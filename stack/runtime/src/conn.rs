@@ -52,6 +52,8 @@ pub(crate) mod state {
     pub(crate) const TX_END: u32 = 4;
     /// The connection is over.
     pub(crate) const CLOSED: u32 = 8;
+    /// All that was written is acknowledged, and the end of the stream.
+    pub(crate) const TX_ACKED: u32 = 16;
 }
 
 /// What the application wants of the connection, as bits. Once set they stay.
@@ -126,6 +128,8 @@ pub(crate) struct Settings {
     write_timeout: AtomicU64,
     /// Bytes that may wait in the ring: the worker has none of them yet, so none of them is sent.
     unsent_max: AtomicU64,
+    /// Nanoseconds; `u64::MAX` is none.
+    linger: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -230,6 +234,20 @@ impl Conn {
         self.orders.fetch_or(order::SHUT_WRITE, Ordering::AcqRel);
         drop(end);
         self.order(0);
+    }
+
+    /// The last handle is about to be dropped: waits until all that was written is acknowledged, if the socket lingers and
+    /// nothing that came is left unread.
+    pub(crate) fn linger(self: &Arc<Self>) {
+        let nanos = self.settings.linger.load(Ordering::Relaxed);
+        let unread = || !self.rx.is_empty() || !self.read_end.lock().head.is_empty();
+        if nanos == 0 || nanos == u64::MAX || self.is_closed() || unread() {
+            return;
+        }
+        self.order_shut_write();
+        let deadline = Instant::now().checked_add(Duration::from_nanos(nanos));
+        let over = || (self.state.load(Ordering::Acquire) & (state::TX_ACKED | state::CLOSED) != 0).then_some(());
+        let _ = self.worker.wait(&self.tx_gate, deadline, over);
     }
 
     /// The connection's error, to the first who asks.
@@ -421,6 +439,8 @@ impl Settings {
     pub(crate) fn note(&self, options: &SocketOptions) {
         let unsent = options.sndbuf.unwrap_or(u32::MAX).min(options.notsent_lowat);
         self.unsent_max.store(unsent.into(), Ordering::Relaxed);
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.linger.store(options.linger.map_or(u64::MAX, nanos), Ordering::Relaxed);
     }
 
     pub(crate) fn read_timeout(&self) -> Timeout<'_> {

@@ -77,7 +77,7 @@ fn kind_of(error: anabranch_core::Error) -> io::ErrorKind {
         E::Icmp(IcmpCause::HostUnreachable | IcmpCause::HostUnknown) => io::ErrorKind::HostUnreachable,
         E::Icmp(IcmpCause::Prohibited) => io::ErrorKind::PermissionDenied,
         E::Aborted => io::ErrorKind::ConnectionAborted,
-        E::ShutDown => io::ErrorKind::BrokenPipe,
+        E::ShutDown | E::BrokenPipe => io::ErrorKind::BrokenPipe,
         E::NotConnected => io::ErrorKind::NotConnected,
         E::InProgress => io::ErrorKind::WouldBlock,
         E::AddrInUse(_) => io::ErrorKind::AddrInUse,

@@ -35,7 +35,10 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         match self.conn.connect_result() {
-            Some(_) => self.conn.order(order::RELEASE),
+            Some(_) => {
+                self.conn.linger();
+                self.conn.order(order::RELEASE);
+            }
             // Nobody waits for the handshake any more.
             None => self.conn.order(order::ABORT | order::RELEASE),
         }

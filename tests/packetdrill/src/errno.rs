@@ -35,6 +35,7 @@ impl From<Error> for Errno {
         Self(match error {
             Error::Refused => libc::ECONNREFUSED,
             Error::Reset => libc::ECONNRESET,
+            Error::BrokenPipe => libc::EPIPE,
             Error::TimedOut => libc::ETIMEDOUT,
             Error::Icmp(cause) => match cause {
                 IcmpCause::NetworkUnreachable => libc::ENETUNREACH,

@@ -72,13 +72,11 @@ pub(crate) fn tcp_info(world: &mut World, fd: RawFd) -> Vec<u8> {
         return out.0;
     };
     // What is known of a connection outlives it.
-    let (last, established) = (socket.info.clone(), socket.established);
+    let last = socket.info.clone();
     let subflows = world.shard.subflows(conn).unwrap_or_default();
     if let Some(subflow) = subflows.first().or(last.as_ref()) {
         fill(&mut out, subflow, now);
-        // Until there is data, the kernel counts from the handshake.
-        let last_data = subflow.last_data_recv.or(established);
-        out.u32(52, last_data.map_or(0, |then| saturate((now - then).as_millis() as u64)));
+        out.u32(52, saturate((now - subflow.last_data_recv).as_millis() as u64));
     }
     if subflows.is_empty() {
         out.u8(0, state_number(TcpState::Closed));

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anabranch_core::{ConnId, Event, ListenerId, SocketOptions, SubflowInfo};
-use anabranch_frame::{Instant, Payload};
+use anabranch_frame::Payload;
 
 use crate::address::Family;
 use crate::errno::Errno;
@@ -56,8 +56,6 @@ pub(crate) struct Socket {
     pub(crate) options: SocketOptions,
     /// The latest that is known of the first subflow, which is gone before the socket is.
     pub(crate) info: Option<SubflowInfo>,
-    /// When the handshake was first seen to be over.
-    pub(crate) established: Option<Instant>,
     pub(crate) send_buffer: SendBuffer,
     pub(crate) errors: ErrorQueue,
     /// `TCP_INQ`.
@@ -85,7 +83,6 @@ impl Socket {
             peeked: VecDeque::new(),
             options,
             info: None,
-            established: None,
             send_buffer,
             errors: ErrorQueue::default(),
             tells_unread: false,
@@ -100,7 +97,7 @@ impl Socket {
         (self.stage, self.connect_told, self.opening) = (Stage::Connecting(conn), false, None);
         (self.read_shut, self.write_shut, self.at_eof) = (false, false, false);
         self.send_buffer = self.send_buffer.inherit();
-        (self.info, self.established) = (None, None);
+        self.info = None;
     }
 
     /// A socket for a connection that this listener accepts, with its options.

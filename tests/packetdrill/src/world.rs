@@ -166,9 +166,6 @@ impl World {
             socket.info = Some(first);
         }
         let Some(progress) = progress(&self.shard, conn) else { return };
-        if progress.established {
-            socket.established.get_or_insert(self.now);
-        }
         if socket.opening == Some(Opening::Underway) && progress.established {
             socket.opening = None;
             self.wake(fd, handle::READ | handle::WRITE);

@@ -34,6 +34,12 @@ const WHOLE: &str = r#"
     log = "debug"
     json = true
 
+    [socket]
+    nodelay = true
+    keepidle = "10s"
+    sndbuf = "64KiB"
+    ecn = "request"
+
     [[path]]
     driver = "tun"
     name = "ab0"
@@ -62,6 +68,10 @@ fn a_file_says_the_same_as_the_command_line() {
         "--recv-buffer=1000000",
         "--pcap=all.pcapng",
         "--log=debug",
+        "--nodelay",
+        "--keepidle=10s",
+        "--sndbuf=64KiB",
+        "--ecn=request",
         "--json",
         "--path=tun:ab0,addr=10.9.0.2/24,host=10.9.0.1",
         "--path=tun:ab1,addr=10.9.1.2/24,addr=fd00:9:1::2/64,subflow",
@@ -90,6 +100,8 @@ fn a_wrong_file_names_the_file_and_the_key() {
         ("busy-poll = '50 parsecs'", "50 parsecs"),
         ("memory = 'much'", "memory"),
         ("log = 'loud'", "loud"),
+        ("[socket]\nkeepidle = 'long'", "long"),
+        ("[socket]\nnodelai = true", "nodelai"),
         ("[[path]]\ndriver='tun'\nname='ab0'\naddr='10.9.0.2/24'\nhosts='10.9.0.1'", "hosts"),
         ("[[path]]\ndriver='tun'\nname='ab0'\naddr='10.9.0.2/33'", "10.9.0.2/33"),
         ("scheduler = ", "scheduler"),
@@ -103,4 +115,19 @@ fn a_wrong_file_names_the_file_and_the_key() {
 #[test]
 fn an_empty_file_changes_nothing() {
     assert_eq!(StackArgs::default().or(file("")), StackArgs::default());
+}
+
+#[test]
+fn socket_options_are_the_librarys() {
+    use anabranch::SockOpt;
+    let given = line(&["--keepcnt=3", "--linger=0s", "--linger2=0s", "--max-pacing-rate=2MB", "--cork=false"]);
+    let options: Vec<SockOpt> = given.socket.options().collect();
+    let expected = [
+        SockOpt::Cork(false),
+        SockOpt::Keepcnt(3),
+        SockOpt::Linger(Some(Duration::ZERO)),
+        SockOpt::Linger2(None),
+        SockOpt::MaxPacingRate(Some(2_000_000)),
+    ];
+    assert_eq!(options, expected);
 }

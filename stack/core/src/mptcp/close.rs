@@ -1,5 +1,7 @@
 //! Ends: of a direction, of a subflow, of the connection.
 
+use core::time::Duration;
+
 use smallvec::SmallVec;
 
 use crate::info::TcpState;
@@ -39,6 +41,8 @@ impl Conn {
             // What was taken for the SYN is still delivered.
             Stage::Connecting if self.tx.queued() > 0 => self.tx.finish(),
             Stage::Connecting => self.fail(cx, Error::Aborted, None),
+            // `SO_LINGER` with a time of zero: the application wants no farewell.
+            Stage::Open if self.options.linger == Some(Duration::ZERO) => self.abort(cx),
             Stage::Open if self.rx.readable() > 0 && !self.read_shut => {
                 cx.counters.tcp_abort_on_close += 1;
                 self.abort(cx);
@@ -239,6 +243,9 @@ impl Conn {
         }
         if self.tx.fin() && self.tx.all_assigned() {
             self.send_end_of_stream(cx);
+        }
+        if self.tx.fin_acked() && self.options.linger.is_some() && !core::mem::replace(&mut self.drained_told, true) {
+            self.tell(cx, Event::Drained(self.id));
         }
         if self.in_fin_wait_2() && self.give_up.is_none() {
             let Some(patience) = self.options.linger2 else {

@@ -100,6 +100,7 @@ pub(crate) struct Conn {
     /// DATA_FIN went out at least once.
     pub(super) data_fin_sent: bool,
     pub(super) eof_told: bool,
+    pub(super) drained_told: bool,
     /// The application was told that there is something to read and has not looked since.
     pub(super) readable_told: bool,
     /// Data-level retransmission timer, with its back-off.
@@ -173,6 +174,7 @@ impl Conn {
             parting: VecDeque::new(),
             data_fin_sent: false,
             eof_told: false,
+            drained_told: false,
             readable_told: false,
             data_timer: None,
             data_backoff: 0,

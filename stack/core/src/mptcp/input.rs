@@ -306,7 +306,7 @@ impl Conn {
         subflow.on_progress();
         let arrival = Arrival {
             len,
-            segment: segment.segment_size.map_or(len, u64::from),
+            segment: segment.segment_size.map_or(len, u64::from).min(subflow.advmss().into()),
             push: segment.flags.has(Flags::PSH),
             sack: subflow.sack(),
             rtt: subflow.ack_rtt(),
@@ -495,8 +495,11 @@ impl Conn {
         let unproven = self.mp().is_none_or(|mp| !mp.fully_established);
         if alone && unproven {
             cx.counters.tcp_estab_resets += 1;
-            let closing = matches!(self.subflows[at].state, TcpState::Closing | TcpState::LastAck | TcpState::TimeWait);
-            self.fail(cx, Error::Reset, None);
+            let state = self.subflows[at].state;
+            let closing = matches!(state, TcpState::Closing | TcpState::LastAck | TcpState::TimeWait);
+            // As the kernel has it: a peer that had ended its stream does not break ours off, it takes no more of it.
+            let error = if state == TcpState::CloseWait { Error::BrokenPipe } else { Error::Reset };
+            self.fail(cx, error, None);
             if closing {
                 self.stage = Stage::Closed(None);
             }

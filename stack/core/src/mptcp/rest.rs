@@ -151,6 +151,7 @@ impl RestingConn {
             parting: Default::default(),
             data_fin_sent: false,
             eof_told: false,
+            drained_told: false,
             readable_told: false,
             data_timer: None,
             data_backoff: 0,

@@ -97,6 +97,9 @@ pub enum Event {
     Readable(ConnId),
     /// There is room to write again.
     Writable(ConnId),
+    /// All that was written is acknowledged, and the end of the stream. Told of connections that
+    /// [linger](crate::SocketOptions::linger).
+    Drained(ConnId),
     /// A subflow of the connection came up.
     SubflowUp(ConnId, u8),
     /// A subflow of the connection is gone.

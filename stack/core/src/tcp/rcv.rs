@@ -98,7 +98,7 @@ impl Rcv {
             fin: None,
             ts_recent: ts_recent.map(|value| (value, now)),
             last_ack_sent: 1,
-            acks: AckPolicy::new(),
+            acks: AckPolicy::new(now),
         }
     }
 

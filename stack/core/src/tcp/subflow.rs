@@ -344,6 +344,11 @@ impl Subflow {
         [self.snd.srtt(), self.rcv_rtt].into_iter().filter(|rtt| !rtt.is_zero()).min().unwrap_or_default()
     }
 
+    /// What we told the peer of our segments' size.
+    pub(crate) fn advmss(&self) -> u16 {
+        self.advmss
+    }
+
     /// Whether the peer understands SACK.
     pub(crate) fn sack(&self) -> bool {
         self.sack

@@ -1,5 +1,7 @@
 //! MPTCP with one, two and three subflows on links that work.
 
+use std::time::Duration;
+
 use anabranch_core::{EndpointFlags, Limits, SocketOptions};
 use anabranch_sim::{Action, Chatter, LinkConfig, Pair, Transfer, Verdict};
 
@@ -164,12 +166,14 @@ fn a_redundant_stream_is_on_every_path() {
 #[test]
 fn a_redundant_stream_does_not_feel_loss() {
     let lossy = || LinkConfig::new(50, 20).queue_time(ms(60)).loss(0.02);
-    let gap = |scheduler: &str| {
-        let mut net = Pair::seeded(810).path(lossy()).path(lossy()).build();
+    let gap_of = |seed: u64, scheduler: &str| {
+        let mut net = Pair::seeded(seed).path(lossy()).path(lossy()).build();
         let apps = start(&mut net, 2 * MEGABYTE, 0, &scheduled(scheduler));
         finish(&mut net, apps, secs(30));
         net.app(apps.1).flow().received.longest_gap
     };
+    // The longest gap of one stream is a matter of luck.
+    let gap = |scheduler: &str| (810..820).map(|seed| gap_of(seed, scheduler)).sum::<Duration>();
     let (redundant, minrtt) = (gap("redundant"), gap("minrtt"));
     assert!(redundant < minrtt, "redundant {redundant:?}, minrtt {minrtt:?}");
 }

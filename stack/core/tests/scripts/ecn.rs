@@ -81,7 +81,7 @@ fn a_mark_is_echoed_until_the_window_is_reduced() {
 /// §6.1.3: also while it acknowledges every other segment only, the peer hears at once.
 #[test]
 fn a_mark_ends_the_wait_of_a_delayed_acknowledgement() {
-    let mut script = capable(Script::new());
+    let mut script = capable(Script::new().options(|options| options.rcvbuf = Some(60_000)));
     for at in 0..16 {
         let (start, end) = (1 + at * 1000, 1001 + at * 1000);
         script.run(&format!(

@@ -95,6 +95,7 @@ fn accepted_connections_have_the_listeners_options() {
         "+0    < S 0:0(0) win 65535 <mss 1460>
          +0    > S. 0:0(0) ack 1 win 20000 <mss 1000>
          +1    < . 1:1(0) ack 1 win 65535
+         +0    < P. 1:101(100) ack 1 win 65535
          +0    accept",
     );
     assert_eq!(script.shard.options(script.conn()), expected);

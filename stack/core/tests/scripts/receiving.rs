@@ -2,6 +2,11 @@
 
 use crate::harness::Script;
 
+/// A server whose window does not grow any more.
+fn settled(syn: &str) -> Script {
+    Script::new().options(|options| options.rcvbuf = Some(60_000)).accepted_with(syn, "")
+}
+
 /// Sixteen full segments come and are acknowledged at once: the peer's slow start is over as far as we know.
 fn warm(script: &mut Script) -> u32 {
     let mut at = 1;
@@ -21,7 +26,7 @@ fn warm(script: &mut Script) -> u32 {
 /// begins acknowledges everything at once (Linux's quick ACKs).
 #[test]
 fn a_lone_segment_is_acknowledged_late_and_two_at_once() {
-    let mut script = Script::new().accepted();
+    let mut script = settled("mss 1000");
     let at = warm(&mut script);
     assert_eq!(at, 16_001);
     script.run(
@@ -32,6 +37,24 @@ fn a_lone_segment_is_acknowledged_late_and_two_at_once() {
          +0     > . 1:1(0) ack 19001",
     );
     assert_eq!(script.counters().delayed_acks, 1);
+}
+
+/// As long as the window grows each segment is acknowledged: a sender in slow start sees the rate of the path in the
+/// distances of acknowledgements, and leaves it in time (HyStart). Linux: `tcp_grow_window`.
+#[test]
+fn a_window_that_grows_is_a_slow_start_that_goes_on() {
+    let mut script = Script::new().accepted_with("mss 1000,nop,wscale 7", "");
+    let mut at = warm(&mut script);
+    while at < 90_000 {
+        let end = at + 1000;
+        script.run(&format!(
+            "+0.001 < . {at}:{end}(1000) ack 1 win 65535
+             +0     > . 1:1(0) ack {end}
+             +0     read 1000"
+        ));
+        at = end;
+    }
+    assert_eq!(script.counters().delayed_acks, 0);
 }
 
 /// Linux's pingpong mode: who answers soon lets the answer carry the acknowledgement, until once it does not come.
@@ -75,7 +98,7 @@ fn quick_acknowledgements_can_be_asked_for() {
 /// twentieth of a round trip, a millisecond at most (`tcp_comp_sack_delay_ns`), until the hole is filled.
 #[test]
 fn sacks_behind_a_hole_are_put_together() {
-    let mut script = Script::new().accepted_with("mss 1000,sackOK", "");
+    let mut script = settled("mss 1000,sackOK");
     let at = warm(&mut script);
     assert_eq!(at, 16_001);
     script.run(

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::sync::{Gate, TaskKey};
-use crate::{ConnectOptions, Stack};
+use crate::{ConnectOptions, SockOpt, SocketOptions, Stack};
 
 /// A connection, like `tokio::net::TcpStream`.
 ///
@@ -56,6 +56,38 @@ impl TcpStream {
     #[must_use]
     pub fn as_blocking(&self) -> &crate::TcpStream {
         &self.inner
+    }
+
+    /// Changes an option of the connection. Asks the connection's worker, which takes some microseconds.
+    ///
+    /// # Errors
+    /// Those of [`TcpStream::set_option`](crate::TcpStream::set_option).
+    pub fn set_option(&self, option: SockOpt) -> io::Result<()> {
+        self.inner.set_option(option)
+    }
+
+    /// All options of the connection, as they are now.
+    ///
+    /// # Errors
+    /// Those of [`TcpStream::options`](crate::TcpStream::options).
+    pub fn options(&self) -> io::Result<SocketOptions> {
+        self.inner.options()
+    }
+
+    /// Switches Nagle's algorithm off or on.
+    ///
+    /// # Errors
+    /// Those of [`set_option`](Self::set_option).
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.inner.set_nodelay(nodelay)
+    }
+
+    /// Whether Nagle's algorithm is off.
+    ///
+    /// # Errors
+    /// Those of [`options`](Self::options).
+    pub fn nodelay(&self) -> io::Result<bool> {
+        self.inner.nodelay()
     }
 
     /// Two halves that may go to different tasks. Dropping the write half shuts down writing.

@@ -225,6 +225,12 @@ impl Worker {
         }
     }
 
+    /// All that was written is acknowledged.
+    pub(super) fn drained(&mut self, at: u32) {
+        self.conns[at as usize].conn.set_state(state::TX_ACKED);
+        self.touch(at, false, true);
+    }
+
     /// The shard is done with the connection; what came before may still be read.
     pub(super) fn closed(&mut self, now: Instant, at: u32, error: Option<Error>) {
         let slot = &mut self.conns[at as usize];

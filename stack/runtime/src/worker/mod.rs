@@ -256,6 +256,7 @@ impl Worker {
             Event::Connected(id) => self.with_slot(id, Self::connected),
             Event::Readable(id) => self.with_slot(id, |worker, slot| worker.pump_rx(now, slot)),
             Event::Writable(id) => self.with_slot(id, |worker, slot| worker.pump_tx(now, slot)),
+            Event::Drained(id) => self.with_slot(id, Self::drained),
             Event::Closed(id, error) => self.with_slot(id, |worker, slot| worker.closed(now, slot, error)),
             Event::SubflowUp(id, subflow) => tracing::debug!(?id, subflow, "subflow up"),
             Event::SubflowDown(id, subflow) => tracing::debug!(?id, subflow, "subflow down"),

@@ -87,7 +87,8 @@ pub(super) struct AckPolicy {
     pushed: u8,
     /// How long an acknowledgement waits, in milliseconds; zero before there was data (Linux: `ato`).
     delay: u32,
-    last_data: Option<Instant>,
+    /// When data came last, or the connection began.
+    last_data: Instant,
     /// An estimate of the peer's MSS, and the length of the last segment that was shorter.
     segment: u64,
     shorter: u64,
@@ -100,7 +101,7 @@ pub(super) struct AckPolicy {
 /// What is remembered while nothing is to be acknowledged.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RestingAckPolicy {
-    pub(super) last_data: Option<Instant>,
+    pub(super) last_data: Instant,
     delay: u32,
     pub(super) segment: u16,
     shorter: u16,
@@ -113,7 +114,7 @@ impl RestingAckPolicy {
     pub(super) fn resume(self) -> AckPolicy {
         let Self { last_data, delay, segment, shorter, quick, interactive, earned } = self;
         let (segment, shorter) = (u64::from(segment), u64::from(shorter));
-        AckPolicy { last_data, segment, shorter, delay, quick, interactive, earned, ..AckPolicy::new() }
+        AckPolicy { last_data, segment, shorter, delay, quick, interactive, earned, ..AckPolicy::new(last_data) }
     }
 
     pub(super) fn delay(self) -> Duration {
@@ -122,7 +123,7 @@ impl RestingAckPolicy {
 }
 
 impl AckPolicy {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
             due: AckDue::Idle,
             quick: 0,
@@ -130,7 +131,7 @@ impl AckPolicy {
             earned: WINDOW_BEGIN,
             pushed: 0,
             delay: 0,
-            last_data: None,
+            last_data: now,
             segment: SEGMENT_MIN,
             shorter: 0,
             compressed: 0,
@@ -167,7 +168,7 @@ impl AckPolicy {
         Duration::from_millis(self.delay.into())
     }
 
-    pub(super) fn last_data(&self) -> Option<Instant> {
+    pub(super) fn last_data(&self) -> Instant {
         self.last_data
     }
 
@@ -236,18 +237,20 @@ impl AckPolicy {
 
     /// How long to wait for the next segment follows from how long this one took to come (Linux: `tcp_event_data_recv`).
     fn expect(&mut self, now: Instant, arrival: &Arrival, window: u64) {
-        let gap = self.last_data.replace(now).map(|last| now.saturating_since(last).as_millis());
-        let gap = gap.map(|gap| u32::try_from(gap).unwrap_or(u32::MAX));
-        match gap {
-            None => {
-                self.begin_quick(window);
-                self.delay = DELAY_MIN;
-            }
-            Some(gap) if gap <= DELAY_MIN / 2 => self.delay = self.delay / 2 + DELAY_MIN / 2,
-            Some(gap) if gap < self.delay => self.delay = (self.delay / 2 + gap).min(arrival.rto.as_millis() as u32),
+        let gap = now.saturating_since(core::mem::replace(&mut self.last_data, now)).as_millis();
+        let gap = u32::try_from(gap).unwrap_or(u32::MAX);
+        let rto = arrival.rto.as_millis() as u32;
+        if self.delay == 0 {
+            // The first data.
+            self.begin_quick(window);
+            self.delay = DELAY_MIN;
+        } else if gap <= DELAY_MIN / 2 {
+            self.delay = self.delay / 2 + DELAY_MIN / 2;
+        } else if gap < self.delay {
+            self.delay = (self.delay / 2 + gap).min(rto);
+        } else if gap > rto {
             // So long a gap means that the sender starts anew.
-            Some(gap) if gap > arrival.rto.as_millis() as u32 => self.begin_quick(window),
-            Some(_) => {}
+            self.begin_quick(window);
         }
     }
 
@@ -316,7 +319,7 @@ impl AckPolicy {
 
     /// We sent data: an answer, if something came a short while ago.
     pub(super) fn on_data_sent(&mut self, now: Instant) {
-        self.interactive |= self.last_data.is_some_and(|last| now.saturating_since(last) < self.delay());
+        self.interactive |= now.saturating_since(self.last_data) < self.delay();
     }
 
     /// A segment with an acknowledgement went out.

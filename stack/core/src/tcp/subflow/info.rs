@@ -120,7 +120,7 @@ impl Outline<'_> {
             reord_seen: 0,
             in_flight: 0,
             last_data_sent: None,
-            last_data_recv: None,
+            last_data_recv: self.last_rx,
             last_ack_recv: self.last_rx,
             srtt: Duration::ZERO,
             rttvar: Duration::ZERO,
