@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::case::{Case, Pairing};
 use crate::record::{Record, What};
 use crate::run::{Subject, disturbed};
-use crate::statistics::{Ratio, jain, median, quantile, ratio};
+use crate::statistics::{Ratio, jain, median, paired_ratio, quantile, ratio};
 
 /// A point is worse than the kernel if the whole interval of its ratio lies below this.
 pub(crate) const LEAST: f64 = 0.9;
@@ -95,7 +95,10 @@ impl<'a> Figures<'a> {
         if lines.iter().any(|line| line.is_empty()) {
             return None;
         }
-        let rates = lines.map(rates);
+        let theirs = |round| lines[1].iter().find(|record| record.key.round == round);
+        let rounds = lines[0].iter().filter_map(|ours| Some([goodput(ours), goodput(theirs(ours.key.round)?)]));
+        let rounds: Vec<[f64; 2]> = rounds.collect();
+        let rates = lines.map(|line| median(&line.iter().map(|record| goodput(record)).collect::<Vec<f64>>()));
         let sent = lines.map(|line| flows(line).map(|flow| flow.0).sum::<f64>());
         let again = lines.map(|line| flows(line).map(|flow| flow.1).sum::<f64>());
         let rtts = lines.map(|line| {
@@ -104,13 +107,13 @@ impl<'a> Figures<'a> {
         });
         let part = |at: usize| if sent[at] > 0.0 { again[at] / sent[at] } else { 0.0 };
         Some(Bulk {
-            goodput: ratio(&rates[0], &rates[1], 0.5),
+            goodput: paired_ratio(&rounds),
             resent: [part(0), part(1)],
             resent_bytes: [part(0) * sent[1], again[1]],
             rtt: rtts[0].zip(rtts[1]).map(|(ours, theirs)| ours / theirs),
-            rounds: rates[0].len().min(rates[1].len()),
+            rounds: rounds.len(),
             failed: lines[0].iter().filter(|record| record.outcome.is_none()).count(),
-            rates: rates.map(|rates| median(&rates)),
+            rates,
         })
     }
 
@@ -160,13 +163,10 @@ fn record_third(record: &Record) -> usize {
     (record.seconds / 3.0 * 2.0) as usize
 }
 
-/// Goodputs in Mbit/s. One that broke had none.
-fn rates(line: &[&Record]) -> Vec<f64> {
-    let rate = |record: &&Record| {
-        let flow = record.outcome.as_ref().and_then(|outcome| outcome.flows.first());
-        flow.map_or(0.0, |flow| flow.bytes as f64 * 8e-6 / record.seconds)
-    };
-    line.iter().map(rate).collect()
+/// Goodput in Mbit/s. A transfer that broke had none.
+fn goodput(record: &Record) -> f64 {
+    let flow = record.outcome.as_ref().and_then(|outcome| outcome.flows.first());
+    flow.map_or(0.0, |flow| flow.bytes as f64 * 8e-6 / record.seconds)
 }
 
 /// Bytes sent and sent again.

@@ -97,10 +97,11 @@ impl Report<'_> {
         let delays: Vec<f64> = bulks.iter().filter_map(|(_, bulk)| bulk.rtt).collect();
         let broken: usize = bulks.iter().map(|(_, bulk)| bulk.failed).sum();
         format!(
-            "* **{pairing}**: goodput {} of the kernel's (geometric mean of {} networks). Surely below {LEAST}: {}. Sent again: {} times as \
+            "* **{pairing}**: goodput {} of the kernel's (geometric mean of {} networks), below {LEAST} at {}. Surely below it: {}. Sent again: {} times as \
              much; more than {RESENT_MOST} times: {}. RTT p95: {} times; more than {RTT_MOST}: {}. Broken transfers: {broken}.\n",
             geometric_mean(&ratios).map_or("–".into(), |mean| format!("{mean:.3}")),
             ratios.len(),
+            ratios.iter().filter(|&&ratio| ratio < LEAST).count(),
             names(&Bulk::fails),
             geometric_mean(&again).map_or("–".into(), |mean| format!("{mean:.2}")),
             names(&Bulk::resends),
