@@ -4,8 +4,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anabranch_core::IpCidr;
 use anabranch_core::PathConfig;
+use anabranch_core::{IpCidr, SocketOptions};
 use anabranch_frame::PathId;
 use anabranch_sim::{
     AppId, Aqm, Codel, HostConfig, LinkConfig, LinkStats, Opportunities, Pair, Police, Red, Transfer, Verdict,
@@ -176,7 +176,9 @@ fn bloated(aqm: Aqm) -> Duration {
     let link = LinkConfig::new(20, 10).queue_time(secs(2)).aqm(aqm, false);
     let mut net = Pair::seeded(3).path(link).build();
     let server = net.spawn(Pair::SERVER, Transfer::listen(Pair::server_addr(0)));
-    net.spawn(Pair::CLIENT, Transfer::connect(Pair::server_addr(0)).sends(8_000_000));
+    // Reno, which fills whatever queue there is: CUBIC leaves slow start when the round trips get longer.
+    let reno = SocketOptions { congestion: "reno".into(), ..SocketOptions::default() };
+    net.spawn(Pair::CLIENT, Transfer::connect(Pair::server_addr(0)).options(reno).sends(8_000_000));
     assert!(net.run_until(secs(20), |world| world.app(server).completed(1)), "{aqm:?}");
     net.link(net.up_link(0)).queue_delay().percentile(50.0)
 }

@@ -105,7 +105,14 @@ fn nothing_is_allocated_for_a_packet() {
         let [(_client, ours), (_server, theirs)] = connect(paths, offload);
         exchange(&ours, &theirs, 1, 10, true, u64::MAX);
         for (from, to) in [(&ours, &theirs), (&theirs, &ours)] {
-            let allowed = if offload { 0 } else { (BULK / 1448 / 24) as u64 };
+            // Without offload a ring grows for 24 payloads; with two paths many packets wait behind a hole that the other
+            // path fills, six of them or more in each node of a map.
+            let packets = (BULK / 1448) as u64;
+            let allowed = match (paths, offload) {
+                (_, true) => 0,
+                (1, false) => packets / 24,
+                (_, false) => packets / 6,
+            };
             let costs = exchange(from, to, CHUNK, BULK / CHUNK, false, allowed);
             assert!(costs.last() <= Some(&allowed), "bulk, {paths} paths, offload {offload}: {costs:?}");
         }

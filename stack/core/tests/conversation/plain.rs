@@ -65,11 +65,12 @@ fn both_congestion_controls_fill_a_link() {
 fn a_long_fat_link_is_filled() {
     // Given a gigabit over 100 ms there and back, of which 12.5 MB are under way at once,
     let mut net = Pair::seeded(106).path(LinkConfig::new(1000, 50).queue_time(ms(50))).build();
-    // when 400 MB are sent, then window scaling and buffer tuning let it be used; slow start takes a second of 3.3. A
-    // window that grew by leaps, and so let bursts out that the queue does not hold, took it down to half the rate.
+    // when 400 MB are sent, then window scaling and buffer tuning let it be used; slow start ends
+    // without a loss at about half of that, as the kernel's does, and CUBIC fills the rest within seconds. A window that
+    // grew by leaps, and so let bursts out that the queue does not hold, cost more.
     let took = transfer(&mut net, 400 * MEGABYTE, 0, &plain(), secs(20));
     let rate = 400e6 / took.as_secs_f64();
-    assert!(rate > 0.65 * goodput(1000.0, TCP_OVERHEAD), "{rate:.0} bytes/s");
+    assert!(rate > 0.48 * goodput(1000.0, TCP_OVERHEAD), "{rate:.0} bytes/s");
 }
 
 #[test]
