@@ -62,12 +62,16 @@ fn main() -> Result<()> {
     println!(
         "| round | quiet, Gbit/s | flooded, Gbit/s | kept | SYNs a second | honest connects |\n|---|---|---|---|---|---|"
     );
+    // Before this thread keeps to one of them.
+    let last = cpu::count() - 1;
+    ensure!(last > 0, "one processor is not enough for two stacks and a flood");
+    cpu::pin(&[0])?;
     let (mut kept, mut refused) = (f64::MAX, 0);
     for round in 1..=args.rounds {
         let mut pair = Pair::new(&PairConfig { connections: args.connections, ..PairConfig::default() });
         pair.connect(args.connections)?;
-        let quiet = measure(&mut pair, 0, args.seconds)?;
-        let flooded = measure(&mut pair, args.rate, args.seconds)?;
+        let quiet = measure(&mut pair, 0, last, args.seconds)?;
+        let flooded = measure(&mut pair, args.rate, last, args.seconds)?;
         let part = flooded.gbps / quiet.gbps;
         println!(
             "| {round} | {:.1} | {:.1} | {:.0} % | {:.0} | {} of {} |",
@@ -87,9 +91,9 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Lets the connections send, floods beside it, and has somebody honest connect now and then.
-fn measure(pair: &mut Pair, rate: u64, seconds: f64) -> Result<Came> {
-    let flood = Flood::start(rate)?;
+/// Lets the connections send, floods beside it on processor `cpu`, and has somebody honest connect now and then.
+fn measure(pair: &mut Pair, rate: u64, cpu: usize, seconds: f64) -> Result<Came> {
+    let flood = Flood::start(rate, cpu);
     let (begin, received, accepted) = (Instant::now(), pair.received(), pair.accepted());
     let end = begin + Duration::from_secs_f64(seconds);
     let (mut next, mut tried, mut taken) = (begin, 0, 0);
@@ -131,20 +135,18 @@ struct Flood {
 }
 
 impl Flood {
-    fn start(rate: u64) -> Result<Self> {
-        let last = cpu::count() - 1;
-        ensure!(last > 0 || rate == 0, "one processor is not enough for a stack and a flood");
-        cpu::pin(&[0])?;
+    /// On processor `cpu`; nobody for a rate of zero.
+    fn start(rate: u64, cpu: usize) -> Self {
         let (syns, stop) = (Arc::new(ArrayQueue::new(WAITING)), Arc::new(AtomicBool::new(false)));
         let (queue, stopped) = (Arc::clone(&syns), Arc::clone(&stop));
         let thread = (rate > 0).then(|| {
             thread::spawn(move || {
                 // It makes the flood slower at worst, which the report shows.
-                let _ = cpu::pin(&[last]);
+                let _ = cpu::pin(&[cpu]);
                 flood(&queue, rate, &stopped);
             })
         });
-        Ok(Self { syns, stop, thread })
+        Self { syns, stop, thread }
     }
 }
 
