@@ -8,7 +8,7 @@
 //! * [`case`], [`sample`], [`singles`]: the networks;
 //! * [`run`], [`site`], [`transfer`], [`pattern`]: measuring;
 //! * [`record`]: the file;
-//! * [`figures`], [`statistics`], [`report`], [`picture`]: what came of it.
+//! * [`figures`], [`statistics`], [`mod@report`], [`picture`]: what came of it.
 
 mod case;
 mod figures;
