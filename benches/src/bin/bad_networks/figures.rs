@@ -219,7 +219,8 @@ mod tests {
                 let noise = round as u64 * 10_000;
                 [
                     record(&[(Pairing::Sends, ours + noise)], round),
-                    record(&[(Pairing::Kernel, 1_000_000 + noise)], round),
+                    // In the other direction: rounds are drawn as pairs, and what both share cancels out.
+                    record(&[(Pairing::Kernel, 1_060_000 - noise)], round),
                 ]
             };
             (1..=5).flat_map(of).collect()
