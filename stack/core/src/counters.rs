@@ -369,6 +369,10 @@ counters! {
     subflow_stale => "MPTcpExtSubflowStale",
     /// Stale subflows that recovered.
     subflow_recover => "MPTcpExtSubflowRecover",
+    /// Subflows that were silent for so long that what they had went elsewhere, too.
+    subflow_suspect => "AnabranchSubflowSuspect",
+    /// Those of them that answered before their retransmission timeout.
+    subflow_false_alarm => "AnabranchSubflowFalseAlarm",
     /// MPTCP connections established now.
     mp_curr_estab => "MPTcpExtMPCurrEstab",
     /// Window probes at data level.

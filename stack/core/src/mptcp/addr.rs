@@ -148,7 +148,7 @@ impl Conn {
             .subflows
             .iter_mut()
             .filter(|subflow| subflow.usable())
-            .min_by_key(|subflow| (subflow.stale, subflow.snd.in_rto(), subflow.id));
+            .min_by_key(|subflow| (subflow.is_doubtful(), subflow.snd.in_rto(), subflow.id));
         best.is_some_and(|subflow| subflow.signal(option))
     }
 

@@ -51,6 +51,9 @@ impl Conn {
             Verdict::Reset => self.on_peer_reset(cx, at, segment),
             Verdict::Accept { pos, ack } => {
                 cx.counters.subflow_recover += u64::from(was_stale && !self.subflows[at].stale);
+                if self.subflows[at].silence.is_suspect() && (ack.delivered > 0 || ack.acked > 0) {
+                    self.on_answer(cx, at);
+                }
                 let id = self.subflows[at].id;
                 self.nagle.on_ack();
                 self.on_accepted(cx, at, pos, &ack, segment);

@@ -9,6 +9,7 @@ mod chrono;
 mod close;
 mod conn;
 mod crypto;
+mod failover;
 mod fallback;
 mod fastopen;
 mod icmp;
@@ -31,6 +32,7 @@ use anabranch_frame::Pools;
 
 pub(crate) use conn::{Conn, Cx};
 pub(crate) use crypto::{Key, join_ack, join_synack, same};
+pub(crate) use failover::{AlarmRecord, Silence};
 pub(crate) use fastopen::{Fast, fast_mode};
 pub(crate) use join::{Joined, passive_mode, scale_for};
 pub use nagle::Follows;

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use anabranch_frame::{Slices, Transmit};
+use anabranch_frame::{Instant, Slices, Transmit};
 use smallvec::SmallVec;
 
 use crate::info::TcpState;
@@ -16,6 +16,8 @@ use super::{Mode, Mp};
 
 /// Decisions asked of a scheduler before it is taken to have nothing to say.
 const ASKS_MAX: usize = 4;
+/// Ranges to be sent again among which one is looked for that some subflow does not have under way.
+const REINJECTIONS_MAX: usize = 8;
 /// Bytes of options that a segment has besides timestamps.
 const OPTIONS_LEFT: usize = 28;
 
@@ -232,25 +234,29 @@ impl Conn {
     /// Never on a subflow that still has it under way: that one retransmits by itself, and a peer that
     /// fell back unheard would take the same bytes at a new position for new ones.
     fn send_reinjection(&mut self, cx: &mut Cx<'_>) -> Option<Transmit> {
-        let range = self.tx.next_reinject()?;
-        let base = self.mp()?.dsn(0);
-        let now = cx.now;
-        let at = (0..self.subflows.len())
-            .filter(|&at| {
-                let subflow = &self.subflows[at];
-                subflow.usable()
-                    && subflow.snd.room(now) > 0
-                    && !subflow.snd.in_rto()
-                    && !subflow.outstanding(base).any(|piece| piece.contains(&range.start))
-            })
-            .min_by_key(|&at| {
-                let subflow = &self.subflows[at];
-                (subflow.stale, subflow.backup, subflow.snd.srtt(), subflow.id)
-            })?;
-        let transmit = self.send_range(cx, at, range.clone(), true)?;
+        let (at, range) = self.next_reinjection(cx.now)?;
+        let transmit = self.send_range(cx, at, range, true)?;
         self.stats.retransmits += 1;
         cx.counters.mptcp_retrans += 1;
         Some(transmit)
+    }
+
+    /// What is to be sent once more, and the best subflow that has room for it.
+    fn next_reinjection(&self, now: Instant) -> Option<(usize, Range<u64>)> {
+        self.tx.reinjections().next()?;
+        let base = self.mp()?.dsn(0);
+        let able = |subflow: &Subflow| subflow.usable() && subflow.snd.room(now) > 0 && !subflow.snd.in_rto();
+        let mut able: SmallVec<[(usize, &Subflow); 4]> =
+            self.subflows.iter().enumerate().filter(|(_, subflow)| able(subflow)).collect();
+        if able.is_empty() {
+            return None;
+        }
+        able.sort_by_key(|(_, subflow)| (subflow.is_doubtful(), subflow.backup, subflow.snd.srtt(), subflow.id));
+        let has = |subflow: &Subflow, off: u64| subflow.outstanding(base).any(|piece| piece.contains(&off));
+        self.tx.reinjections().take(REINJECTIONS_MAX).find_map(|range| {
+            let &(at, _) = able.iter().find(|(_, subflow)| !has(subflow, range.start))?;
+            Some((at, range))
+        })
     }
 
     fn send_scheduled(&mut self, cx: &mut Cx<'_>) -> Option<Transmit> {
@@ -402,6 +408,9 @@ impl Conn {
         let push = self.nagle.on_sent(range.start, range.end, len % segment > 0) || boundary || len > segment;
         let fin = plain && !again && !more && self.tx.fin() && self.subflows[at].snd.queued_lost() == 0;
         let subflow = &mut self.subflows[at];
+        if subflow.snd.everything_acked() {
+            subflow.silence.begin(cx.now);
+        }
         if range.start <= subflow.walked {
             subflow.walked = subflow.walked.max(range.end);
         } else if range.start == self.tx.una() {

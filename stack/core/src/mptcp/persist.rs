@@ -23,7 +23,7 @@ impl Conn {
         if self.subflows.iter().any(|subflow| subflow.persist.is_some() || comes(subflow)) {
             return;
         }
-        if let Some(subflow) = self.subflows.iter_mut().find(|subflow| subflow.usable() && !subflow.stale) {
+        if let Some(subflow) = self.subflows.iter_mut().find(|subflow| subflow.usable() && !subflow.is_doubtful()) {
             subflow.persist = Some(cx.now + persist_interval(subflow, cx.config.recovery.rto_max));
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct SendQueue {
     ahead: RangeSet,
     /// Ranges to be sent once more, on any subflow.
     reinject: RangeSet,
+    /// The same, unless the subflow that has them answers in time.
+    rescue: RangeSet,
     /// Offsets at which a segment has to end, beyond `nxt`.
     boundaries: VecDeque<u64>,
     fin: bool,
@@ -51,6 +53,7 @@ impl SendQueue {
             end: 0,
             ahead: RangeSet::new(),
             reinject: RangeSet::new(),
+            rescue: RangeSet::new(),
             boundaries: VecDeque::new(),
             fin: false,
             fin_acked: false,
@@ -254,6 +257,7 @@ impl SendQueue {
             self.assign(self.nxt..off);
         }
         self.reinject.remove_before(off);
+        self.rescue.remove_before(off);
         while let Some(first) = self.chunks.front() {
             let len = first.len() as u64;
             if self.start + len > off {
@@ -276,14 +280,40 @@ impl SendQueue {
         if range.start < range.end { self.reinject.insert(range) } else { 0 }
     }
 
-    /// The first range that is to be sent once more.
-    pub(crate) fn next_reinject(&self) -> Option<Range<u64>> {
-        self.reinject.first()
+    /// Marks what is unacknowledged of `range` to be sent once more, as long as its subflow is suspect.
+    pub(crate) fn rescue(&mut self, range: Range<u64>) {
+        self.rescue.insert(range.start.max(self.una)..range.end);
+    }
+
+    /// What waits for rescue goes in any case.
+    pub(crate) fn confirm_rescue(&mut self) {
+        for range in core::mem::take(&mut self.rescue).iter() {
+            self.reinject.insert(range);
+        }
+    }
+
+    /// Of what waits for rescue only what lies in `still` goes on waiting for it.
+    pub(crate) fn end_rescue(&mut self, still: impl Iterator<Item = Range<u64>>) {
+        let waiting = core::mem::take(&mut self.rescue);
+        for range in still {
+            let mut start = range.start;
+            for gap in waiting.gaps(range.clone()) {
+                self.rescue.insert(start..gap.start);
+                start = gap.end;
+            }
+            self.rescue.insert(start..range.end);
+        }
+    }
+
+    /// The ranges that are to be sent once more, in order of urgency.
+    pub(crate) fn reinjections(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        self.reinject.iter().chain(self.rescue.iter())
     }
 
     /// `range` was sent once more.
     pub(crate) fn reinjected(&mut self, range: Range<u64>) {
-        self.reinject.remove(range);
+        self.reinject.remove(range.clone());
+        self.rescue.remove(range);
     }
 
     /// Throws away everything: nobody will ask for it.
@@ -295,10 +325,55 @@ impl SendQueue {
         self.nxt = self.end;
         self.ahead = RangeSet::new();
         self.reinject = RangeSet::new();
+        self.rescue = RangeSet::new();
         self.hint = (0, self.start);
     }
 }
 
 fn cost(chunk: &Payload) -> u64 {
     chunk.storage_len() as u64 + CHUNK_COST
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::{vec, vec::Vec};
+
+    fn assigned(bytes: usize) -> SendQueue {
+        let mut queue = SendQueue::new(1 << 20);
+        queue.push(Payload::from(vec![0; bytes]), &crate::mptcp::copies());
+        queue.assign(0..bytes as u64);
+        queue
+    }
+
+    fn reinjections(queue: &SendQueue) -> Vec<(u64, u64)> {
+        queue.reinjections().map(|range| (range.start, range.end)).collect()
+    }
+
+    #[test]
+    fn a_rescue_ends_for_what_nobody_else_needs() {
+        // Given what two suspect subflows hold, by turns, of which some went once more already,
+        let mut queue = assigned(100);
+        let (first, second) = ([0..10, 20..30, 40..50], [10..20, 30..40]);
+        first.iter().chain(&second).for_each(|range| queue.rescue(range.clone()));
+        queue.reinjected(0..15);
+        assert_eq!(reinjections(&queue), [(15, 50)]);
+        // when the first one answers, what the second one holds still waits, and only what has not gone yet.
+        queue.end_rescue(second.into_iter());
+        assert_eq!(reinjections(&queue), [(15, 20), (30, 40)]);
+        queue.ack(32);
+        assert_eq!(reinjections(&queue), [(32, 40)]);
+        queue.end_rescue([].into_iter());
+        assert_eq!(reinjections(&queue), []);
+    }
+
+    #[test]
+    fn a_timeout_makes_a_rescue_final() {
+        let mut queue = assigned(100);
+        queue.reinject(50..60);
+        queue.rescue(0..10);
+        queue.confirm_rescue();
+        queue.end_rescue([].into_iter());
+        assert_eq!(reinjections(&queue), [(0, 10), (50, 60)]);
+    }
 }

@@ -33,6 +33,7 @@ impl Conn {
             subflows,
             openings,
             self.data_timer,
+            self.silence_deadline(),
             self.scheduler_timer,
             self.give_up,
             self.failing.answer_due,
@@ -55,6 +56,7 @@ impl Conn {
                 self.on_subflow_timers(cx, at);
             }
             self.on_recovery_timer(cx, id);
+            self.on_silence_timer(cx, id);
         }
         self.on_connection_timers(cx);
         self.settle(cx);
@@ -170,6 +172,11 @@ impl Conn {
             subflow.stale = true;
             cx.counters.subflow_stale += 1;
             self.scheduler.on_event(&SchedEvent::Stale(id));
+        }
+        if self.subflows[at].silence.confirm() {
+            // What it holds is on its way elsewhere, the rest follows even if it answers now: its window is small.
+            self.tx.confirm_rescue();
+            return;
         }
         if consecutive > 1 {
             // What is stuck here went elsewhere the first time; the data-level timer sees to the rest.

@@ -239,6 +239,9 @@ impl Subflow {
         self.judge_mtu_probe(counters);
         // Something works.
         self.soft_error = None;
+        if out.delivered > 0 || out.acked > 0 {
+            self.silence.begin(now);
+        }
         if out.acked > 0 {
             self.persist_backoff = 0;
             self.stale = false;

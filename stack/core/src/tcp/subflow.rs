@@ -15,7 +15,7 @@ use crate::IcmpCause;
 use crate::cc::{CongestionControl, Sibling};
 use crate::config::Recovery;
 use crate::info::TcpState;
-use crate::mptcp::Mappings;
+use crate::mptcp::{AlarmRecord, Mappings, Silence};
 use crate::options::SocketOptions;
 use crate::sched::{SubflowId, SubflowView};
 use crate::shard::{Pmtu, SynEntry};
@@ -137,6 +137,7 @@ pub(crate) struct Subflow {
     /// The peer asked us not to send here unless nothing else works.
     pub(crate) backup: bool,
     pub(crate) stale: bool,
+    pub(crate) silence: Silence,
     pub(crate) joining: Joining,
     pub(crate) passive: bool,
     pub(crate) fast: FastOpened,
@@ -240,6 +241,7 @@ impl Subflow {
             mappings: Mappings::default(),
             backup: start.backup,
             stale: false,
+            silence: Silence::new(AlarmRecord::default()),
             joining: start.joining,
             passive: start.passive,
             fast: start.fast,
@@ -524,7 +526,7 @@ impl Subflow {
             local_id: self.local_id,
             remote_id: self.remote_id,
             backup: self.backup,
-            stale: self.stale,
+            stale: self.is_doubtful(),
             in_rto: self.snd.in_rto(),
             in_recovery: self.snd.in_recovery(),
             in_slow_start: self.snd.cwnd() < self.snd.ssthresh(),

@@ -25,6 +25,7 @@ mod pmtu;
 mod random;
 mod rest;
 mod selftest;
+mod silence;
 mod timers;
 mod window;
 mod workers;

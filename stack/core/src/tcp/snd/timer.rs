@@ -15,6 +15,10 @@ use crate::cc::Group;
 const PROBE_INITIAL: Duration = Duration::from_secs(1);
 /// Allowance for clocks and for waking up, in probe timeouts and in the reordering timer (Linux: `TCP_TIMEOUT_MIN`).
 const GRANULARITY: Duration = Duration::from_millis(2);
+/// How long a peer delays an acknowledgement as a rule (Linux: `TCP_DELACK_MIN`).
+const DELAYED_ACK: Duration = Duration::from_millis(40);
+/// How long busy hosts forget their network now and then.
+const HICCUP: Duration = Duration::from_millis(20);
 /// A stream is thin with less segments than this outstanding (Linux: `tcp_stream_is_thin`).
 const THIN: u64 = 4;
 /// Timeouts that a thin stream repeats at the same distance.
@@ -202,11 +206,34 @@ impl Snd {
             && !self.tlp.due
     }
 
+    /// Nothing was heard for longer than usual: a probe goes at once, if one may. Returns whether.
+    pub(crate) fn hasten_probe(&mut self, now: Instant) -> bool {
+        let may = self.may_probe();
+        if may {
+            self.timers.tlp = None;
+            self.tlp.due = true;
+            self.restart_rto(now);
+        }
+        may
+    }
+
+    /// Silence that is longer than usual while something is outstanding; `None` before the first round-trip time. The
+    /// acknowledgement of a lone segment may be delayed.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        let srtt = self.rtt.srtt()?;
+        let usual = srtt + (4 * self.rtt.rttvar()).max(srtt / 4).max(HICCUP);
+        Some(if self.is_alone() { usual + DELAYED_ACK } else { usual })
+    }
+
+    /// Whether a single segment is outstanding.
+    fn is_alone(&self) -> bool {
+        self.board.records().len() == 1 && self.board.records()[0].segments() == 1
+    }
+
     /// PTO of RFC 8985 §7.2. The acknowledgement of a lone segment may be delayed: 200 ms is what a peer takes for that,
     /// and the least allowance of a timeout (Linux: `tcp_rto_min`).
     fn probe_timeout(&self) -> Duration {
         let Some(srtt) = self.rtt.srtt() else { return PROBE_INITIAL };
-        let alone = self.board.records().len() == 1 && self.board.records()[0].segments() == 1;
-        2 * srtt + if alone { self.rtt.shortest() } else { GRANULARITY }
+        2 * srtt + if self.is_alone() { self.rtt.shortest() } else { GRANULARITY }
     }
 }

@@ -161,7 +161,7 @@ impl Subflow {
             remote_id: self.remote_id,
             state: self.state,
             backup: self.backup,
-            stale: self.stale,
+            stale: self.is_doubtful(),
             tuple: &self.tuple,
             link: &self.link,
             pmtu: self.path_mtu(),

@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 use super::{Counts, FastOpened, Joining, Link, Subflow};
 use crate::IcmpCause;
 use crate::info::TcpState;
-use crate::mptcp::Mappings;
+use crate::mptcp::{AlarmRecord, Mappings, Silence};
 use crate::sched::SubflowId;
 use crate::shard::Pmtu;
 use crate::tcp::rcv::RestingRcv;
@@ -29,6 +29,7 @@ pub(crate) struct RestingSubflow {
     pub(super) bytes_received: u64,
     pub(super) last_rx: Instant,
     last_tx: Instant,
+    alarms: AlarmRecord,
     pub(super) rcv_rtt: Duration,
     iss: SeqNum,
     pub(super) ts_offset: Option<u32>,
@@ -83,6 +84,7 @@ impl Subflow {
             bytes_received: self.bytes_received,
             last_rx: self.last_rx,
             last_tx: self.last_tx,
+            alarms: self.silence.record(),
             rcv_rtt: self.rcv_rtt,
             iss: self.iss,
             ts_offset: self.ts_offset,
@@ -145,6 +147,7 @@ impl RestingSubflow {
             mappings: Mappings::default(),
             backup: self.backup,
             stale: false,
+            silence: Silence::new(self.alarms),
             joining: Joining::Done,
             passive: self.passive,
             fast: self.fast,
