@@ -18,7 +18,7 @@ mod tests;
 const PATH_HELP: &str = "\
 A path of the stack; repeat it for more than one.
 
-DRIVER:IFNAME,addr=CIDR[,host=IP][,gw=IP][,mtu=N][,id=N][,signal][,subflow][,backup][,fullmesh][,cost=N][,offload=on|off]
+DRIVER:IFNAME,addr=CIDR[,host=IP][,gw=IP][,mtu=N][,id=N][,port=N][,signal][,subflow][,backup][,fullmesh][,laminar][,cost=N][,offload=on|off]
 
 DRIVER is `tun`, which creates the interface IFNAME, or adopts it if it exists, or `packet`, which goes out on the wire \
 of the interface IFNAME; `addr` is our address on it and, for `tun`, `host` the kernel's. `addr`, `host` and `gw` may be given once for IPv4 and once for IPv6. The flags are those of \
@@ -43,7 +43,7 @@ pub(crate) struct StackArgs {
     /// Congestion control [default: cubic].
     #[arg(long, value_name = "NAME")]
     pub(crate) congestion: Option<String>,
-    /// Path manager: endpoints, fullmesh, ndiffports, ndiffports=N or none [default: endpoints].
+    /// Path manager: endpoints, fullmesh, ndiffports, ndiffports=N, none or external [default: endpoints].
     #[arg(long, value_name = "NAME")]
     pub(crate) path_manager: Option<String>,
     /// Speak plain TCP only.
@@ -52,6 +52,9 @@ pub(crate) struct StackArgs {
     /// Ask for MPTCP checksums; a peer that asks gets them in any case.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) checksum: Option<bool>,
+    /// Whether peers may join a connection at the address of its first subflow; if not they are told so [default: true].
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) allow_join_initial_addr_port: Option<bool>,
     /// Worker threads, 1 to 64 [default: 1].
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
@@ -115,6 +118,7 @@ struct File {
     path_manager: Option<String>,
     checksum: Option<bool>,
     no_mptcp: Option<bool>,
+    allow_join_initial_addr_port: Option<bool>,
     workers: Option<usize>,
     #[serde(default, deserialize_with = "time")]
     busy_poll: Option<Duration>,
@@ -149,6 +153,7 @@ impl StackArgs {
             path_manager: self.path_manager.or(file.path_manager),
             checksum: self.checksum.or(file.checksum),
             no_mptcp: self.no_mptcp.or(file.no_mptcp),
+            allow_join_initial_addr_port: self.allow_join_initial_addr_port.or(file.allow_join_initial_addr_port),
             workers: self.workers.or(file.workers),
             busy_poll: self.busy_poll.or(file.busy_poll),
             memory: self.memory.or(file.memory),

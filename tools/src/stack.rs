@@ -7,7 +7,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anabranch::{ConnectOptions, Error, Stack, TcpListener, TcpStream, WorkerInfo, cc, pm, sched};
+use anabranch::{ConnectOptions, Error, SockOpt, Stack, TcpListener, TcpStream, WorkerInfo, cc, pm, sched};
 use anyhow::{Context as _, anyhow};
 use bytesize::ByteSize;
 use serde::Serialize;
@@ -182,6 +182,9 @@ fn build(args: StackArgs) -> anyhow::Result<Stack> {
     }
     if let Some(on) = args.checksum {
         builder = builder.checksum(on);
+    }
+    if let Some(allow) = args.allow_join_initial_addr_port {
+        builder = builder.option(SockOpt::AllowJoinInitialAddrPort(allow));
     }
     if let Some(no_mptcp) = args.no_mptcp {
         builder = builder.mptcp(!no_mptcp);

@@ -8,6 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::num::NonZeroU16;
 use core::str::FromStr;
 use core::time::Duration;
 
@@ -32,6 +33,19 @@ impl IpCidr {
     pub fn new(addr: IpAddr, prefix: u8) -> Option<Self> {
         let max = if addr.is_ipv4() { 32 } else { 128 };
         (prefix <= max).then_some(Self { addr, prefix })
+    }
+
+    /// Whether `other` is this network's broadcast address, or the one that stands for the network itself.
+    #[must_use]
+    pub fn is_broadcast(&self, other: IpAddr) -> bool {
+        match (self.addr, other) {
+            (IpAddr::V4(_), IpAddr::V4(addr)) if self.prefix < 31 && self.contains(other) => {
+                let host = u32::MAX.checked_shr(u32::from(self.prefix)).unwrap_or(0);
+                let bits = addr.to_bits() & host;
+                bits == 0 || bits == host
+            }
+            _ => false,
+        }
     }
 
     /// Whether `other` lies in this network.
@@ -95,6 +109,49 @@ pub struct EndpointFlags {
     pub backup: bool,
     /// Open a subflow from this address to every known address of the peer.
     pub fullmesh: bool,
+    /// Join an announced address from this one, if nothing uses it yet.
+    pub laminar: bool,
+}
+
+impl EndpointFlags {
+    /// The words of `ip mptcp endpoint` that are set.
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        let Self { signal, subflow, backup, fullmesh, laminar } = self;
+        let all = [
+            (signal, "signal"),
+            (subflow, "subflow"),
+            (backup, "backup"),
+            (fullmesh, "fullmesh"),
+            (laminar, "laminar"),
+        ];
+        all.into_iter().filter_map(|(set, word)| set.then_some(word))
+    }
+
+    /// Sets what a word of `ip mptcp endpoint` means, or clears it. False if there is no such word.
+    pub fn set(&mut self, word: &str, on: bool) -> bool {
+        let flag = match word {
+            "signal" => &mut self.signal,
+            "subflow" => &mut self.subflow,
+            "backup" => &mut self.backup,
+            "fullmesh" => &mut self.fullmesh,
+            "laminar" => &mut self.laminar,
+            _ => return false,
+        };
+        *flag = on;
+        true
+    }
+
+    /// Whether an endpoint may have these flags and this port, as `ip mptcp` sees it.
+    ///
+    /// # Errors
+    /// With what is wrong.
+    pub fn check(self, port: Option<NonZeroU16>) -> Result<(), &'static str> {
+        match port {
+            Some(_) if !self.signal => Err("a port is announced: it needs 'signal'"),
+            _ if self.signal && self.fullmesh => Err("'signal' and 'fullmesh' do not go together"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A path of the stack: one device with our addresses on it.
@@ -118,6 +175,8 @@ pub struct PathConfig {
     pub endpoint_id: u8,
     /// What the path manager may do with its addresses.
     pub flags: EndpointFlags,
+    /// The port that is announced with them: joins are taken there, connections are not. `None`: the connection's own.
+    pub port: Option<NonZeroU16>,
     /// Preference among paths that all lead to a destination: lower first.
     pub cost: u32,
 }
@@ -136,6 +195,7 @@ impl PathConfig {
             gso_max: 0,
             endpoint_id: 0,
             flags: EndpointFlags::default(),
+            port: None,
             cost: 0,
         }
     }
@@ -154,8 +214,25 @@ pub struct Endpoint {
     pub path: PathId,
     /// What may be done with it.
     pub flags: EndpointFlags,
+    /// The port that is announced with it; `None`: the connection's own.
+    pub port: Option<NonZeroU16>,
     /// Whether the path is up.
     pub up: bool,
+}
+
+/// An address that comes to a path while the stack runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NewEndpoint {
+    /// The path that it is on.
+    pub path: PathId,
+    /// The address with its network.
+    pub addr: IpCidr,
+    /// MPTCP address identifier; 0 lets the stack choose.
+    pub id: u8,
+    /// What may be done with it.
+    pub flags: EndpointFlags,
+    /// The port that is announced with it; `None`: the connection's own.
+    pub port: Option<NonZeroU16>,
 }
 
 /// The limits of `ip mptcp limits`. They belong to the connection, not to the path manager.

@@ -299,6 +299,16 @@ counters! {
     mp_join_rejected => "MPTcpExtMPJoinRejected",
     /// MP_JOIN SYNs sent.
     mp_join_syn_tx => "MPTcpExtMPJoinSynTx",
+    /// Joins received on a port that was announced.
+    mp_join_port_syn_rx => "MPTcpExtMPJoinPortSynRx",
+    /// Answers to joins of a port that the peer announced.
+    mp_join_port_synack_rx => "MPTcpExtMPJoinPortSynAckRx",
+    /// Third ACKs of joins on a port that was announced.
+    mp_join_port_ack_rx => "MPTcpExtMPJoinPortAckRx",
+    /// Joins on a port that is neither the connection's nor announced.
+    mismatch_port_syn_rx => "MPTcpExtMismatchPortSynRx",
+    /// Third ACKs of joins on a port that is announced no longer.
+    mismatch_port_ack_rx => "MPTcpExtMismatchPortAckRx",
     /// MP_JOIN SYNs that could not be sent.
     mp_join_syn_tx_connect_err => "MPTcpExtMPJoinSynTxConnectErr",
     /// Mappings that did not match earlier ones.
@@ -333,10 +343,14 @@ counters! {
     add_addr => "MPTcpExtAddAddr",
     /// ADD_ADDRs sent.
     add_addr_tx => "MPTcpExtAddAddrTx",
+    /// ADD_ADDRs that no subflow had room for.
+    add_addr_tx_drop => "MPTcpExtAddAddrTxDrop",
     /// ADD_ADDR echoes received.
     echo_add => "MPTcpExtEchoAdd",
     /// ADD_ADDR echoes sent.
     echo_add_tx => "MPTcpExtEchoAddTx",
+    /// ADD_ADDR echoes that their subflow had no room for.
+    echo_add_tx_drop => "MPTcpExtEchoAddTxDrop",
     /// ADD_ADDRs received with a port.
     port_add => "MPTcpExtPortAdd",
     /// ADD_ADDRs dropped: wrong HMAC, not ours to use, over the limit of memory.

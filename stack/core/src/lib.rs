@@ -38,7 +38,9 @@ pub mod shard;
 pub mod tcp;
 pub mod wire;
 
-pub use config::{Endpoint, EndpointFlags, IpCidr, Limits, MtuProbing, PathConfig, PmtuConfig, Recovery, ShardConfig};
+pub use config::{
+    Endpoint, EndpointFlags, IpCidr, Limits, MtuProbing, NewEndpoint, PathConfig, PmtuConfig, Recovery, ShardConfig,
+};
 pub use counters::Counters;
 pub use error::{Error, FallbackReason, IcmpCause, ResetReason};
 pub use info::{ConnInfo, SubflowInfo};

@@ -61,6 +61,10 @@ socket_options! {
     /// Ask for DSS checksums (`net.mptcp.checksum_enabled`); a peer that asks gets them in any case. Settled when the
     /// connection is opened.
     checksum: bool = false => Checksum,
+    /// Whether the peer may join this connection at the address and port of its first subflow
+    /// (`net.mptcp.allow_join_initial_addr_port`). If not, it is told so (the C flag) and has to wait for an announcement:
+    /// that is for servers whose first address is a load balancer's. Settled when the connection is opened.
+    allow_join_initial_addr_port: bool = true => AllowJoinInitialAddrPort,
     /// Name of the packet scheduler.
     scheduler: String = "minrtt".into() => Scheduler,
     /// Name of the congestion control (`TCP_CONGESTION`). A live connection goes on with the window that it has.

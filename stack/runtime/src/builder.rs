@@ -486,6 +486,7 @@ fn open_spec(
     config.gateways.clone_from(&spec.gateways);
     config.endpoint_id = spec.id.unwrap_or(0);
     config.flags = spec.flags;
+    config.port = spec.port;
     config.cost = spec.cost;
     config.point_to_point = spec.driver.makes_interface();
     Ok((config, queues))

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::str::FromStr;
 
 use anabranch_core::{EndpointFlags, IpCidr};
@@ -13,7 +14,7 @@ mod tests;
 
 /// A right specification, shown with every complaint about a wrong one.
 const EXAMPLE: &str = "tun:ab0,addr=10.9.0.2/24,host=10.9.0.1";
-const KEYS: &str = "addr, host, gw, mtu, id, cost, offload, signal, subflow, backup, fullmesh";
+const KEYS: &str = "addr, host, gw, mtu, id, cost, offload, port, signal, subflow, backup, fullmesh, laminar";
 const DRIVERS: &str = "tun, packet, tun-tap, pnet";
 /// `IFNAMSIZ` without its final zero.
 const IFNAME_MAX: usize = 15;
@@ -62,7 +63,7 @@ impl fmt::Display for Driver {
 }
 
 /// One path of a stack, as a person writes it:
-/// `DRIVER:IFNAME,addr=CIDR[,host=IP][,gw=IP][,mtu=N][,id=N][,signal][,subflow][,backup][,fullmesh][,cost=N][,offload=on|off]`.
+/// `DRIVER:IFNAME,addr=CIDR[,host=IP][,gw=IP][,mtu=N][,id=N][,port=N][,signal][,subflow][,backup][,fullmesh][,laminar][,cost=N][,offload=on|off]`.
 ///
 /// `addr`, `host` and `gw` may be given twice, once for IPv4 and once for IPv6. [`FromStr`] reads
 /// this form, [`Display`](fmt::Display) writes it, and with the feature `serde` the same words are the
@@ -94,6 +95,8 @@ pub struct PathSpec {
     pub id: Option<u8>,
     /// What the path manager may do with the addresses, in the words of `ip mptcp endpoint`.
     pub flags: EndpointFlags,
+    /// The port that is announced with the addresses; `None` for that of each connection.
+    pub port: Option<NonZeroU16>,
     /// Preference among paths that lead to the same place: lower first.
     pub cost: u32,
     /// Whether the device may carry super-segments and unfinished checksums, where it can. On, unless the plain
@@ -129,6 +132,7 @@ impl PathSpec {
             mtu: None,
             id: None,
             flags: EndpointFlags::default(),
+            port: None,
             cost: 0,
             offload: true,
         }
@@ -141,14 +145,11 @@ impl PathSpec {
             None => (part, None),
         };
         match (key, value) {
-            ("signal", None) => self.flags.signal = true,
-            ("subflow", None) => self.flags.subflow = true,
-            ("backup", None) => self.flags.backup = true,
-            ("fullmesh", None) => self.flags.fullmesh = true,
-            ("signal" | "subflow" | "backup" | "fullmesh", Some(_)) => {
+            (word, None) if self.flags.set(word, true) => {}
+            ("signal" | "subflow" | "backup" | "fullmesh" | "laminar", Some(_)) => {
                 return Err(format!("'{part}': {key} is a flag and takes no value"));
             }
-            ("addr" | "host" | "gw" | "mtu" | "id" | "cost" | "offload", None | Some("")) => {
+            ("addr" | "host" | "gw" | "mtu" | "id" | "port" | "cost" | "offload", None | Some("")) => {
                 return Err(format!("'{part}': {key} needs a value: {key}={}", example_of(key)));
             }
             ("addr", Some(value)) => self.addrs.push(parse(part, value, "an address with its prefix length", key)?),
@@ -156,6 +157,9 @@ impl PathSpec {
             ("gw", Some(value)) => self.gateways.push(parse(part, value, "an address", key)?),
             ("mtu", Some(value)) => set_once(&mut self.mtu, part, parse(part, value, "a number of bytes", key)?)?,
             ("id", Some(value)) => set_once(&mut self.id, part, parse(part, value, "a number from 1 to 255", key)?)?,
+            ("port", Some(value)) => {
+                set_once(&mut self.port, part, parse(part, value, "a number from 1 to 65535", key)?)?;
+            }
             ("cost", Some(value)) => self.cost = parse(part, value, "a number", key)?,
             ("offload", Some("on")) => self.offload = true,
             ("offload", Some("off")) => self.offload = false,
@@ -191,6 +195,7 @@ impl PathSpec {
         if let Some(host) = self.hosts.first().filter(|_| !self.driver.makes_interface()) {
             return Err(format!("host={host} is for tun: {} leaves the interface's addresses alone", self.driver));
         }
+        self.flags.check(self.port)?;
         let v6 = self.addrs.iter().any(|cidr| cidr.addr.is_ipv6());
         let least = if v6 { MTU_MIN_V6 } else { MTU_MIN };
         match self.mtu {
@@ -241,6 +246,7 @@ fn example_of(key: &str) -> &'static str {
         "host" | "gw" => "10.9.0.1",
         "mtu" => "1500",
         "id" => "1",
+        "port" => "10080",
         "offload" => "off",
         _ => "0",
     }
@@ -296,11 +302,11 @@ impl fmt::Display for PathSpec {
         if let Some(id) = self.id {
             write!(f, ",id={id}")?;
         }
-        let EndpointFlags { signal, subflow, backup, fullmesh } = self.flags;
-        for (set, word) in [(signal, "signal"), (subflow, "subflow"), (backup, "backup"), (fullmesh, "fullmesh")] {
-            if set {
-                write!(f, ",{word}")?;
-            }
+        if let Some(port) = self.port {
+            write!(f, ",port={port}")?;
+        }
+        for word in self.flags.words() {
+            write!(f, ",{word}")?;
         }
         if self.cost != 0 {
             write!(f, ",cost={}", self.cost)?;

@@ -68,8 +68,13 @@ fn endpoint(nested: &[u8]) -> Option<MptcpEndpoint> {
             _ => {}
         }
     }
-    let flags =
-        EndpointFlags { signal: bits & 1 != 0, subflow: bits & 2 != 0, backup: bits & 4 != 0, fullmesh: bits & 8 != 0 };
+    let flags = EndpointFlags {
+        signal: bits & 1 != 0,
+        subflow: bits & 2 != 0,
+        backup: bits & 4 != 0,
+        fullmesh: bits & 8 != 0,
+        ..EndpointFlags::default()
+    };
     Some(MptcpEndpoint { id, addr: addr?, flags })
 }
 

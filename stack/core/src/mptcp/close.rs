@@ -5,7 +5,7 @@ use core::time::Duration;
 use smallvec::SmallVec;
 
 use crate::info::TcpState;
-use crate::pm::PmEvent;
+use crate::pm::{Notice, PmEvent};
 use crate::sched::{SchedEvent, SubflowId};
 use crate::shard::{Event, Shutdown, Slot, TimeWait};
 use crate::tcp::{Out, Subflow};
@@ -149,7 +149,9 @@ impl Conn {
     fn after_loss_of(&mut self, cx: &mut Cx<'_>, subflow: &Subflow, broken: bool) {
         self.scheduler.on_event(&SchedEvent::Down(subflow.id));
         self.tell(cx, Event::SubflowDown(self.id, subflow.id));
-        self.manage_paths(cx, &PmEvent::SubflowDown { subflow: established_entry(subflow), broken });
+        let subflow = established_entry(subflow);
+        self.report(cx, || Notice::SubflowDown { subflow, broken, error: None });
+        self.manage_paths(cx, &PmEvent::SubflowDown { subflow, broken });
         self.note_no_subflow(cx);
     }
 
@@ -180,6 +182,9 @@ impl Conn {
     }
 
     fn retire_token(&mut self, cx: &mut Cx<'_>) {
+        if !matches!(self.stage, Stage::Closed(_)) {
+            self.report(cx, || Notice::Closed { fallback: false });
+        }
         if let Some(mp) = self.mp() {
             let fully = mp.fully_established;
             cx.tokens.remove(mp.local.token);

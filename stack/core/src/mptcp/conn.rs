@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use anabranch_frame::{Instant, Payload, Transmit};
 use smallvec::SmallVec;
@@ -13,7 +13,7 @@ use crate::cc::{self, Group, Sibling};
 use crate::config::ShardConfig;
 use crate::info::{ConnInfo, SubflowInfo};
 use crate::options::SocketOptions;
-use crate::pm::{self, PathManager};
+use crate::pm::{self, PathManager, Reports};
 use crate::rng::Rng;
 use crate::sched::{self, Scheduler, SubflowId};
 use crate::shard::{
@@ -43,6 +43,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) time_waits: &'a mut TimeWaits,
     pub(crate) tokens: &'a mut Tokens,
     pub(crate) events: &'a mut VecDeque<Event>,
+    pub(crate) reports: &'a mut Reports,
     pub(crate) mail: &'a mut VecDeque<(WorkerId, Mail)>,
     pub(crate) fastopens: &'a mut FastOpens,
     pub(crate) guard: &'a mut Guard,
@@ -307,6 +308,11 @@ impl Conn {
 
     pub(crate) fn remote(&self) -> SocketAddr {
         self.tuple.1
+    }
+
+    /// Our address of the first subflow.
+    pub(crate) fn initial_local(&self) -> IpAddr {
+        self.tuple.0.ip()
     }
 
     pub(super) fn index_of(&self, id: SubflowId) -> Option<usize> {

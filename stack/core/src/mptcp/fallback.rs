@@ -2,6 +2,7 @@
 //! ever tried; after that a subflow that breaks the rules is reset.
 
 use crate::info::TcpState;
+use crate::pm::Notice;
 use crate::shard::Slot;
 use crate::{FallbackReason, ResetReason};
 
@@ -12,6 +13,7 @@ impl Conn {
     /// From now on the connection is plain TCP. Offsets and positions of the only subflow agree, since
     /// nothing was ever sent or received on another.
     pub(super) fn fall_back(&mut self, cx: &mut Cx<'_>, reason: FallbackReason) {
+        self.report(cx, || Notice::Closed { fallback: true });
         let Mode::Mptcp(mp) = &self.mode else { return };
         cx.tokens.remove(mp.local.token);
         if mp.fully_established {

@@ -228,6 +228,8 @@ impl Conn {
                     Key { idsn: key.idsn.wrapping_sub(u64::from(received)), ..key }
                 });
                 mp.remotes.push(RemoteAddr { id: 0, addr: remote });
+                mp.deny_join_initial |= capable.deny_join_initial;
+                self.report_created(cx);
                 cx.counters.mp_capable_ack_rx += 1;
                 self.become_fully_established(cx);
             }

@@ -5,12 +5,14 @@ use core::ops::Range;
 use anabranch_frame::Payload;
 
 use crate::info::TcpState;
+use crate::pm::Notice;
 use crate::sched::{SchedEvent, SubflowId};
 use crate::shard::Event;
 use crate::tcp::{AckOut, Arrival, Joining, Verdict};
 use crate::wire::{AddAddr, DataAck, Dss, Flags, Mapping, MpCapable, MptcpOption, Segment};
 use crate::{Error, FallbackReason, ResetReason};
 
+use super::addr::established_entry;
 use super::conn::{Conn, Cx, Stage, group};
 use super::{Mode, Noted, RxMapping};
 
@@ -137,11 +139,8 @@ impl Conn {
                 MptcpOption::Dss(dss) => self.on_dss(cx, at, dss, segment, &mut told),
                 MptcpOption::Capable(capable) => self.on_late_capable(cx, at, capable, &mut told),
                 MptcpOption::AddAddr(add) => self.on_add_addr_option(cx, at, *add),
-                MptcpOption::RemoveAddr(remove) => self.on_remove_addr(cx, id, &remove.ids),
-                MptcpOption::Prio { backup } => {
-                    cx.counters.mp_prio_rx += 1;
-                    self.subflows[at].backup = *backup;
-                }
+                MptcpOption::RemoveAddr(remove) => self.on_remove_addr(cx, &remove.ids),
+                MptcpOption::Prio { backup } => self.on_prio(cx, at, *backup),
                 MptcpOption::Fastclose { receiver_key } => self.on_fastclose(cx, *receiver_key),
                 MptcpOption::Fail { .. } => self.on_fail(cx, at),
                 // The third ACK of a join repeated: our answer got lost.
@@ -169,6 +168,13 @@ impl Conn {
         } else {
             self.on_add_addr(cx, at, add);
         }
+    }
+
+    fn on_prio(&mut self, cx: &mut Cx<'_>, at: usize, backup: bool) {
+        cx.counters.mp_prio_rx += 1;
+        self.subflows[at].backup = backup;
+        let subflow = established_entry(&self.subflows[at]);
+        self.report(cx, || Notice::Priority { subflow, backup });
     }
 
     /// MP_CAPABLE after the handshake: the third ACK repeated, or the first data's mapping.

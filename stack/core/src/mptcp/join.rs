@@ -4,7 +4,7 @@ use anabranch_frame::PathId;
 
 use crate::config::Handshake;
 use crate::options::SocketOptions;
-use crate::pm::{PmEvent, RemoteAddr};
+use crate::pm::{Notice, PmEvent, RemoteAddr};
 use crate::sched::{SchedEvent, SubflowId};
 use crate::shard::{Event, Slot};
 use crate::tcp::{
@@ -117,6 +117,7 @@ impl Conn {
         let at = self.openings.iter().position(Opening::due)?;
         let drop_after = cx.config.syn_retrans_before_tcp_fallback;
         let checksum_required = self.mp().is_some_and(|mp| mp.checksum);
+        let deny_join_initial = !self.options.allow_join_initial_addr_port;
         let opening = &mut self.openings[at];
         let answers = opening.answers();
         let option = match opening.want {
@@ -126,7 +127,8 @@ impl Conn {
             }
             Want::Capable if answers.is_none() => {
                 cx.counters.mp_capable_syn_tx += u64::from(opening.transmissions() == 0);
-                Some(MptcpOption::Capable(MpCapable { checksum_required, ..MpCapable::offer(None, None, None) }))
+                let offer = MpCapable::offer(None, None, None);
+                Some(MptcpOption::Capable(MpCapable { checksum_required, deny_join_initial, ..offer }))
             }
             Want::Join { token, nonce } => {
                 Some(MptcpOption::Join(MpJoin::Syn { backup: opening.backup, addr_id: opening.local_id, token, nonce }))
@@ -189,12 +191,14 @@ impl Conn {
         if opening.id == 0 {
             self.fail(cx, error, None);
         } else {
-            self.join_failed(cx, &opening);
+            self.join_failed(cx, &opening, error);
         }
     }
 
-    fn join_failed(&mut self, cx: &mut Cx<'_>, opening: &Opening) {
-        self.manage_paths(cx, &PmEvent::SubflowDown { subflow: opening_entry(opening), broken: true });
+    fn join_failed(&mut self, cx: &mut Cx<'_>, opening: &Opening, error: Error) {
+        let subflow = opening_entry(opening);
+        self.report(cx, || Notice::SubflowDown { subflow, broken: true, error: Some(error) });
+        self.manage_paths(cx, &PmEvent::SubflowDown { subflow, broken: true });
         self.note_no_subflow(cx);
     }
 
@@ -223,6 +227,7 @@ impl Conn {
                 }
                 _ => cx.counters.mp_capable_fallback_synack += 1,
             }
+            self.report_created(cx);
             if self.mp().is_some_and(|mp| mp.remote.is_none()) {
                 let given_up = opening.transmissions() > cx.config.syn_retrans_before_tcp_fallback + 1;
                 let reason = if given_up { FallbackReason::SynDropped } else { FallbackReason::SynAckNoCapable };
@@ -300,6 +305,8 @@ impl Conn {
         let proven = match (answer, keys) {
             (Some((backup, hmac, peer_nonce)), Some((local, remote))) => {
                 cx.counters.mp_join_synack_rx += 1;
+                let port = opening.tuple.remote.port() != self.tuple.1.port();
+                cx.counters.mp_join_port_synack_rx += u64::from(port);
                 cx.counters.mp_join_synack_backup_rx += u64::from(backup);
                 let expected = join_synack(remote, local, peer_nonce, nonce);
                 let good = same(&expected.to_be_bytes(), &hmac.to_be_bytes());
@@ -318,7 +325,7 @@ impl Conn {
             cx.counters.mp_rst_tx += 1;
             cx.counters.tcp_out_rsts += 1;
             self.parting.extend(reset_for(segment, Some(&reason)));
-            self.join_failed(cx, opening);
+            self.join_failed(cx, opening, Error::Refused);
             return;
         };
         let joining = Joining::AwaitsAck { hmac, deadline: cx.now, sent: 0, due: true };
@@ -409,6 +416,7 @@ impl Conn {
         self.tune_send_buffer();
         if let Some(mp) = self.mp_mut() {
             mp.remotes.push(RemoteAddr { id: 0, addr: joined.tuple.remote });
+            self.report_created(cx);
             // Both keys came with the third ACK: the peer understands us.
             self.become_fully_established(cx);
         }
@@ -423,6 +431,7 @@ impl Conn {
         }
         mp.fully_established = true;
         cx.counters.mp_curr_estab += 1;
+        self.report(cx, || Notice::Established);
         self.manage_paths(cx, &PmEvent::FullyEstablished);
     }
 
@@ -435,6 +444,8 @@ impl Conn {
         let Some(at) = self.index_of(id) else { return };
         let entry = established_entry(&self.subflows[at]);
         self.subflows[at].tell_data_fin |= self.data_fin_sent && !self.tx.fin_acked();
+        let backup = self.subflows[at].backup;
+        self.report(cx, || Notice::SubflowUp { subflow: entry, backup });
         self.manage_paths(cx, &PmEvent::SubflowUp(entry));
     }
 }

@@ -29,7 +29,10 @@ impl Conn {
         options: Arc<SocketOptions>,
     ) -> Result<(), Error> {
         match option {
-            SockOpt::Mptcp(_) | SockOpt::Checksum(_) | SockOpt::PathManager(_) => {
+            SockOpt::Mptcp(_)
+            | SockOpt::Checksum(_)
+            | SockOpt::PathManager(_)
+            | SockOpt::AllowJoinInitialAddrPort(_) => {
                 let problem = "it was settled when the connection was opened: set it before that";
                 return Err(Error::BadOption { option: option.name(), problem });
             }

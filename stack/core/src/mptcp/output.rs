@@ -114,10 +114,11 @@ impl Conn {
         let first = self.subflows[at].id == 0;
         let short = self.subflows[at].rcv.has_sack();
         let server_side = self.server_side;
+        let deny_join_initial = !self.options.allow_join_initial_addr_port;
         let mp = self.mp_mut()?;
         let remote = mp.remote?;
         if first && !server_side && !mp.fully_established {
-            return Some(MptcpOption::Capable(capable(mp, remote.key, None)));
+            return Some(MptcpOption::Capable(MpCapable { deny_join_initial, ..capable(mp, remote.key, None) }));
         }
         let long = mp.long_ack && !short;
         Some(MptcpOption::Dss(Dss { ack: Some(mp.data_ack(ack, long)), mapping: None, data_fin: false }))
@@ -126,11 +127,12 @@ impl Conn {
     /// The option that a data segment carries.
     fn data_option(&mut self, mapping: Option<TxMapping>) -> Option<MptcpOption> {
         let ack = self.rx.ack();
+        let deny_join_initial = !self.options.allow_join_initial_addr_port;
         let mp = self.mp_mut()?;
         let mapping = mapping?;
         if mapping.capable {
-            let remote = mp.remote?;
-            return Some(MptcpOption::Capable(capable(mp, remote.key, Some(&mapping))));
+            let offer = capable(mp, mp.remote?.key, Some(&mapping));
+            return Some(MptcpOption::Capable(MpCapable { deny_join_initial, ..offer }));
         }
         Some(MptcpOption::Dss(Dss {
             ack: Some(mp.data_ack(ack, mp.long_ack)),

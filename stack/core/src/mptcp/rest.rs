@@ -80,7 +80,7 @@ impl Conn {
             && self.failing.is_over()
             && self.announcement_deadline().is_none();
         let managed = self.path_manager_deadline().is_none();
-        let told = self.mp().is_none_or(|mp| mp.withdrawn.is_empty());
+        let told = self.mp().is_none_or(|mp| mp.withdrawn.is_empty() && mp.doubts.is_empty());
         let queues = self.tx.may_rest() && self.rx.may_rest() && !self.wants_room;
         let whole = wanted && silent && settled && managed && told && queues && !self.subflows.is_empty();
         whole && self.subflows.iter().all(Subflow::may_rest)
@@ -93,6 +93,7 @@ impl Conn {
             mp.remotes.shrink_to_fit();
             mp.announcements.shrink_to_fit();
             mp.withdrawn.shrink_to_fit();
+            mp.doubts.shrink_to_fit();
         }
         RestingConn {
             id: self.id,

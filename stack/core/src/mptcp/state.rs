@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use core::num::NonZeroU16;
 
 use anabranch_frame::Instant;
 
@@ -11,6 +12,7 @@ use crate::pm::RemoteAddr;
 use crate::wire::DataAck;
 
 use super::Key;
+use super::removal::Doubt;
 
 /// Which protocol a connection speaks.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) enum Mode {
 pub(crate) struct Announcement {
     pub(crate) id: u8,
     pub(crate) addr: IpAddr,
+    /// A port other than the connection's.
+    pub(crate) port: Option<NonZeroU16>,
     pub(crate) echoed: bool,
     pub(crate) sent: u8,
     pub(crate) deadline: Instant,
@@ -55,6 +59,8 @@ pub(crate) struct Mp {
     pub(crate) add_addr_accepted: u8,
     /// Endpoints whose REMOVE_ADDR is to be told.
     pub(crate) withdrawn: Vec<u8>,
+    /// Subflows whose address the peer is said to have withdrawn.
+    pub(crate) doubts: Vec<Doubt>,
 }
 
 impl Mp {
@@ -72,6 +78,7 @@ impl Mp {
             remotes: Vec::new(),
             add_addr_accepted: 0,
             withdrawn: Vec::new(),
+            doubts: Vec::new(),
         })
     }
 

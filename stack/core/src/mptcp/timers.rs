@@ -38,6 +38,7 @@ impl Conn {
             self.give_up,
             self.failing.answer_due,
             self.announcement_deadline(),
+            self.doubt_deadline(),
             self.path_manager_deadline(),
             self.keepalive_deadline(),
             self.user_deadline(),
@@ -197,6 +198,9 @@ impl Conn {
         }
         if self.announcement_deadline().is_some_and(|due| due <= now) {
             self.announce_next(cx);
+        }
+        if self.doubt_deadline().is_some_and(|due| due <= now) {
+            self.on_doubt_timer(cx);
         }
         if self.path_manager_deadline().is_some_and(|due| due <= now) {
             self.manage_paths(cx, &PmEvent::Timer);

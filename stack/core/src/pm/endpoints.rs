@@ -11,7 +11,8 @@ use crate::config::{Endpoint, IpCidr};
 
 /// Announces `signal` endpoints; on the side that opened the connection, joins the peer's initial
 /// address from `subflow` endpoints, every address of the peer from `fullmesh` ones, and an announced
-/// address from the endpoint that routing would choose.
+/// address from a `laminar` endpoint that has no subflow yet, or, where there are none, from the endpoint that routing
+/// would choose.
 ///
 /// Beyond the kernel, a subflow that broke is opened again with back-off while both addresses are there, and an endpoint
 /// that comes while no subflow is left opens one whatever its flags, so that a connection outlives the loss of all its
@@ -44,6 +45,13 @@ impl PathManager for Endpoints {
                 }
             }
             PmEvent::EndpointDown(gone) => withdraw(view, gone, out),
+            PmEvent::EndpointChanged { before, after } => {
+                announce(view, &[*after], signal, out);
+                if before.flags.fullmesh && !after.flags.fullmesh {
+                    close_mesh(view, after, out);
+                }
+                Opener::new(view, out).open_all(&[*after], view.remotes, wanted);
+            }
             PmEvent::SubflowUp(up) => self.rejoin.on_up(view, up),
             PmEvent::SubflowDown { subflow, broken: true } => self.rejoin.on_lost(view, subflow),
             PmEvent::Timer => self.rejoin.on_timer(view, out),
@@ -64,12 +72,29 @@ fn wanted(view: &PmView<'_>, endpoint: &Endpoint, remote: &RemoteAddr) -> bool {
     let able = || view.endpoints.iter().filter(|other| may_join(view, other, remote));
     if able().any(|other| other.flags.fullmesh) {
         endpoint.flags.fullmesh
+    } else if able().any(|other| other.flags.laminar) {
+        let free = |other: &&Endpoint| other.flags.laminar && !in_use(view, other);
+        able().find(free).is_some_and(|chosen| chosen.id == endpoint.id)
     } else if view.deny_join_initial && able().any(|other| other.flags.subflow) {
         // A server behind a load balancer: its own address is the one to spread the subflows to.
-        endpoint.flags.subflow
+        endpoint.flags.subflow && !in_use(view, endpoint)
     } else {
         routed(view, able(), remote).is_some_and(|id| id == endpoint.id)
     }
+}
+
+/// Whether a subflow is on it, be it the first one.
+fn in_use(view: &PmView<'_>, endpoint: &Endpoint) -> bool {
+    view.subflows.iter().any(|subflow| subflow.local.ip() == endpoint.addr)
+}
+
+/// Closes what an endpoint had only because of `fullmesh`.
+fn close_mesh(view: &PmView<'_>, endpoint: &Endpoint, out: &mut Vec<PmCommand>) {
+    let surplus = view.subflows.iter().filter(|subflow| {
+        let kept = subflow.local_id == 0 || (subflow.remote == view.initial_remote && endpoint.flags.subflow);
+        subflow.local.ip() == endpoint.addr && subflow.established && !kept
+    });
+    out.extend(surplus.map(|subflow| PmCommand::Close(subflow.id)));
 }
 
 /// The endpoint whose source address routing would choose: that of the longest matching network, the

@@ -34,7 +34,7 @@ impl PathManager for FullMesh {
             PmEvent::SubflowUp(up) => self.rejoin.on_up(view, up),
             PmEvent::SubflowDown { subflow, broken: true } => self.rejoin.on_lost(view, subflow),
             PmEvent::Timer => self.rejoin.on_timer(view, out),
-            PmEvent::SubflowDown { .. } | PmEvent::RemoveAddr(_) => {}
+            PmEvent::SubflowDown { .. } | PmEvent::RemoveAddr(_) | PmEvent::EndpointChanged { .. } => {}
         }
     }
 

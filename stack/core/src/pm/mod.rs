@@ -2,9 +2,11 @@
 
 mod backoff;
 mod endpoints;
+mod external;
 mod fullmesh;
 mod ndiffports;
 mod none;
+mod notice;
 mod opener;
 
 use alloc::boxed::Box;
@@ -19,14 +21,17 @@ use crate::config::{Endpoint, Limits};
 use crate::sched::SubflowId;
 
 pub use endpoints::Endpoints;
+pub use external::External;
 pub use fullmesh::FullMesh;
 pub use ndiffports::NDiffPorts;
 pub use none::NoPathManager;
+pub use notice::{Command, Notice, Report};
 
+pub(crate) use notice::Reports;
 use opener::{Opener, announce, may_join, withdraw};
 
 /// The names that [`by_name`] knows; N is a number of subflows from 2 to 9.
-pub const NAMES: &str = "endpoints, fullmesh, ndiffports, ndiffports=N, none";
+pub const NAMES: &str = "endpoints, fullmesh, ndiffports, ndiffports=N, none, external";
 
 /// An address of the peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,6 +110,13 @@ pub enum PmEvent {
     EndpointUp(Endpoint),
     /// A local address went: its path was removed or went down.
     EndpointDown(Endpoint),
+    /// What may be done with a local address is something else now.
+    EndpointChanged {
+        /// What it was before.
+        before: Endpoint,
+        /// What it is now.
+        after: Endpoint,
+    },
 }
 
 /// What a path manager wants done.
@@ -148,6 +160,7 @@ pub fn by_name(name: &str) -> Result<Box<dyn PathManager>, Error> {
         "endpoints" => Ok(Box::new(Endpoints::default())),
         "fullmesh" => Ok(Box::new(FullMesh::default())),
         "ndiffports" => Ok(Box::new(NDiffPorts::default())),
+        "external" => Ok(Box::new(External::default())),
         "none" => Ok(Box::new(NoPathManager::default())),
         _ => {
             let subflows = name.strip_prefix("ndiffports=").and_then(|number| number.parse().ok());

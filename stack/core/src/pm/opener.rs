@@ -13,7 +13,8 @@ pub(super) fn announce(
     out: &mut Vec<PmCommand>,
 ) {
     let new = |endpoint: &&Endpoint| {
-        let known = endpoint.addr == view.initial_local || view.announced.contains(&endpoint.id);
+        let initial = endpoint.addr == view.initial_local && endpoint.port.is_none();
+        let known = initial || view.announced.contains(&endpoint.id);
         endpoint.up && meant(endpoint) && !known
     };
     out.extend(endpoints.iter().filter(new).map(|endpoint| PmCommand::Announce(endpoint.id)));

@@ -59,6 +59,10 @@ impl Listeners {
         self.entries.get_mut(&id.0)
     }
 
+    pub(crate) fn ids(&self) -> impl Iterator<Item = ListenerId> {
+        self.entries.keys().map(|id| ListenerId(*id))
+    }
+
     pub(crate) fn remove(&mut self, id: ListenerId) -> Option<Listener> {
         self.entries.remove(&id.0)
     }
@@ -87,6 +91,8 @@ pub(crate) enum SynKind {
         listener: ListenerId,
         key: Option<Key>,
         deny_join_initial: bool,
+        /// We say that joins may not come to this address and port.
+        denies_join: bool,
         /// One of the two sides wants DSS checksums.
         checksum: bool,
     },
@@ -234,8 +240,9 @@ impl SynEntry {
     /// The SYN/ACK, counted as sent.
     pub(crate) fn synack(&mut self, now: Instant) -> Transmit {
         let option = match self.kind {
-            SynKind::New { key, checksum: checksum_required, .. } => key.map(|key| {
-                MptcpOption::Capable(MpCapable { checksum_required, ..MpCapable::offer(Some(key.key), None, None) })
+            SynKind::New { key, checksum: checksum_required, denies_join: deny_join_initial, .. } => key.map(|key| {
+                let offer = MpCapable::offer(Some(key.key), None, None);
+                MptcpOption::Capable(MpCapable { checksum_required, deny_join_initial, ..offer })
             }),
             SynKind::Join { hmac, nonce, local_id, .. } => {
                 Some(MptcpOption::Join(MpJoin::SynAck { backup: false, addr_id: local_id, hmac, nonce }))

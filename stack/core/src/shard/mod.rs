@@ -8,6 +8,7 @@ mod icmp;
 mod input;
 mod listen;
 mod mail;
+mod manage;
 mod memory;
 mod options;
 mod passive;
@@ -35,6 +36,7 @@ use crate::config::{Handshake, PathConfig, Recovery, ShardConfig};
 use crate::info::{ConnInfo, SubflowInfo};
 use crate::mptcp::{self, Conn, Copies, Cx, Fast, Follows, Key, Mode, Mp};
 use crate::options::{Shared, SocketOptions};
+use crate::pm::{Notice, Reports};
 use crate::rng::Rng;
 use crate::tcp::Guard;
 use crate::wire::{SeqNum, Tuple};
@@ -169,6 +171,7 @@ pub struct Shard {
     /// Packets of no connection: SYN/ACKs, resets, answers out of TIME-WAIT.
     loose: VecDeque<Transmit>,
     events: VecDeque<Event>,
+    reports: Reports,
     mail: VecDeque<(WorkerId, Mail)>,
     fired: Vec<u32>,
 }
@@ -187,6 +190,7 @@ macro_rules! cx {
             time_waits: &mut $shard.time_waits,
             tokens: &mut $shard.tokens,
             events: &mut $shard.events,
+            reports: &mut $shard.reports,
             mail: &mut $shard.mail,
             fastopens: &mut $shard.fastopens,
             guard: &mut $shard.guard,
@@ -230,6 +234,7 @@ impl Shard {
             ready: VecDeque::new(),
             loose: VecDeque::new(),
             events: VecDeque::new(),
+            reports: Reports::default(),
             mail: VecDeque::new(),
             fired: Vec::new(),
             crew: Crew::new(&config),
@@ -391,21 +396,6 @@ impl Shard {
         self.config.recovery = recovery;
     }
 
-    fn tell_path(&mut self, now: Instant, path: PathId, up: bool) {
-        let endpoints = self.paths.endpoints_of(path);
-        let all: Vec<u32> = self.conns.iter().map(|(index, _)| index as u32).collect();
-        for index in all {
-            let place = &mut self.conns[index as usize];
-            if matches!(place, Place::Resting(Some(resting)) if !resting.is_mptcp()) {
-                // It has nowhere else to go, and nothing under way to be sent again.
-                continue;
-            }
-            let conn = place.wake(&mut self.counters.conns_at_rest, self.memory.level());
-            conn.on_path(&mut cx!(self, now), path, &endpoints, up);
-            self.touch(index);
-        }
-    }
-
     /// Whether `addr` is one of our addresses.
     #[must_use]
     pub fn owns(&self, addr: IpAddr) -> bool {
@@ -432,12 +422,14 @@ impl Shard {
         if local.port() == 0 || !(local.ip().is_unspecified() || self.paths.owns(local.ip())) {
             return Err(Error::AddrNotAvailable(local.ip()));
         }
-        self.listeners.insert(Listener {
+        let listener = self.listeners.insert(Listener {
             local,
             backlog: backlog.max(1),
             options: self.shared_options.get(Cow::Owned(options)),
             accepted: VecDeque::new(),
-        })
+        })?;
+        self.reports.tell(0, || Notice::ListenerCreated(local));
+        Ok(listener)
     }
 
     /// The next established connection of a listener, with the peer's address.
@@ -462,6 +454,7 @@ impl Shard {
     /// Stops listening. Connections that wait to be accepted are reset.
     pub fn close_listener(&mut self, now: Instant, listener: ListenerId) {
         let Some(entry) = self.listeners.remove(listener) else { return };
+        self.reports.tell(0, || Notice::ListenerClosed(entry.local));
         self.fastopens.remove(listener.0);
         for key in self.syns.of_listener(listener) {
             self.remove_syn(now, key);
@@ -700,14 +693,6 @@ impl Shard {
                 self.abort(now, conn);
             }
         }
-    }
-
-    /// Asks the peer (MP_PRIO) to use, or not to use, a subflow as a backup.
-    ///
-    /// # Errors
-    /// [`Error::NotConnected`] if there is no such subflow.
-    pub fn set_backup(&mut self, now: Instant, conn: ConnId, subflow: u8, backup: bool) -> Result<(), Error> {
-        self.with(now, conn, |conn, cx| conn.set_backup(cx, subflow, backup)).ok_or(Error::NotConnected)?
     }
 
     /// Changes how connections are opened from now on.

@@ -68,6 +68,7 @@ impl Shard {
             listener: id,
             key,
             deny_join_initial: usable.is_some_and(|capable| capable.deny_join_initial),
+            denies_join: !options.allow_join_initial_addr_port,
             checksum: checksum || usable.is_some_and(|capable| capable.checksum_required),
         };
         if cookie {
@@ -128,7 +129,8 @@ impl Shard {
             capable.sender_key.filter(|_| ours).map(|_| key)
         });
         let checksum = options.checksum || capable_syn(segment).is_some_and(|capable| capable.checksum_required);
-        let kind = SynKind::New { listener: id, key, deny_join_initial: false, checksum };
+        let denies_join = !options.allow_join_initial_addr_port;
+        let kind = SynKind::New { listener: id, key, deny_join_initial: false, denies_join, checksum };
         let Some(mut entry) = self.syn_entry(now, segment, kind, &options) else { return false };
         let Some(negotiated) = syncookie::recall(&self.config.isn_key, now, segment, entry.local) else {
             self.counters.syncookies_failed += 1;
@@ -231,13 +233,19 @@ impl Shard {
         let Some(place) = self.conns.get_mut(index as usize) else { return };
         let conn = &*place.wake(&mut self.counters.conns_at_rest, self.memory.level());
         let keys = conn.mp().and_then(|mp| Some((mp.local.key, mp.remote?.key)));
-        let (true, Some((local, remote))) = (conn.admits_join(), keys) else {
+        let at = segment.tuple.local;
+        let (true, false, Some((local, remote))) = (conn.admits_join(), conn.denies_join_at(at), keys) else {
             self.counters.mp_join_rejected += 1;
             return self.reset(segment, Some(ResetReason::Prohibited));
         };
+        let Some(port) = conn.admits_join_at(at) else {
+            self.counters.mismatch_port_syn_rx += 1;
+            return self.reset(segment, Some(ResetReason::Prohibited));
+        };
+        self.counters.mp_join_port_syn_rx += u64::from(port);
         let id = conn.id;
-        let at = segment.tuple.local.ip();
-        let local_id = if at == conn.info().local.ip() { 0 } else { self.paths.endpoint_id(at).unwrap_or(0) };
+        let initial = at.ip() == conn.initial_local();
+        let local_id = if initial { 0 } else { self.paths.endpoint_id(at.ip()).unwrap_or(0) };
         let kind = SynKind::Join {
             conn: id,
             hmac: mptcp::join_synack(local, remote, nonce, join.nonce),
@@ -350,7 +358,7 @@ impl Shard {
         }
         let entry = *entry;
         match entry.kind {
-            SynKind::New { listener, key: local, deny_join_initial, checksum } => {
+            SynKind::New { listener, key: local, deny_join_initial, checksum, .. } => {
                 self.finish_new(now, Some(key), &entry, (listener, local, deny_join_initial, checksum), segment);
             }
             SynKind::Join { conn, .. } => self.finish_join(now, key, &entry, conn, segment),
@@ -384,6 +392,8 @@ impl Shard {
             // The entry stays: the peer repeats its data, or we our SYN/ACK, until there is room.
             return;
         }
+        // After a cookie only the third ACK tells.
+        let deny = deny || capable_syn(segment).is_some_and(|capable| capable.deny_join_initial);
         let remote = capable_syn(segment).filter(|capable| capable.is_spoken()).and_then(|capable| {
             let genuine = capable.receiver_key == local.map(|local| local.key);
             capable.sender_key.filter(|_| genuine)
@@ -437,7 +447,10 @@ impl Shard {
         };
         self.counters.mp_join_ack_rx += 1;
         let keys_of = |conn: &mptcp::Conn| conn.mp().and_then(|mp| Some((mp.local.key, mp.remote?.key)));
-        let (keys, admitted) = self.conn_mut(id).map_or((None, false), |conn| (keys_of(conn), conn.admits_join()));
+        let at = segment.tuple.local;
+        let (keys, admitted, port) = self
+            .conn_mut(id)
+            .map_or((None, false, None), |conn| (keys_of(conn), conn.admits_join(), conn.admits_join_at(at)));
         let genuine =
             keys.is_some_and(|(local, remote)| mptcp::same(&mptcp::join_ack(remote, local, peer_nonce, nonce), &told));
         if !genuine {
@@ -450,6 +463,12 @@ impl Shard {
             self.remove_syn(now, key);
             return self.reset(segment, Some(ResetReason::Prohibited));
         }
+        let Some(port) = port else {
+            self.counters.mismatch_port_ack_rx += 1;
+            self.remove_syn(now, key);
+            return self.reset(segment, Some(ResetReason::Prohibited));
+        };
+        self.counters.mp_join_port_ack_rx += u64::from(port);
         self.syn_wheel.cancel(key);
         self.syns.remove(key);
         let joined = Joined { local_id, remote_id, backup, ..joined_of(now, &self.paths, entry, segment) };

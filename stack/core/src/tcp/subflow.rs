@@ -20,7 +20,8 @@ use crate::options::SocketOptions;
 use crate::sched::{SubflowId, SubflowView};
 use crate::shard::{Pmtu, SynEntry};
 use crate::wire::{
-    FastOpen, Flags, IpOut, MptcpOption, OptionWriter, SackBlock, Segment, SegmentOut, SeqNum, Timestamps, Tuple,
+    FastOpen, Flags, IpOut, MptcpOption, OPTIONS_MAX, OptionWriter, SackBlock, Segment, SegmentOut, SeqNum, Timestamps,
+    Tuple,
 };
 
 use super::snd::{Pacing, Snd, SndConfig};
@@ -425,19 +426,21 @@ impl Subflow {
     /// and its like first in line before SACK blocks.
     pub(crate) fn emit(&mut self, now: Instant, out: Out<'_>) -> Transmit {
         let mut options = OptionWriter::new();
-        if let Some(offset) = self.ts_offset {
+        let mptcp_len = || out.mptcp.iter().map(OptionWriter::mptcp_len).sum::<usize>();
+        // An announcement of an IPv6 address with a port has room only without timestamps (as the kernel sends it).
+        let has_room = !out.payload.is_empty() || mptcp_len() + usize::from(TIMESTAMPS_LEN) <= OPTIONS_MAX;
+        if let Some(offset) = self.ts_offset.filter(|_| has_room) {
             let value = (now.as_millis() as u32).wrapping_add(offset);
             options.timestamps(Timestamps { value, echo: self.rcv.ts_echo() });
         }
         if out.with_sack && self.sack && self.rcv.has_sack() {
-            let reserve = out.mptcp.iter().map(OptionWriter::mptcp_len).sum();
             let blocks: ArrayVec<SackBlock, 4> = self
                 .rcv
                 .sack_blocks()
                 .iter()
                 .map(|block| (self.rcv.seq(block.start), self.rcv.seq(block.end)))
                 .collect();
-            options.sack(&blocks, reserve);
+            options.sack(&blocks, mptcp_len());
         }
         for option in out.mptcp {
             let fits = options.mptcp(option);

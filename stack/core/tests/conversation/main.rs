@@ -6,6 +6,7 @@
 mod edit;
 mod support;
 
+mod addresses;
 mod bad_networks;
 mod checksum;
 mod close;

@@ -1,5 +1,7 @@
 //! The same specification as a table in a configuration file.
 
+use std::num::NonZeroU16;
+
 use anabranch_core::EndpointFlags;
 use serde::Deserialize;
 use serde::de::Error as _;
@@ -18,6 +20,7 @@ struct Table {
     gw: OneOrMore,
     mtu: Option<u16>,
     id: Option<u8>,
+    port: Option<NonZeroU16>,
     #[serde(default)]
     signal: bool,
     #[serde(default)]
@@ -26,6 +29,8 @@ struct Table {
     backup: bool,
     #[serde(default)]
     fullmesh: bool,
+    #[serde(default)]
+    laminar: bool,
     #[serde(default)]
     cost: u32,
     #[serde(default = "on")]
@@ -81,7 +86,9 @@ fn from_table(table: Table) -> Result<PathSpec, String> {
             subflow: table.subflow,
             backup: table.backup,
             fullmesh: table.fullmesh,
+            laminar: table.laminar,
         },
+        port: table.port,
         cost: table.cost,
         offload: table.offload,
     };

@@ -13,13 +13,13 @@ fn the_shortest_specification() {
 #[test]
 fn every_key_in_both_families_survives_a_round_trip() {
     let text = "tun:ab0,addr=10.9.0.2/24,addr=fd00:9::2/64,host=10.9.0.1,host=fd00:9::1,gw=10.9.0.1,gw=fd00:9::1,\
-                mtu=9000,id=7,signal,subflow,backup,fullmesh,cost=3,offload=off";
+                mtu=9000,id=7,port=10080,signal,subflow,backup,laminar,cost=3,offload=off";
     let spec: PathSpec = text.parse().unwrap();
     assert_eq!(spec.to_string(), text);
     assert_eq!(spec.mtu, Some(9000));
-    assert_eq!(spec.id, Some(7));
+    assert_eq!((spec.id, spec.port.map(NonZeroU16::get)), (Some(7), Some(10080)));
     assert_eq!((spec.cost, spec.offload), (3, false));
-    assert!(spec.flags.signal && spec.flags.subflow && spec.flags.backup && spec.flags.fullmesh);
+    assert!(spec.flags.signal && spec.flags.subflow && spec.flags.backup && spec.flags.laminar);
 }
 
 #[test]
@@ -50,6 +50,9 @@ fn complaints_name_the_part_and_show_a_right_one() {
         ("tun:ab0,addr=10.9.0.2/24,id=256", "'256' is not a number from 1 to 255"),
         ("tun:ab0,addr=10.9.0.2/24,offload=no", "'offload=no': give offload=on or offload=off"),
         ("tun:ab0,addr=10.9.0.2/24,backup=yes", "backup is a flag and takes no value"),
+        ("tun:ab0,addr=10.9.0.2/24,port=0,signal", "'0' is not a number from 1 to 65535"),
+        ("tun:ab0,addr=10.9.0.2/24,port=80,subflow", "a port is announced: it needs 'signal'"),
+        ("tun:ab0,addr=10.9.0.2/24,signal,fullmesh", "'signal' and 'fullmesh' do not go together"),
         ("tun:ab0,,addr=10.9.0.2/24", "empty part between two commas"),
     ] {
         let complaint = complaint(text);

@@ -106,6 +106,42 @@ fn behind_a_load_balancer_subflows_go_to_the_announced_address() {
 }
 
 #[test]
+fn a_laminar_endpoint_joins_one_announced_address() {
+    let endpoints = [FIRST, "2 10.0.2.2/24 laminar", "3 10.0.3.2/24 laminar", "4 10.0.4.2/24"];
+    let mut case = Case::new(&endpoints);
+    assert!(case.on(PmEvent::FullyEstablished).is_empty(), "the initial address is not for it");
+    assert_eq!(case.on_add_addr(5, "10.0.4.1"), ["2 > 10.0.4.1:80#5"], "wherever routes lead");
+    let case = || Case::new(&endpoints).with_subflow("10.0.2.2", "10.0.4.1");
+    assert_eq!(case().on_add_addr(6, "10.0.5.1"), ["3 > 10.0.5.1:80#6"], "each is used once");
+    assert!(case().with_subflow("10.0.3.2", "10.0.5.1").on_add_addr(7, "10.0.6.1").is_empty());
+    let mesh = [FIRST, "2 10.0.2.2/24 laminar", "3 10.0.3.2/24 fullmesh"];
+    assert_eq!(Case::new(&mesh).on_add_addr(5, "10.0.4.1"), ["3 > 10.0.4.1:80#5"], "fullmesh goes before it");
+}
+
+#[test]
+fn with_a_port_even_the_first_address_is_announced() {
+    let mut case = Case::new(&["1 10.0.1.2/24 signal port=10080", "2 10.0.2.2/24 signal"]);
+    assert_eq!(case.on(PmEvent::FullyEstablished), ["announce 1", "announce 2"]);
+}
+
+#[test]
+fn an_endpoint_that_changes_is_used_as_it_is_now() {
+    let second = |flags: &str| endpoint(&std::format!("2 10.0.2.2/24{flags}"));
+    let changed = |from, to| PmEvent::EndpointChanged { before: second(from), after: second(to) };
+    let mut case = Case::new(&[FIRST, "2 10.0.2.2/24 signal subflow"]);
+    assert_eq!(case.on(changed("", " signal subflow")), ["announce 2", "2 > 10.0.1.1:80#0"]);
+    // What a mesh opened goes with it, but for what is still wanted.
+    let mesh = |flags: &'static str| {
+        let mut case = Case::new(&[FIRST, flags]).with_remote(5, "10.0.3.1");
+        case = case.with_subflow("10.0.2.2", "10.0.1.1").with_subflow("10.0.2.2", "10.0.3.1");
+        case.subflows[2].remote_id = 5;
+        case
+    };
+    assert_eq!(mesh("2 10.0.2.2/24 subflow").on(changed(" fullmesh", " subflow")), ["close 2"]);
+    assert_eq!(mesh("2 10.0.2.2/24").on(changed(" fullmesh", "")), ["close 1", "close 2"]);
+}
+
+#[test]
 fn an_endpoint_that_comes_is_used_and_one_that_goes_is_withdrawn() {
     let second = "2 10.0.2.2/24 subflow signal";
     let mut case = Case::new(&[FIRST, second]);

@@ -23,16 +23,14 @@ fn endpoint(text: &str) -> Endpoint {
         prefix: cidr.prefix,
         path: PathId(u16::from(id)),
         flags: EndpointFlags::default(),
+        port: None,
         up: true,
     };
     for word in words {
         match word {
-            "signal" => endpoint.flags.signal = true,
-            "subflow" => endpoint.flags.subflow = true,
-            "backup" => endpoint.flags.backup = true,
-            "fullmesh" => endpoint.flags.fullmesh = true,
             "down" => endpoint.up = false,
-            other => panic!("{other}"),
+            word if endpoint.flags.set(word, true) => {}
+            port => endpoint.port = Some(port.strip_prefix("port=").unwrap().parse().unwrap()),
         }
     }
     endpoint

@@ -1,0 +1,254 @@
+//! The path manager and programs in its place: what they hear and what they may do; our own paths and addresses.
+
+use alloc::vec::Vec;
+
+use anabranch_frame::{Instant, PathId};
+use smallvec::SmallVec;
+
+use crate::Error;
+use crate::config::Endpoint;
+use crate::pm::{Command, Notice, PmCommand, PmEvent, PmView, RemoteAddr, SubflowEntry};
+use crate::sched::SubflowId;
+use crate::tcp::Subflow;
+use crate::wire::MptcpOption;
+
+use super::addr::{established_entry, opening_entry};
+use super::conn::{Conn, Cx, Stage};
+
+const NO_ENDPOINT: Error = Error::BadOption { option: "endpoint", problem: "there is none of this identifier" };
+const NO_SUBFLOW: Error = Error::BadOption { option: "subflow", problem: "there is none of this identifier" };
+const BAD_REMOTE: Error = Error::BadOption { option: "remote address", problem: "no host can be reached at it" };
+const NO_MORE: Error =
+    Error::BadOption { option: "subflow", problem: "the limit is reached, or the addresses are of two families" };
+
+impl Conn {
+    /// Tells the path manager what happened and does what it wants.
+    pub(super) fn manage_paths(&mut self, cx: &mut Cx<'_>, event: &PmEvent) {
+        let mut commands = Vec::new();
+        let endpoints = cx.paths.endpoints();
+        let subflows: SmallVec<[SubflowEntry; 8]> =
+            self.subflows.iter().map(established_entry).chain(self.openings.iter().map(opening_entry)).collect();
+        let left = self.options.limits.subflows.saturating_sub(self.extra_subflows());
+        let (local, remote) = self.tuple;
+        {
+            let Some(mp) = self.mp().filter(|mp| mp.fully_established) else { return };
+            let announced: SmallVec<[u8; 8]> = mp.announcements.iter().map(|one| one.id).collect();
+            let remotes: SmallVec<[RemoteAddr; 8]> = mp.remotes.iter().copied().collect();
+            let view = PmView {
+                now: cx.now,
+                endpoints: &endpoints,
+                subflows: &subflows,
+                remotes: &remotes,
+                announced: &announced,
+                limits: self.options.limits,
+                subflows_left: left,
+                server_side: self.server_side,
+                deny_join_initial: mp.deny_join_initial,
+                initial_local: local.ip(),
+                initial_remote: remote,
+            };
+            self.path_manager.on_event(&view, event, &mut commands);
+        }
+        for command in commands {
+            self.obey(cx, &endpoints, command);
+        }
+    }
+
+    /// When the path manager wants to be asked again.
+    pub(super) fn path_manager_deadline(&self) -> Option<Instant> {
+        let asked = self.stage == Stage::Open && self.mp().is_some_and(|mp| mp.fully_established);
+        self.path_manager.deadline().filter(|_| asked)
+    }
+
+    fn obey(&mut self, cx: &mut Cx<'_>, endpoints: &[Endpoint], command: PmCommand) {
+        if self.stage != Stage::Open {
+            return;
+        }
+        let find = |id: u8| endpoints.iter().find(|endpoint| endpoint.id == id).copied();
+        match command {
+            PmCommand::Announce(id) => {
+                if let Some(endpoint) = find(id) {
+                    self.announce(cx, &endpoint);
+                }
+            }
+            PmCommand::Withdraw(id) => self.withdraw(cx, id),
+            PmCommand::Open { endpoint, remote, backup } => {
+                if let Some(endpoint) = find(endpoint) {
+                    self.open_from(cx, &endpoint, remote, backup);
+                }
+            }
+            PmCommand::Close(id) => {
+                if let Some(at) = self.index_of(id) {
+                    self.subflows[at].wants_fin = true;
+                }
+            }
+        }
+    }
+
+    /// Opens a subflow from an endpoint, if that can be. Whether it was begun.
+    fn open_from(&mut self, cx: &mut Cx<'_>, endpoint: &Endpoint, remote: RemoteAddr, backup: bool) -> bool {
+        let possible = self.may_have_another() && endpoint.addr.is_ipv4() == remote.addr.is_ipv4();
+        if possible {
+            let local_id = self.local_id_of(endpoint);
+            self.open_join(cx, endpoint.addr, endpoint.path, (local_id, remote.id), remote.addr, backup);
+        }
+        possible
+    }
+
+    /// Does what a program wants done, whatever the path manager.
+    pub(crate) fn command(&mut self, cx: &mut Cx<'_>, command: Command) -> Result<(), Error> {
+        let ready = self.stage == Stage::Open && self.mp().is_some_and(|mp| mp.fully_established);
+        if !ready {
+            return Err(Error::NotConnected);
+        }
+        let find = |cx: &Cx<'_>, id: u8| cx.paths.endpoints().into_iter().find(|endpoint| endpoint.id == id);
+        match command {
+            Command::Announce { endpoint, port } => {
+                let mut endpoint = find(cx, endpoint).ok_or(NO_ENDPOINT)?;
+                endpoint.port = port.or(endpoint.port);
+                if let Some(mp) = self.mp_mut() {
+                    mp.announcements.retain(|one| (one.id, one.port) != (endpoint.id, endpoint.port));
+                }
+                self.announce(cx, &endpoint);
+            }
+            Command::Withdraw(id) => self.withdraw(cx, id),
+            Command::Open { endpoint, remote, backup } => {
+                let endpoint = find(cx, endpoint).ok_or(NO_ENDPOINT)?;
+                if !cx.paths.may_join(remote.addr.ip()) || remote.addr.port() == 0 {
+                    return Err(BAD_REMOTE);
+                }
+                if !self.open_from(cx, &endpoint, remote, backup) {
+                    return Err(NO_MORE);
+                }
+            }
+            Command::Close(id) => {
+                let at = self.index_of(id).ok_or(NO_SUBFLOW)?;
+                self.subflows[at].wants_fin = true;
+            }
+            Command::SetBackup { subflow, backup } => self.set_backup(cx, subflow, backup).map_err(|_| NO_SUBFLOW)?,
+        }
+        Ok(())
+    }
+
+    /// Tells programs that manage paths what happened, once the connection has both keys.
+    pub(super) fn report(&self, cx: &mut Cx<'_>, notice: impl FnOnce() -> Notice) {
+        if let Some(mp) = self.mp()
+            && mp.remote.is_some()
+        {
+            cx.reports.tell(mp.local.token, notice);
+        }
+    }
+
+    /// The connection has both keys.
+    pub(super) fn report_created(&self, cx: &mut Cx<'_>) {
+        let (local, remote) = self.tuple;
+        let server_side = self.server_side;
+        let deny_join_initial = self.mp().is_some_and(|mp| mp.deny_join_initial);
+        self.report(cx, || Notice::Created { local, remote, server_side, deny_join_initial });
+    }
+
+    /// Asks the peer with MP_PRIO to use a subflow as a backup, or no longer.
+    pub(crate) fn set_backup(&mut self, cx: &mut Cx<'_>, id: SubflowId, backup: bool) -> Result<(), Error> {
+        let at = self.index_of(id).ok_or(Error::NotConnected)?;
+        if self.mp().is_some() && self.subflows[at].signal(MptcpOption::Prio { backup }) {
+            cx.counters.mp_prio_tx += 1;
+        }
+        Ok(())
+    }
+
+    /// A path of ours came up or went down, with these addresses.
+    pub(crate) fn on_path(&mut self, cx: &mut Cx<'_>, path: PathId, endpoints: &[Endpoint], up: bool) {
+        if !up && self.mp().is_some() {
+            self.leave_path(cx, path);
+        }
+        if up {
+            for subflow in self.subflows.iter_mut().filter(|subflow| subflow.link.path == path) {
+                subflow.snd.on_path_up(cx.now);
+            }
+        }
+        for endpoint in endpoints {
+            let event = if up { PmEvent::EndpointUp(*endpoint) } else { PmEvent::EndpointDown(*endpoint) };
+            self.manage_paths(cx, &event);
+        }
+        self.settle(cx);
+    }
+
+    /// An address of ours came, or went for good: what used it goes with it.
+    pub(crate) fn on_endpoint(&mut self, cx: &mut Cx<'_>, endpoint: &Endpoint, there: bool) {
+        if there {
+            self.manage_paths(cx, &PmEvent::EndpointUp(*endpoint));
+        } else {
+            let told = self.mp().is_some_and(|mp| mp.announcements.iter().any(|one| one.id == endpoint.id));
+            if told {
+                self.withdraw(cx, endpoint.id);
+            }
+            if self.mp().is_some() {
+                self.leave(cx, false, |subflow| subflow.tuple.local.ip() == endpoint.addr);
+                self.send_withdrawn(cx);
+            }
+            self.manage_paths(cx, &PmEvent::EndpointDown(*endpoint));
+        }
+        self.settle(cx);
+    }
+
+    /// What may be done with an address of ours is something else now.
+    pub(crate) fn on_endpoint_changed(&mut self, cx: &mut Cx<'_>, before: Endpoint, after: Endpoint) {
+        let (was, is) = (before.flags, after.flags);
+        if was.signal && (!is.signal || before.port != after.port) {
+            let told = self.mp().is_some_and(|mp| mp.announcements.iter().any(|one| one.id == before.id));
+            if told {
+                self.withdraw(cx, before.id);
+            }
+        }
+        if was.backup != is.backup {
+            let there = |subflow: &&Subflow| subflow.tuple.local.ip() == after.addr;
+            let ids: SmallVec<[SubflowId; 4]> = self.subflows.iter().filter(there).map(|subflow| subflow.id).collect();
+            for id in ids {
+                // It was there a moment ago.
+                let _ = self.set_backup(cx, id, is.backup);
+            }
+        }
+        self.manage_paths(cx, &PmEvent::EndpointChanged { before, after });
+        self.settle(cx);
+    }
+
+    /// A path of ours has another MTU.
+    pub(crate) fn on_path_mtu(&mut self, path: PathId, mtu: u16) {
+        for opening in self.openings.iter_mut().filter(|opening| opening.link.path == path) {
+            opening.link.mtu = mtu;
+            opening.on_mtu();
+        }
+        for subflow in self.subflows.iter_mut().filter(|subflow| subflow.link.path == path) {
+            subflow.set_mtu(mtu);
+        }
+    }
+
+    /// Closes the subflows of a path that is down, if there is another one to go on with.
+    fn leave_path(&mut self, cx: &mut Cx<'_>, path: PathId) {
+        self.leave(cx, true, |subflow| subflow.link.path == path);
+        self.send_withdrawn(cx);
+    }
+
+    /// Closes some subflows without a word to where they lead: the others tell the peer. If there are none to go on with
+    /// they may stay, should the path come back before the peer gives up.
+    fn leave(&mut self, cx: &mut Cx<'_>, may_stay: bool, leaves: impl Fn(&Subflow) -> bool) {
+        let elsewhere = self.subflows.iter().any(|subflow| subflow.usable() && !leaves(subflow));
+        let there: SmallVec<[SubflowId; 4]> =
+            self.subflows.iter().filter(|subflow| leaves(subflow)).map(|subflow| subflow.id).collect();
+        for id in there {
+            let Some(at) = self.index_of(id).filter(|_| elsewhere || !may_stay) else { continue };
+            let local_id = self.subflows[at].local_id;
+            self.drop_subflow(cx, at, None);
+            // The address may be in use on another path, as the first one is when the peer joins to it:
+            // the peer would close that subflow, too.
+            if !self.subflows.iter().any(|other| !leaves(other) && other.local_id == local_id) {
+                self.withdraw(cx, local_id);
+            }
+        }
+    }
+
+    /// Address identifier of an endpoint: 0 for the address of the initial subflow.
+    fn local_id_of(&self, endpoint: &Endpoint) -> u8 {
+        if endpoint.addr == self.tuple.0.ip() { 0 } else { endpoint.id }
+    }
+}

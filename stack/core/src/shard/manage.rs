@@ -1,0 +1,139 @@
+//! Addresses and subflows at run time: endpoints that come, go and change, and programs that manage paths.
+
+use alloc::vec::Vec;
+use core::num::NonZeroU16;
+
+use anabranch_frame::{Instant, PathId};
+
+use crate::Error;
+use crate::config::{Endpoint, EndpointFlags, Limits, NewEndpoint};
+use crate::mptcp::{Conn, Cx};
+use crate::options::SockOpt;
+use crate::pm::{Command, Report};
+
+use super::{ConnId, ListenerId, Place, Shard, WorkerId, cx};
+
+impl Shard {
+    /// Our addresses as path managers see them, those of paths that are down included.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.paths.endpoints()
+    }
+
+    /// An address comes to a path. Returns its endpoint's identifier.
+    ///
+    /// # Errors
+    /// [`Error::BadPath`] if there is no such path, [`Error::AddrInUse`], [`Error::BadOption`] for flags that do not go
+    /// together and for an identifier that is taken.
+    pub fn add_endpoint(&mut self, now: Instant, new: &NewEndpoint) -> Result<u8, Error> {
+        let endpoint = self.paths.add_endpoint(new)?;
+        self.tell_all(now, |conn, cx| conn.on_endpoint(cx, &endpoint, true));
+        Ok(endpoint.id)
+    }
+
+    /// An address goes: it is withdrawn, and its subflows with it.
+    ///
+    /// # Errors
+    /// [`Error::BadOption`] if there is no such endpoint.
+    pub fn remove_endpoint(&mut self, now: Instant, id: u8) -> Result<(), Error> {
+        let endpoint = self.paths.remove_endpoint(id)?;
+        self.tell_all(now, |conn, cx| conn.on_endpoint(cx, &endpoint, false));
+        Ok(())
+    }
+
+    /// Changes what may be done with an address. Live connections heed it: what is to be announced is, `backup` goes to
+    /// the peers with MP_PRIO.
+    ///
+    /// # Errors
+    /// [`Error::BadOption`] if there is no such endpoint, or the flags do not go together.
+    pub fn change_endpoint(
+        &mut self,
+        now: Instant,
+        id: u8,
+        flags: EndpointFlags,
+        port: Option<NonZeroU16>,
+    ) -> Result<(), Error> {
+        let (before, after) = self.paths.change_endpoint(id, flags, port)?;
+        if before != after {
+            self.tell_all(now, |conn, cx| conn.on_endpoint_changed(cx, before, after));
+        }
+        Ok(())
+    }
+
+    /// Changes the limits of all connections and listeners that there are. New ones have those of their options.
+    pub fn set_limits(&mut self, now: Instant, limits: Limits) {
+        // Limits are never refused.
+        let listeners: Vec<ListenerId> = self.listeners.ids().collect();
+        for id in listeners {
+            let _ = self.set_listener_option(id, SockOpt::Limits(limits));
+        }
+        let all: Vec<ConnId> = self.conns.iter().filter_map(|(_, place)| place.id()).collect();
+        for id in all {
+            let _ = self.set_option(now, id, SockOpt::Limits(limits));
+        }
+    }
+
+    /// Whether [`poll_report`](Self::poll_report) shall have something to say.
+    pub fn want_reports(&mut self, wanted: bool) {
+        self.reports.want(wanted);
+    }
+
+    /// The next thing that happened to connections and their paths.
+    pub fn poll_report(&mut self) -> Option<Report> {
+        self.reports.next()
+    }
+
+    /// How many reports were dropped since the last call, because nobody polled.
+    pub fn take_dropped_reports(&mut self) -> u64 {
+        self.reports.take_dropped()
+    }
+
+    /// The worker on which a connection lives, by our token.
+    #[must_use]
+    pub fn worker_of(&self, token: u32) -> WorkerId {
+        self.crew.of_token(token)
+    }
+
+    /// The connection of this worker that has a token.
+    #[must_use]
+    pub fn by_token(&self, token: u32) -> Option<ConnId> {
+        self.tokens.find(token).and_then(|index| self.conns.get(index as usize)).and_then(Place::id)
+    }
+
+    /// Does with a connection what a program that manages paths wants, whatever its path manager. The limits hold.
+    ///
+    /// # Errors
+    /// [`Error::NotConnected`] if there is no such connection or it is not fully established, [`Error::BadOption`] for what
+    /// is not there or not possible.
+    pub fn command(&mut self, now: Instant, conn: ConnId, command: Command) -> Result<(), Error> {
+        self.with(now, conn, |conn, cx| conn.command(cx, command)).ok_or(Error::NotConnected)?
+    }
+
+    /// Asks the peer (MP_PRIO) to use, or not to use, a subflow as a backup.
+    ///
+    /// # Errors
+    /// [`Error::NotConnected`] if there is no such subflow.
+    pub fn set_backup(&mut self, now: Instant, conn: ConnId, subflow: u8, backup: bool) -> Result<(), Error> {
+        self.with(now, conn, |conn, cx| conn.set_backup(cx, subflow, backup)).ok_or(Error::NotConnected)?
+    }
+
+    pub(super) fn tell_path(&mut self, now: Instant, path: PathId, up: bool) {
+        let endpoints = self.paths.endpoints_of(path);
+        self.tell_all(now, |conn, cx| conn.on_path(cx, path, &endpoints, up));
+    }
+
+    /// Tells all connections that have other paths to go to.
+    fn tell_all(&mut self, now: Instant, tell: impl Fn(&mut Conn, &mut Cx<'_>)) {
+        let all: Vec<u32> = self.conns.iter().map(|(index, _)| index as u32).collect();
+        for index in all {
+            let place = &mut self.conns[index as usize];
+            if matches!(place, Place::Resting(Some(resting)) if !resting.is_mptcp()) {
+                // It has nowhere else to go, and nothing under way to be sent again.
+                continue;
+            }
+            let conn = place.wake(&mut self.counters.conns_at_rest, self.memory.level());
+            tell(conn, &mut cx!(self, now));
+            self.touch(index);
+        }
+    }
+}
