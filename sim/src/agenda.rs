@@ -9,6 +9,7 @@ use anabranch_frame::Instant;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Source {
     Link(usize),
+    Boxes(usize),
     Host(usize),
     Script(usize),
 }

@@ -27,10 +27,10 @@ mod gro;
 mod host;
 mod link;
 mod mail;
+pub mod middlebox;
 mod pace;
 mod pair;
 mod random;
-mod router;
 mod trace;
 mod world;
 
@@ -44,7 +44,6 @@ pub use mail::Mailing;
 pub use pace::Pacer;
 pub use pair::{PORT, Pair, PairBuilder};
 pub use random::{Pattern, Random, seed_from_env};
-pub use router::Router;
 pub use trace::describe;
 pub use world::{LinkId, Verdict, World};
 

@@ -6,6 +6,7 @@ use core::ops::{Deref, DerefMut};
 use anabranch_core::{EndpointFlags, IpCidr, PathConfig};
 use anabranch_frame::PathId;
 
+use crate::middlebox::{Middlebox, TwoWay};
 use crate::{HostConfig, HostId, LinkConfig, LinkId, LinkStats, World};
 
 /// The port on which servers of a [`Pair`] listen.
@@ -84,6 +85,22 @@ impl Pair {
     #[must_use]
     pub fn down_link(&self, path: u16) -> LinkId {
         self.links[usize::from(path)].1
+    }
+
+    /// Puts a box on the way from client to server of a path, behind those that are there.
+    pub fn box_up(&mut self, path: u16, middlebox: impl Middlebox + 'static) {
+        self.world.add_middlebox(self.up_link(path), middlebox);
+    }
+
+    /// Puts a box on the way from server to client of a path, behind those that are there.
+    pub fn box_down(&mut self, path: u16, middlebox: impl Middlebox + 'static) {
+        self.world.add_middlebox(self.down_link(path), middlebox);
+    }
+
+    /// Puts a box on a path that serves the client, behind those that are there.
+    pub fn box_both(&mut self, path: u16, both: impl TwoWay + 'static) {
+        let (up, down) = self.links[usize::from(path)];
+        self.world.add_two_way(up, down, both);
     }
 
     /// What the link from client to server of a path did so far.

@@ -12,8 +12,9 @@ use anabranch_frame::{Instant, PathId, Payload, Transmit, gso};
 use crate::agenda::{Agenda, Source};
 use crate::capture::Capture;
 use crate::host::Attachment;
+use crate::middlebox::{self, Chain, Function, Middlebox, Passed, TwoWay};
 use crate::trace::Trace;
-use crate::{AppId, Application, Host, HostConfig, HostId, Link, LinkChange, LinkConfig, Random, Router};
+use crate::{AppId, Application, Host, HostConfig, HostId, Link, LinkChange, LinkConfig, Random};
 
 /// Packets that a host may send, or rounds it may take, at one instant before it counts as gone mad.
 const RUNAWAY: usize = 1_000_000;
@@ -33,14 +34,14 @@ pub enum Verdict {
     Drop,
 }
 
-type Middlebox = Box<dyn FnMut(Instant, Payload) -> Verdict + Send>;
 type Script = Box<dyn FnOnce(&mut World) + Send>;
 
 struct Wire {
     link: Link,
     to: (HostId, PathId),
-    middlebox: Option<Middlebox>,
-    router: Option<Router>,
+    boxes: Chain,
+    /// Of the boxes.
+    random: Random,
 }
 
 /// Hosts and links on one virtual clock.
@@ -111,19 +112,34 @@ impl World {
             None => panic!("host {} has no {}", host.name, from.1),
         }
         let link = Link::new(config, Random::new(self.seed, stream(from.0, from.1.0)), self.now);
-        self.wires.push(Wire { link, to, middlebox: None, router: None });
+        let random = Random::new(self.seed, BOXES | stream(from.0, from.1.0));
+        self.wires.push(Wire { link, to, boxes: Chain::default(), random });
         LinkId(index)
     }
 
-    /// Puts a function in front of a link that sees, changes or drops every packet.
+    /// Puts a function in front of a link that sees, changes or drops every packet, in place of the boxes that are there.
     pub fn set_middlebox(&mut self, link: LinkId, middlebox: impl FnMut(Instant, Payload) -> Verdict + Send + 'static) {
-        self.wires[link.0].middlebox = Some(Box::new(middlebox));
+        self.clear_middleboxes(link);
+        self.add_middlebox(link, Function(middlebox));
     }
 
-    /// Puts a router in front of a link that takes only small packets; `None` takes it away. What it tells a sender comes
-    /// back over the link in the other direction.
-    pub fn set_router(&mut self, link: LinkId, router: Option<Router>) {
-        self.wires[link.0].router = router;
+    /// Puts a box in front of a link, behind those that are there.
+    pub fn add_middlebox(&mut self, link: LinkId, middlebox: impl Middlebox + 'static) {
+        self.wires[link.0].boxes.push(middlebox);
+    }
+
+    /// Puts a box in front of both links of a path, behind those that are there: `out` leads from the side that the box
+    /// serves.
+    pub fn add_two_way(&mut self, out: LinkId, back: LinkId, both: impl TwoWay + 'static) {
+        let [outward, inward] = middlebox::sides(both);
+        self.add_middlebox(out, outward);
+        self.add_middlebox(back, inward);
+    }
+
+    /// Takes all boxes away that are in front of a link, with what they hold.
+    pub fn clear_middleboxes(&mut self, link: LinkId) {
+        self.wires[link.0].boxes.clear();
+        self.arm_link(link.0);
     }
 
     /// Starts an application on a host.
@@ -212,6 +228,11 @@ impl World {
                     self.deliver(host, path, packet);
                 }
                 self.arm_link(index);
+            }
+            Source::Boxes(index) => {
+                let wire = &mut self.wires[index];
+                let passed = wire.boxes.on_timeout(self.now, &mut wire.random);
+                self.enqueue(index, passed);
             }
             Source::Host(index) => {
                 self.hosts[index].handle_timeouts(self.now);
@@ -363,8 +384,9 @@ impl World {
     // --- inside ----------------------------------------------------------------------------------
 
     fn arm_link(&mut self, index: usize) {
-        let next = self.wires[index].link.next();
-        self.agenda.arm(Source::Link(index), next);
+        let wire = &self.wires[index];
+        self.agenda.arm(Source::Link(index), wire.link.next());
+        self.agenda.arm(Source::Boxes(index), wire.boxes.deadline());
     }
 
     fn deliver(&mut self, host: HostId, path: PathId, packet: Payload) {
@@ -425,38 +447,36 @@ impl World {
         gso::for_each_segment(transmit, &mut Vec::new(), |packet| packets.push(Payload::from(packet)));
         for packet in packets {
             self.record(index, transmit.path, Direction::Outbound, &packet);
-            if self.wires[wire].router.is_some_and(|router| router.refuses(&packet)) {
-                self.complain(wire, (HostId(index), transmit.path), &packet);
-                continue;
-            }
-            let wire = &mut self.wires[wire];
-            let verdict = match &mut wire.middlebox {
-                Some(middlebox) => middlebox(self.now, packet),
-                None => Verdict::Pass(packet),
-            };
-            match verdict {
-                Verdict::Pass(packet) => wire.link.enqueue(self.now, packet),
-                Verdict::Replace(packets) => {
-                    for packet in packets {
-                        wire.link.enqueue(self.now, packet);
-                    }
-                }
-                Verdict::Drop => {}
+            let Wire { boxes, random, link, .. } = &mut self.wires[wire];
+            if boxes.is_empty() {
+                link.enqueue(self.now, packet);
+            } else {
+                let passed = boxes.on_packet(self.now, random, packet);
+                self.enqueue(wire, passed);
             }
         }
         self.arm_link(wire);
     }
 
-    /// The router in front of a link dropped a packet.
-    fn complain(&mut self, wire: usize, sender: (HostId, PathId), packet: &Payload) {
-        let complaint = self.wires[wire].router.and_then(|router| router.complaint(packet));
-        let back = self.wires.iter().position(|wire| wire.to == sender);
-        if let (Some(complaint), Some(back)) = (complaint, back) {
-            self.wires[back].link.enqueue(self.now, complaint);
-            self.arm_link(back);
+    /// What came out of the boxes in front of a link goes over it, and back over the one in the other direction.
+    fn enqueue(&mut self, index: usize, passed: Passed) {
+        let back = opposite(index);
+        for (wire, packets) in [(index, passed.onward), (back, passed.back)] {
+            for packet in packets {
+                self.wires[wire].link.enqueue(self.now, packet);
+            }
+            self.arm_link(wire);
         }
     }
 }
+
+/// The link in the other direction: links are made two at a time.
+fn opposite(wire: usize) -> usize {
+    wire ^ 1
+}
+
+/// Marks the random streams of boxes.
+const BOXES: u64 = 1 << 40;
 
 /// The number of the random stream of a host's outgoing path.
 fn stream(host: HostId, path: u16) -> u64 {

@@ -187,6 +187,13 @@ impl SynEntry {
         matches!(self.kind, SynKind::New { key: Some(_), .. })
     }
 
+    /// The peer's SYN came again without MP_CAPABLE: our answers with it did not get through.
+    pub(crate) fn forgo_mptcp(&mut self) {
+        if let SynKind::New { key, .. } = &mut self.kind {
+            *key = None;
+        }
+    }
+
     /// What a segment means here.
     pub(crate) fn check(&mut self, now: Instant, segment: &Segment, guard: &Guard) -> Half {
         let acked = segment.ack == self.negotiated.iss.add(1);

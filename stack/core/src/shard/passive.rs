@@ -329,6 +329,9 @@ impl Shard {
                 return;
             }
             Half::Repeat => {
+                if capable_syn(segment).is_none() {
+                    entry.forgo_mptcp();
+                }
                 if self.loose.len() < LOOSE_MAX {
                     let again = entry.synack(now);
                     self.loose.push_back(again);

@@ -1,9 +1,9 @@
 //! DSS checksums, and boxes that change what they carry.
 
 use anabranch_core::{FallbackReason, SocketOptions};
-use anabranch_sim::{Action, Chatter, LinkConfig, Note, Pair, Transfer, Verdict};
+use anabranch_sim::middlebox::{Alter, Gateway, Split, Which};
+use anabranch_sim::{Action, Chatter, LinkConfig, Note, Pair, Transfer};
 
-use crate::edit::*;
 use crate::support::*;
 
 fn checked() -> SocketOptions {
@@ -20,15 +20,8 @@ fn either_side_may_ask_for_checksums() {
         // Given two paths that lose, reorder and repeat, and cut segments in two, so that few mappings come in one piece,
         let mut net = Pair::seeded(1501).path(rough()).path(rough()).build();
         for path in 0..2 {
-            for link in [net.up_link(path), net.down_link(path)] {
-                net.set_middlebox(link, |_, packet| {
-                    let edit = Edit::new(&packet);
-                    match edit.payload_len() {
-                        0..=500 => Verdict::Pass(packet),
-                        _ => Verdict::Replace(edit.split(333).map(Edit::finish).into()),
-                    }
-                });
-            }
+            net.box_up(path, Split::pieces_of(333));
+            net.box_down(path, Split::pieces_of(333));
         }
         let options = |checksum| SocketOptions { checksum, ..SocketOptions::default() };
         let listening = Transfer::listen(Pair::server_addr(0)).options(options(server)).sends(3 * MEGABYTE);
@@ -48,28 +41,11 @@ fn either_side_may_ask_for_checksums() {
     }
 }
 
-/// Changes a byte of every `nth` segment with data that goes up on a path.
-fn spoil(net: &mut Pair, path: u16, nth: u32) {
-    let link = net.up_link(path);
-    let mut count = 0;
-    net.set_middlebox(link, move |_, packet| {
-        let mut edit = Edit::new(&packet);
-        if edit.payload_len() == 0 {
-            return Verdict::Pass(packet);
-        }
-        count += 1;
-        if count % nth == 0 {
-            edit.spoil();
-        }
-        Verdict::Pass(edit.finish())
-    });
-}
-
 #[test]
 fn a_path_that_changes_bytes_is_left() {
     // Given two paths of which the second spoils every 20th segment,
     let mut net = two_paths(1502);
-    spoil(&mut net, 1, 20);
+    net.box_up(1, Alter::new(Which::DATA.after(19).every(20)));
     let apps = start(&mut net, 10 * MEGABYTE, MEGABYTE, &checked());
     // then all bytes arrive as they were sent: what came changed comes again on the first path,
     finish(&mut net, apps, secs(60));
@@ -86,7 +62,7 @@ fn a_path_that_changes_bytes_is_left() {
 #[test]
 fn without_checksums_nobody_notices() {
     let mut net = two_paths(1502);
-    spoil(&mut net, 1, 20);
+    net.box_up(1, Alter::new(Which::DATA.after(19).every(20)));
     let apps = start(&mut net, 10 * MEGABYTE, 0, &SocketOptions::default());
     net.run_to(secs(3));
     assert!(net.app(apps.1).flow().received.wrong_at.is_some(), "or this test tests nothing");
@@ -108,14 +84,8 @@ fn gateway(seed: u64, changed: &'static [&'static str]) -> (String, Pair, [Optio
             client.at(ms(100 * tenths), Action::Write(word.as_bytes().to_vec()))
         });
     let client = net.spawn(Pair::CLIENT, client);
-    let link = net.up_link(0);
-    net.set_middlebox(link, move |_, packet| {
-        let mut edit = Edit::new(&packet);
-        for word in changed {
-            edit.replace(word.as_bytes(), word.to_uppercase().as_bytes());
-        }
-        Verdict::Pass(edit.finish())
-    });
+    let upper: Vec<_> = changed.iter().map(|word| (*word, word.to_uppercase())).collect();
+    net.box_up(0, Gateway::replacing(upper.iter().map(|(word, upper)| (*word, upper.as_str()))));
     net.run_to(secs(3));
     let heard = String::from_utf8(net.app(server).heard()).unwrap();
     assert_eq!(net.app(client).heard(), b"yes well ");

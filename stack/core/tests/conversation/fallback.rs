@@ -5,7 +5,6 @@ use anabranch_core::{FallbackReason, SocketOptions};
 use anabranch_frame::{PathId, RxPacket};
 use anabranch_sim::{Pair, Transfer, Verdict};
 
-use crate::edit::without_mptcp;
 use crate::support::*;
 
 /// Takes the MPTCP options off packets on path 0 that `which` picks.

@@ -3,7 +3,6 @@
 //! Every test has a seed of its own that `ANABRANCH_SEED` overrules; a test that fails prints it and
 //! its latest packets. `ANABRANCH_TRACE=1` prints all of them.
 
-mod edit;
 mod support;
 
 mod addresses;

@@ -3,9 +3,9 @@
 use anabranch_core::SocketOptions;
 use anabranch_core::wire::{Flags, Segment};
 use anabranch_frame::{PathId, RxPacket};
+use anabranch_sim::middlebox::TcpPacket;
 use anabranch_sim::{Pair, Verdict};
 
-use crate::edit::Edit;
 use crate::support::*;
 
 fn managed(name: &str) -> SocketOptions {
@@ -68,7 +68,7 @@ fn reset_on_path_1(net: &mut Pair, mut which: impl FnMut(anabranch_frame::Instan
     net.set_middlebox(link, move |now, packet| {
         let parsed = Segment::parse(RxPacket::new(PathId(0), packet.clone()));
         if parsed.is_ok_and(|segment| !segment.payload.is_empty()) && which(now) {
-            let mut reset = Edit::new(&packet);
+            let mut reset = TcpPacket::read(&packet).expect("it was parsed");
             reset.set_flags(Flags::RST);
             return Verdict::Pass(reset.finish());
         }

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use anabranch_core::{MtuProbing, PmtuConfig, SocketOptions};
-use anabranch_sim::{LinkConfig, Pair, Router, Steering, Transfer, World};
+use anabranch_sim::middlebox::Router;
+use anabranch_sim::{LinkConfig, Pair, Steering, Transfer, World};
 
 use crate::support::*;
 
@@ -18,7 +19,7 @@ fn narrow(seed: u64, paths: u16, router: Router, mtu_probing: MtuProbing) -> Pai
     }
     let mut net = builder.build();
     let link = net.up_link(0);
-    net.set_router(link, Some(router));
+    net.add_middlebox(link, router);
     net
 }
 
@@ -62,7 +63,7 @@ fn a_mapping_stays_whole_when_its_bytes_are_cut_anew() {
     // Given two paths, of which one takes less, and that only later, when large mappings are under way,
     let mut net = narrow(3202, 2, Router { mtu: 1500, tells: true }, MtuProbing::Off);
     let link = net.up_link(0);
-    net.at(ms(300), move |world| world.set_router(link, Some(Router { mtu: 700, tells: true })));
+    net.at(ms(300), move |world| world.add_middlebox(link, Router { mtu: 700, tells: true }));
     transfer(&mut net, 5 * MEGABYTE, 5 * MEGABYTE, &mptcp(), secs(10));
     let counters = net.counters(Pair::SERVER);
     assert_eq!((counters.dss_not_matching, counters.dss_corruption_fallback), (0, 0));
@@ -119,7 +120,7 @@ fn a_message_finds_the_worker_of_its_connection() {
     let mut net =
         Pair::seeded(3206).client(|host| (host.workers, host.steering) = (3, Steering::Random)).path(wifi()).build();
     let link = net.up_link(0);
-    net.set_router(link, Some(Router { mtu: 1200, tells: true }));
+    net.add_middlebox(link, Router { mtu: 1200, tells: true });
     // when several connections meet a router with a small link,
     let server = net.spawn(Pair::SERVER, Transfer::listen(Pair::server_addr(0)));
     let clients: Vec<_> =

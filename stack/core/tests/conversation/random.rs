@@ -5,12 +5,12 @@ use std::time::Duration;
 use anabranch_core::SocketOptions;
 use anabranch_core::shard::Shutdown;
 use anabranch_frame::PathId;
+use anabranch_sim::middlebox::Split;
 use anabranch_sim::{
-    Action, Chatter, HostConfig, Jitter, LinkChange, LinkConfig, LinkId, Pair, PairBuilder, Pattern, Random, Steering,
-    Transfer, Verdict, World, seed_from_env,
+    Action, Chatter, HostConfig, Jitter, LinkChange, LinkConfig, Pair, PairBuilder, Pattern, Random, Steering,
+    Transfer, World, seed_from_env,
 };
 
-use crate::edit::Edit;
 use crate::support::*;
 
 fn random_link(random: &mut Random) -> LinkConfig {
@@ -87,23 +87,13 @@ fn random_net(seed: u64, random: &mut Random) -> Pair {
     let mut net = builder.build();
     for link in (0..paths).flat_map(|path| [net.up_link(path), net.down_link(path)]).collect::<Vec<_>>() {
         if random.chance(0.1) {
-            cut_segments(&mut net, link, 1 + random.below(1_000) as usize);
+            net.add_middlebox(link, Split::pieces_of(100 + random.below(1_000) as usize));
         }
     }
     if paths > 1 && random.chance(0.4) {
         flap(&mut net, random, paths);
     }
     net
-}
-
-/// Cuts longer segments in two after `n` bytes.
-fn cut_segments(net: &mut Pair, link: LinkId, n: usize) {
-    net.set_middlebox(link, move |_, packet| {
-        if packet[0] >> 4 != 4 || Edit::new(&packet).payload_len() <= n {
-            return Verdict::Pass(packet);
-        }
-        Verdict::Replace(Edit::new(&packet).split(n).map(Edit::finish).into())
-    });
 }
 
 /// One or several workers, with and without receive offload.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anabranch_core::SocketOptions;
 use anabranch_core::wire::Segment;
-use anabranch_frame::{PathId, RxPacket};
+use anabranch_frame::{PathId, Payload, RxPacket};
+use anabranch_sim::middlebox::{TcpPacket, option};
 use anabranch_sim::{AppId, Flow, LinkConfig, LinkId, Pair, Transfer, Verdict};
 
 pub(crate) const MEGABYTE: u64 = 1_000_000;
@@ -75,6 +76,13 @@ pub(crate) fn transfer(net: &mut Pair, up: u64, down: u64, options: &SocketOptio
     close(net, apps);
     assert_no_reset(net);
     took
+}
+
+/// The packet without its MPTCP options, as firewalls leave it.
+pub(crate) fn without_mptcp(packet: &Payload) -> Payload {
+    let mut segment = TcpPacket::read(packet).expect("a TCP segment");
+    segment.strip(option::MPTCP);
+    segment.finish()
 }
 
 /// A direction of a pair's links.
