@@ -23,6 +23,7 @@ mod site;
 mod socket;
 mod task;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,8 +52,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Only lines whose name contains one of these, such as "tun mptcp2" or "echo-1"; "aims" for what the table of
-    /// aims needs.
+    /// Only lines whose name is one of these or, where no line has that name, contains it, such as "tun mptcp2" or
+    /// "echo-1"; "aims" for what the table of aims needs.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Print the names of the lines and end.
@@ -182,8 +183,10 @@ fn chosen(only: &[String]) -> Result<Vec<Case>> {
     if only.is_empty() {
         return Ok(cases);
     }
+    let names: BTreeSet<String> = cases.iter().map(Case::to_string).collect();
     let wanted = |case: &Case, word: &str| match word {
         "aims" => aims.contains(case),
+        _ if names.contains(word) => case.to_string() == word,
         _ => case.to_string().contains(word),
     };
     cases.retain(|case| only.iter().any(|word| wanted(case, word)));
