@@ -3,6 +3,7 @@
 
 mod addresses;
 mod cat;
+mod control;
 mod demo;
 mod format;
 mod link;
@@ -32,7 +33,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
 /// TCP and Multipath TCP (RFC 8684) in user space.
 ///
-/// Every command but `demo` and `link` brings up a stack of its own on the paths that it is given, and speaks to
+/// Every command but `demo`, `link` and `mptcp` brings up a stack of its own on the paths that it is given, and speaks to
 /// any TCP or MPTCP peer on the other side.
 #[derive(Parser, Debug)]
 #[command(name = "anabranch", version, after_help = AFTER_HELP, max_term_width = 100)]
@@ -48,6 +49,7 @@ enum Command {
     Perf(perf::Args),
     Demo(demo::Args),
     Link(Box<link::Args>),
+    Mptcp(control::Args),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Perf(args) => perf::run(args, &mut output),
         Command::Demo(args) => demo::run(&args, &mut output),
         Command::Link(args) => link::run(&args, &mut output),
+        Command::Mptcp(args) => control::run(args),
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     output.error(&error);

@@ -73,6 +73,9 @@ pub(crate) struct StackArgs {
     /// Writes every packet of every path to this file (pcapng; Wireshark reads it).
     #[arg(long, value_name = "FILE.pcapng")]
     pub(crate) pcap: Option<PathBuf>,
+    /// Listens on this Unix socket for `anabranch mptcp`: addresses, limits and subflows can be changed and watched there.
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) control: Option<PathBuf>,
     /// Reads options from a TOML file; what the command line says wins.
     #[arg(long, value_name = "FILE.toml")]
     pub(crate) config: Option<PathBuf>,
@@ -126,6 +129,7 @@ struct File {
     send_buffer: Option<ByteSize>,
     recv_buffer: Option<ByteSize>,
     pcap: Option<PathBuf>,
+    control: Option<PathBuf>,
     #[serde(default)]
     socket: SocketArgs,
     log: Option<LogLevel>,
@@ -160,6 +164,7 @@ impl StackArgs {
             send_buffer: self.send_buffer.or(file.send_buffer),
             recv_buffer: self.recv_buffer.or(file.recv_buffer),
             pcap: self.pcap.or(file.pcap),
+            control: self.control.or(file.control),
             config: self.config,
             socket: self.socket.or(file.socket),
             talk: TalkArgs { log: self.talk.log.or(file.log), json: self.talk.json.or(file.json) },

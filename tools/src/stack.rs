@@ -12,6 +12,7 @@ use anyhow::{Context as _, anyhow};
 use bytesize::ByteSize;
 use serde::Serialize;
 
+use crate::control::Control;
 use crate::options::StackArgs;
 use crate::output::Output;
 use crate::signals;
@@ -25,6 +26,8 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 pub(crate) struct Session {
     pub(crate) stack: Stack,
     pub(crate) output: Output,
+    /// Where it can be told things as long as it lasts.
+    _control: Option<Control>,
 }
 
 impl Session {
@@ -35,10 +38,12 @@ impl Session {
         let args = args.with_file()?;
         *output = make(args.talk.json.unwrap_or(false));
         args.talk.start_log();
+        let control = args.control.clone();
         let stack = build(args)?;
+        let control = control.map(|path| Control::start(&path, stack.clone())).transpose()?;
         let (reported, talk) = (stack.clone(), *output);
         signals::on_report(move || report_counters(&reported, talk))?;
-        Ok(Self { stack, output: *output })
+        Ok(Self { stack, output: *output, _control: control })
     }
 
     /// From now on a signal aborts the stack, so that whatever blocks on it fails.

@@ -390,11 +390,18 @@ impl Builder {
             };
             workers.push(Worker::new(parts).map_err(system("an epoll set"))?);
         }
-        let paths = configs.into_iter().map(|c| Path { id: c.id, name: c.name, addrs: c.addrs, mtu: c.mtu }).collect();
+        let path = |config: PathConfig| Path {
+            id: config.id,
+            name: config.name,
+            addrs: config.addrs,
+            mtu: config.mtu,
+            any_address: config.point_to_point,
+        };
+        let paths = configs.into_iter().map(path).collect();
         let stack = Stack::new(Shared {
             handles,
             threads: Mutex::new(Vec::new()),
-            options: self.options,
+            options: Mutex::new(self.options),
             paths,
             linger: self.linger,
             buffers: WriteBuffers::new(),

@@ -44,6 +44,7 @@ mod builder;
 mod conn;
 mod error;
 mod listener;
+mod manage;
 mod path;
 mod stack;
 mod stream;
@@ -54,8 +55,8 @@ mod worker;
 
 pub use anabranch_core::info::{CaState, TcpState};
 pub use anabranch_core::{
-    ConnInfo, Counters, Ecn, EndpointFlags, FallbackReason, IcmpCause, IpCidr, Limits, MtuProbing, PathConfig,
-    PmtuConfig, Sizes, SockOpt, SocketOptions, SubflowInfo, cc, pm, sched,
+    ConnInfo, Counters, Ecn, Endpoint, EndpointFlags, FallbackReason, IcmpCause, IpCidr, Limits, MtuProbing,
+    NewEndpoint, PathConfig, PmtuConfig, Sizes, SockOpt, SocketOptions, SubflowInfo, cc, pm, sched,
 };
 pub use anabranch_drivers::Device;
 pub use anabranch_frame::PathId;
@@ -63,6 +64,7 @@ pub use anabranch_frame::PathId;
 pub use builder::Builder;
 pub use error::Error;
 pub use listener::{Incoming, TcpListener};
+pub use manage::PathReports;
 pub use path::{Driver, PathSpec, PathSpecError};
 pub use stack::{ConnectOptions, Connection, PathCounters, PathInfo, Stack, WorkerInfo, WorkerStats};
 pub use stream::TcpStream;

@@ -31,7 +31,7 @@ pub struct Stack {
 pub(crate) struct Shared {
     pub(crate) handles: Arc<[Arc<Handle>]>,
     pub(crate) threads: Mutex<Vec<JoinHandle<usize>>>,
-    pub(crate) options: SocketOptions,
+    pub(crate) options: Mutex<SocketOptions>,
     pub(crate) paths: Vec<Path>,
     pub(crate) linger: Duration,
     pub(crate) buffers: WriteBuffers,
@@ -48,6 +48,8 @@ pub(crate) struct Path {
     pub(crate) name: String,
     pub(crate) addrs: Vec<IpCidr>,
     pub(crate) mtu: u16,
+    /// Its device takes packets for any address; others were told theirs when they were opened.
+    pub(crate) any_address: bool,
 }
 
 impl Drop for Shared {
@@ -212,7 +214,7 @@ impl Stack {
     /// What sockets are opened with unless they say otherwise.
     #[must_use]
     pub fn socket_options(&self) -> SocketOptions {
-        self.shared.options.clone()
+        self.shared.options.lock().clone()
     }
 
     /// How many workers there are.
@@ -302,6 +304,10 @@ impl Stack {
 
     pub(crate) fn add_thread(&self, thread: JoinHandle<usize>) {
         self.shared.threads.lock().push(thread);
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     pub(crate) fn handles(&self) -> &[Arc<Handle>] {

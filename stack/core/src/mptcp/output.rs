@@ -82,7 +82,7 @@ impl Conn {
         if subflow.rcv.due() == AckDue::Now && subflow.rcv.has_sack() {
             return Some(self.send_ack(cx, at));
         }
-        if !subflow.signals.is_empty() && subflow.may_signal() {
+        if !subflow.signals.is_empty() && subflow.may_signal(cx.now) {
             return Some(self.send_signal(cx, at));
         }
         self.send_retransmission(cx, at)

@@ -386,9 +386,16 @@ impl Subflow {
         self.signals.try_push(option).is_ok()
     }
 
-    /// Whether a pure ACK for signalling alone may go: not more than two in a row (RFC 8684 §3.4).
-    pub(crate) fn may_signal(&self) -> bool {
-        self.signal_acks < 2
+    /// Whether a pure ACK for signalling alone may go: not more than two in a row (RFC 8684 §3.4), unless nothing else was
+    /// to be said for a while.
+    pub(crate) fn may_signal(&self, now: Instant) -> bool {
+        self.signal_due().is_none_or(|due| due <= now)
+    }
+
+    /// When what is to be signalled may go, if not now.
+    fn signal_due(&self) -> Option<Instant> {
+        let waits = self.signal_acks >= 2 && !self.signals.is_empty();
+        waits.then(|| self.last_tx + self.snd.rto())
     }
 
     /// Something other than signalling passed: it may be signalled again.
@@ -516,7 +523,7 @@ impl Subflow {
         };
         // Until the SYN/ACK is acknowledged its timer is the only one that sends again.
         let again = self.synack.as_ref().map_or_else(|| self.snd.deadline(), |synack| Some(synack.deadline()));
-        [again, delayed, joining, self.persist].into_iter().flatten().min()
+        [again, delayed, joining, self.persist, self.signal_due()].into_iter().flatten().min()
     }
 
     pub(crate) fn sibling(&self) -> Sibling {

@@ -330,6 +330,28 @@ fn endpoints_come_change_and_go_while_a_connection_lives() {
 }
 
 #[test]
+fn an_idle_connection_is_told_of_every_address() {
+    // Given a connection on which nobody says anything, when four addresses come and go again,
+    let mut net = Pair::seeded(1217).path(wifi()).path(lte()).client(no_flags).build();
+    net.spawn(Pair::SERVER, Chatter::listen(Pair::server_addr(0)));
+    net.spawn(Pair::CLIENT, Chatter::connect(Pair::server_addr(0)).at(ms(100), Action::Write(vec![1])));
+    net.run_to(secs(1));
+    for host in 91..95u8 {
+        let addr = IpCidr { addr: IpAddr::from([10, 0, 1, host]), prefix: 24 };
+        let new = NewEndpoint { path: PathId(1), addr, id: host, flags: signal(None).0, port: None };
+        net.with_shard(Pair::SERVER, 0, |now, shard| shard.add_endpoint(now, &new)).unwrap();
+    }
+    net.run_for(secs(3));
+    assert_eq!(net.counters(Pair::SERVER).echo_add, 4);
+    for host in 91..95u8 {
+        net.with_shard(Pair::SERVER, 0, |now, shard| shard.remove_endpoint(now, host)).unwrap();
+    }
+    net.run_for(secs(5));
+    // then the peer hears of all of them, though not more than two at a time.
+    assert_eq!(net.counters(Pair::CLIENT).rm_addr, 4);
+}
+
+#[test]
 fn limits_can_be_changed_for_connections_that_exist() {
     let mut net = Pair::seeded(1213).path(wifi()).path(lte()).client(no_flags).build();
     let (app, _) = talk(&mut net, Pair::server_addr(0), &SocketOptions::default());

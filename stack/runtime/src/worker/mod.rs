@@ -10,6 +10,7 @@ mod conns;
 mod handle;
 mod life;
 mod listeners;
+mod manage;
 mod paths;
 mod poll;
 mod seat;
@@ -25,6 +26,7 @@ use slab::Slab;
 
 pub(crate) use conns::Opening;
 pub(crate) use handle::{Handle, Stats};
+pub(crate) use manage::Watcher;
 pub(crate) use paths::PathQueue;
 pub(crate) use seat::thread;
 
@@ -73,6 +75,8 @@ pub(crate) struct Worker {
     conns: Slab<Slot>,
     by_id: HashMap<ConnId, u32>,
     listeners: HashMap<ListenerId, Arc<Accepting>>,
+    /// Who wants to hear of connections and their paths.
+    watchers: Vec<Watcher>,
     /// Connections whose waiting threads are to be told at the end of the turn.
     touched: Vec<u32>,
     /// Connections that their application let go of, and that may not have finished closing.
@@ -121,6 +125,7 @@ impl Worker {
             conns: Slab::new(),
             by_id: HashMap::new(),
             listeners: HashMap::new(),
+            watchers: Vec::new(),
             touched: Vec::new(),
             released: Vec::new(),
             life: Life::Running,
@@ -221,6 +226,9 @@ impl Worker {
             if !events || sent >= TX_BATCH {
                 break;
             }
+        }
+        if !self.watchers.is_empty() {
+            self.tell_watchers();
         }
         for path in &mut self.paths {
             path.flush(now, &self.handle.stats);
