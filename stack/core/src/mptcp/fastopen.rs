@@ -10,7 +10,7 @@ use crate::options::SocketOptions;
 use crate::pm::RemoteAddr;
 use crate::sched::SchedEvent;
 use crate::shard::{Event, Heard, Offer, Slot, SynEntry, SynKind};
-use crate::tcp::{FastOpened, FastSyn, Opening, Subflow, reset_for};
+use crate::tcp::{FastOpened, FastSyn, Opening, Subflow, reset_for, told_mss};
 use crate::wire::{Flags, MpCapable, MptcpOption, OPTIONS_MAX, OptionWriter, Segment};
 use crate::{Error, FallbackReason};
 
@@ -116,7 +116,7 @@ impl Conn {
             return FastOpened::default();
         }
         let heard = Heard {
-            mss: segment.options.mss.unwrap_or(crate::tcp::DEFAULT_MSS),
+            mss: told_mss(segment),
             cookie: segment.options.fast_open,
             asked: option,
             data: data > 0,

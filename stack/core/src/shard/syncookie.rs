@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use anabranch_frame::Instant;
 
-use crate::tcp::{DEFAULT_MSS, EcnWish, Local, Negotiated, syn_cookie_hash};
+use crate::tcp::{DEFAULT_MSS_V4, DEFAULT_MSS_V6, EcnWish, Local, Negotiated, syn_cookie_hash};
 use crate::wire::{Segment, SeqNum, Timestamps, Tuple};
 
 /// A cookie is good for the minute in which it was made and the next one.
@@ -15,8 +15,8 @@ const MINUTES: u32 = 2;
 const DATA_BITS: u32 = 24;
 const DATA_MASK: u32 = (1 << DATA_BITS) - 1;
 /// The MSS values that a cookie can hold, over IPv4 and IPv6: what most peers say.
-const MSS_V4: [u16; 4] = [DEFAULT_MSS, 1300, 1440, 1460];
-const MSS_V6: [u16; 4] = [1220, 1420, 1440, 8940];
+const MSS_V4: [u16; 4] = [DEFAULT_MSS_V4, 1300, 1440, 1460];
+const MSS_V6: [u16; 4] = [DEFAULT_MSS_V6, 1420, 1440, 8940];
 /// What the low bits of the timestamp hold: the peer's window scale, or that it has none; SACK; ECN.
 const SCALE_MASK: u32 = 0xf;
 const SACK: u32 = 1 << 4;

@@ -16,8 +16,9 @@ use super::{BareAck, EcnWish, Guard, Half, HalfOpen, IpOptions, Link, flow_label
 pub(crate) const SYN_TIMEOUT: Duration = Duration::from_secs(1);
 /// The timeout is doubled so often at most.
 const DOUBLED_MAX: u8 = 7;
-/// MSS of a peer that does not say (RFC 9293 §3.7.1).
-pub(crate) const DEFAULT_MSS: u16 = 536;
+/// MSS of a peer that does not say (RFC 9293 §3.7.1), by family.
+pub(crate) const DEFAULT_MSS_V4: u16 = 536;
+pub(crate) const DEFAULT_MSS_V6: u16 = 1220;
 /// Window scales beyond this are read as this (RFC 7323 §2.3).
 const SCALE_MAX: u8 = 14;
 
@@ -102,7 +103,7 @@ impl Negotiated {
             iss,
             irs: syn.seq,
             own_mss: local.mss,
-            peer_mss: options.mss.unwrap_or(DEFAULT_MSS).max(64),
+            peer_mss: told_mss(syn).max(64),
             snd_scale: options.window_scale.filter(|_| scaled).unwrap_or(0).min(SCALE_MAX),
             rcv_scale: if scaled { local.scale } else { 0 },
             scaled,
@@ -119,6 +120,12 @@ impl Negotiated {
         let synack = Flags::SYN.with(Flags::ACK);
         if self.ecn { synack.with(Flags::ECE) } else { synack }
     }
+}
+
+/// The MSS that a SYN tells, or what holds without.
+pub(crate) fn told_mss(syn: &Segment) -> u16 {
+    let default = if syn.tuple.local.is_ipv4() { DEFAULT_MSS_V4 } else { DEFAULT_MSS_V6 };
+    syn.options.mss.unwrap_or(default)
 }
 
 /// Whether a SYN asks for ECN, or a SYN/ACK agrees to it (RFC 3168 §6.1.1). One that reflects both flags is none that

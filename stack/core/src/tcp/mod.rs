@@ -18,7 +18,8 @@ pub(crate) use ecn::{EarlyAck, EcnState, EcnWish};
 pub(crate) use guard::Guard;
 pub(crate) use half::{BareAck, Half, HalfOpen};
 pub(crate) use handshake::{
-    DEFAULT_MSS, Disposition, FastSyn, Local, Negotiated, Opening, Retries, Want, synack_timeout,
+    DEFAULT_MSS_V4, DEFAULT_MSS_V6, Disposition, FastSyn, Local, Negotiated, Opening, Retries, Want, synack_timeout,
+    told_mss,
 };
 pub(crate) use ip::{IpOptions, flow_label};
 pub(crate) use isn::{

@@ -117,3 +117,21 @@ fn a_reset_has_to_hit_the_next_byte() {
     assert!(script.saw(|event| matches!(event, Event::Closed(_, Some(Error::Reset)))));
     assert_eq!(script.counters().tcp_challenge_ack, 1);
 }
+
+/// RFC 9293 §3.7.1: a peer that does not say what it takes gets what every host has to.
+#[test]
+fn without_an_mss_segments_are_small() {
+    for (mut script, told, mss) in [(Script::new(), 1460, 536), (Script::v6(), 1440, 1220)] {
+        script = script.listen();
+        script.run(&format!(
+            "+0    < S 0:0(0) win 65535
+             +0    > S. 0:0(0) ack 1 win 65535 <mss {told}>
+             +0.1  < . 1:1(0) ack 1 win 65535
+             +0    accept
+             +0    write {mss}
+             +0    > P. 1:{end}({mss}) ack 1",
+            end = mss + 1,
+        ));
+        assert_eq!(script.subflow().snd_mss, mss);
+    }
+}
