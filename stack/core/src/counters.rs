@@ -28,7 +28,7 @@ counters! {
     ip_in_receives => "IpInReceives",
     /// Datagrams dropped for a bad IP header.
     ip_in_hdr_errors => "IpInHdrErrors",
-    /// Datagrams for an address that is not ours.
+    /// Datagrams for an address that is not ours, or from one that is no single host's.
     ip_in_addr_errors => "IpInAddrErrors",
     /// Datagrams of a protocol we do not speak.
     ip_in_unknown_protos => "IpInUnknownProtos",

@@ -44,6 +44,9 @@ pub enum Error {
     /// No path leads to the remote address.
     #[error("no path leads to {0}: give one with a matching addr= or a gw=")]
     Unreachable(IpAddr),
+    /// The address names no single host: it is unspecified, multicast or broadcast.
+    #[error("{0} is no single host's address, and TCP speaks to single hosts only")]
+    NotUnicast(IpAddr),
     /// Every ephemeral port towards this remote address is taken.
     #[error("no free local port towards {0}")]
     NoFreePort(SocketAddr),

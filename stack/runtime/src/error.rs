@@ -82,7 +82,7 @@ fn kind_of(error: anabranch_core::Error) -> io::ErrorKind {
         E::InProgress => io::ErrorKind::WouldBlock,
         E::AddrInUse(_) => io::ErrorKind::AddrInUse,
         E::AddrNotAvailable(_) | E::NoFreePort(_) => io::ErrorKind::AddrNotAvailable,
-        E::Unreachable(_) => io::ErrorKind::NetworkUnreachable,
+        E::Unreachable(_) | E::NotUnicast(_) => io::ErrorKind::NetworkUnreachable,
         E::TooManyConnections => io::ErrorKind::QuotaExceeded,
         E::OutOfMemory => io::ErrorKind::OutOfMemory,
         E::UnknownName { .. } | E::BadOption { .. } => io::ErrorKind::InvalidInput,

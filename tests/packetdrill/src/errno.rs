@@ -54,7 +54,7 @@ impl From<Error> for Errno {
             Error::InProgress => libc::EINPROGRESS,
             Error::AddrInUse(_) => libc::EADDRINUSE,
             Error::AddrNotAvailable(_) | Error::NoFreePort(_) => libc::EADDRNOTAVAIL,
-            Error::Unreachable(_) => libc::ENETUNREACH,
+            Error::Unreachable(_) | Error::NotUnicast(_) => libc::ENETUNREACH,
             Error::TooManyConnections | Error::OutOfMemory => libc::ENOBUFS,
             Error::UnknownName { .. } => libc::ENOENT,
             _ => libc::EINVAL,

@@ -145,6 +145,11 @@ impl Shard {
             return;
         }
         if is_syn(segment) {
+            if !self.paths.may_be_peer(segment.tuple.remote.ip()) {
+                // An answer would go to everybody.
+                self.counters.ip_in_addr_errors += 1;
+                return;
+            }
             if let Some(join) = join_syn(segment) {
                 return self.on_join_syn(now, segment, join);
             }

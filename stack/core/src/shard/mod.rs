@@ -469,7 +469,7 @@ impl Shard {
     /// the stack chooses). [`Event::Connected`] or [`Event::Closed`] follows.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], [`Error::AddrNotAvailable`], [`Error::AddrInUse`], [`Error::NoFreePort`],
+    /// [`Error::NotUnicast`], [`Error::Unreachable`], [`Error::AddrNotAvailable`], [`Error::AddrInUse`], [`Error::NoFreePort`],
     /// [`Error::TooManyConnections`], [`Error::OutOfMemory`], [`Error::UnknownName`].
     pub fn connect(
         &mut self,
@@ -507,6 +507,9 @@ impl Shard {
         fast: Option<Fast>,
     ) -> Result<(ConnId, usize), Error> {
         options.check()?;
+        if !self.paths.may_be_peer(remote.ip()) {
+            return Err(Error::NotUnicast(remote.ip()));
+        }
         if self.conns.len() >= self.config.max_connections {
             return Err(Error::TooManyConnections);
         }

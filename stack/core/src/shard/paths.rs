@@ -145,6 +145,18 @@ impl Paths {
         self.all_addrs().any(|(_, ours)| ours.cidr.addr == addr)
     }
 
+    /// Whether an address can be that of a single host elsewhere, which alone can be a peer (RFC 9293 §3.9.1.1, §3.9.2.3):
+    /// not the unspecified one, no multicast, no broadcast, that of one of our networks included.
+    pub(crate) fn may_be_peer(&self, addr: IpAddr) -> bool {
+        match addr {
+            IpAddr::V4(addr) => {
+                let nobody = addr.is_unspecified() || addr.is_multicast() || addr.is_broadcast();
+                !nobody && !self.all_addrs().any(|(path, index, _)| path.config.addrs[index].is_broadcast(addr))
+            }
+            IpAddr::V6(addr) => !(addr.is_unspecified() || addr.is_multicast() || addr.to_ipv4_mapped().is_some()),
+        }
+    }
+
     /// The path that owns an address.
     pub(crate) fn owner(&self, addr: IpAddr) -> Option<PathId> {
         self.all_addrs().find(|(_, ours)| ours.cidr.addr == addr).map(|(path, _)| path.config.id)

@@ -86,7 +86,26 @@ pub(crate) fn home_hash(key: &[u8; 16], tuple: &Tuple) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+
     use super::*;
+
+    /// RFC 9293 §3.4.1, RFC 6528 §3: a clock of 4 µs, and for each tuple another place to start that nobody can tell who
+    /// does not know the key.
+    #[test]
+    fn initial_numbers_follow_a_clock_from_a_secret_place() {
+        let tuple = |port: u16| Tuple {
+            local: "192.0.2.1:80".parse().unwrap(),
+            remote: SocketAddr::new("192.0.2.2".parse().unwrap(), port),
+        };
+        let start = Instant::ZERO + Duration::from_secs(77);
+        let at = |key: u8, port, now| initial_seq(&[key; 16], &tuple(port), now).0;
+        assert_eq!(at(1, 4000, start + Duration::from_micros(4)).wrapping_sub(at(1, 4000, start)), 1);
+        assert_eq!(at(1, 4000, start + Duration::from_secs(1)).wrapping_sub(at(1, 4000, start)), 250_000);
+        let far = |a: u32, b: u32| (a.wrapping_sub(b) as i32).unsigned_abs() > 1000;
+        assert!((4001..4100).all(|port| far(at(1, port, start), at(1, 4000, start))), "other tuples start elsewhere");
+        assert!((2..100).all(|key| far(at(key, 4000, start), at(1, 4000, start))), "and so do other keys");
+    }
 
     /// What a 6.18 kernel with `tcp_fastopen_key` = a0bf63f7-ed803d81-cd641d30-cebc4a90 gives 10.248.0.2.
     #[test]

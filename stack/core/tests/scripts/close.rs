@@ -203,3 +203,14 @@ fn a_listener_may_wait_for_data() {
         script.run("+0 accept");
     }
 }
+
+/// RFC 9293 §3.5.3: a reset may carry data, which nobody reads.
+#[test]
+fn a_reset_may_carry_data() {
+    let mut script = Script::new().accepted();
+    script.run(
+        "+0    < R 1:21(20) win 0
+         +0    quiet",
+    );
+    assert!(script.saw(|event| matches!(event, Event::Closed(_, Some(Error::Reset)))));
+}

@@ -340,3 +340,51 @@ fn a_tuple_in_time_wait_is_used_again() {
         assert_eq!(script.counters().tw_recycled, u64::from(reuse));
     }
 }
+
+/// RFC 9293 §3.9.1.1: who opens a connection may ask for an address and a port, and a port is listened on whatever
+/// connections are being opened from it.
+#[test]
+fn an_address_and_a_port_can_be_asked_for() {
+    let mut script = Script::new();
+    let (local, peer) = ("192.0.2.1:80".parse().unwrap(), "192.0.2.2:40000".parse().unwrap());
+    let options = script.options.clone();
+    let conn = script.shard.connect(script.now, Some(local), peer, &options).unwrap();
+    assert_eq!(script.shard.info(conn).unwrap().local, local);
+    assert_eq!(script.shard.connect(script.now, Some(local), peer, &options), Err(Error::AddrInUse(local)));
+    let stranger = "192.0.2.7:80".parse().unwrap();
+    let refused = script.shard.connect(script.now, Some(stranger), peer, &options);
+    assert_eq!(refused, Err(Error::AddrNotAvailable(stranger.ip())));
+
+    let mut script = script.listen();
+    script.run(
+        "+0 quiet
+         +0 > S 0:0(0)",
+    );
+    // A stranger's SYN is the listener's, that of the peer crosses ours.
+    script.other_peer_port(40_001);
+    script.run("+0 < S 0:0(0) win 65535 <mss 1000>\n+0 > S. 0:0(0) ack 1");
+    assert_eq!(script.shard.sizes().half_open, 1);
+    assert!(script.shard.info(conn).is_some());
+}
+
+/// RFC 9293 §3.9.1.1, §3.9.2.3: only single hosts are peers. Nobody else is connected to, and a SYN from or to anybody
+/// else is dropped without a word.
+#[test]
+fn only_single_hosts_are_peers() {
+    let mut script = Script::new().listen();
+    let options = script.options.clone();
+    let ip = |text: &str| text.parse::<std::net::IpAddr>().unwrap();
+    for nobody in ["0.0.0.0", "224.0.0.251", "255.255.255.255", "192.0.2.255", "::", "ff02::1", "::ffff:192.0.2.2"] {
+        let refused = script.shard.connect(script.now, None, (ip(nobody), 80).into(), &options);
+        assert_eq!(refused, Err(Error::NotUnicast(ip(nobody))));
+    }
+    let syn = "S 0:0(0) win 65535 <mss 1000>";
+    for nobody in ["0.0.0.0", "224.0.0.251", "255.255.255.255", "192.0.2.255"] {
+        script.inject_between(ip(nobody), ip("192.0.2.1"), syn);
+        script.inject_between(ip("192.0.2.2"), ip(nobody), syn);
+    }
+    script.run("+2 quiet");
+    assert_eq!(script.shard.sizes().half_open, 0);
+    let counters = script.counters();
+    assert_eq!((counters.ip_in_hdr_errors, counters.ip_in_addr_errors), (3, 5));
+}

@@ -9,6 +9,7 @@ mod handshake;
 mod harness;
 mod icmp;
 mod ip;
+mod keepalive;
 mod options;
 mod plpmtud;
 mod pmtu;

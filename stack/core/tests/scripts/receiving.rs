@@ -170,3 +170,41 @@ fn a_smaller_buffer_takes_nothing_back() {
     );
     assert!(script.counters().tcp_want_zero_window_adv > 0);
 }
+
+/// RFC 9293 §3.10.7.4: all that has come is looked at before any of it is acknowledged, so that one ACK tells of it.
+#[test]
+fn what_came_together_is_acknowledged_together() {
+    let mut script = settled("mss 1000");
+    let at = warm(&mut script);
+    assert_eq!(at, 16_001);
+    script.together(&[
+        ". 16001:17001(1000) ack 1 win 65535",
+        ". 17001:18001(1000) ack 1 win 65535",
+        ". 18001:19001(1000) ack 1 win 65535",
+        ". 19001:20001(1000) ack 1 win 65535",
+    ]);
+    script.run(
+        "+0 > . 1:1(0) ack 20001
+         +1 quiet",
+    );
+}
+
+/// RFC 9293 §3.4: a closed window keeps out data, but neither acknowledgements nor resets.
+#[test]
+fn a_closed_window_hears_acknowledgements_and_resets() {
+    let mut script = Script::new().options(|options| options.rcvbuf = Some(4000)).accepted();
+    script.run(
+        "+0    < . 1:2001(2000) ack 1 win 65535
+         +0    > . 1:1(0) ack 2001 win 2000
+         +0    < . 2001:4001(2000) ack 1 win 65535
+         +0    > . 1:1(0) ack 4001 win 0
+         +0    write 100
+         +0    > P. 1:101(100) ack 4001 win 0
+         +0.01 < . 4001:4001(0) ack 101 win 65535
+         +0    write 100
+         +0    > P. 101:201(100) ack 4001 win 0
+         +0.01 < R 4001:4001(0) win 0
+         +5    quiet",
+    );
+    assert_eq!(script.counters().tcp_estab_resets, 1);
+}

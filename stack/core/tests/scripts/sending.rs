@@ -175,3 +175,41 @@ fn a_silent_peer_is_not_probed_for_ever() {
     script.run("* > R. 1001:1001(0) ack 1");
     assert_eq!(script.counters().tcp_abort_on_timeout, 1);
 }
+
+/// RFC 9293 §3.8.6: a peer that takes back some of its window gets nothing new beyond it, and what is under way again.
+#[test]
+fn a_window_that_shrinks_is_heeded() {
+    let mut script = Script::new().accepted();
+    script.run(
+        "+0    write 2000
+         +0    > P. 1:2001(2000) ack 1
+         +0.1  < . 1:1(0) ack 1001 win 500
+         +0    write 1000
+         +0.2  quiet
+         *     > P. 1001:2001(1000) ack 1
+         +0.1  < . 1:1(0) ack 2001 win 65535
+         +0    > P. 2001:3001(1000) ack 1",
+    );
+}
+
+/// The same down to nothing: the peer is there as long as it answers, whatever becomes of what lies beyond the edge.
+#[test]
+fn a_window_that_was_taken_back_does_not_end_a_connection() {
+    let mut script = Script::new().accepted();
+    script.run(
+        "+0    write 1000
+         +0    > P. 1:1001(1000) ack 1
+         +0.1  < . 1:1(0) ack 1 win 0",
+    );
+    for _ in 0..30 {
+        script.run(
+            "* > P. 1:1001(1000) ack 1
+             +0 < . 1:1(0) ack 1 win 0",
+        );
+    }
+    script.run(
+        "+1    < . 1:1(0) ack 1001 win 65535
+         +0    write 1000
+         +0    > P. 1001:2001(1000) ack 1",
+    );
+}

@@ -262,6 +262,24 @@ impl Script {
         self.inject(&datagram);
     }
 
+    /// Packets come in, all of them before anything can go out.
+    pub(crate) fn together(&mut self, packets: &[&str]) {
+        let (ours, peer) = self.ends();
+        for packet in packets {
+            let datagram = Packet::parse(packet).expect("a packet").emit(peer, ours, self.base(true));
+            self.shard.handle_packet(self.now, RxPacket::new(PathId(0), Payload::from(&datagram[..])));
+        }
+        self.settle();
+    }
+
+    /// A packet comes in with other addresses than those of the script's ends.
+    pub(crate) fn inject_between(&mut self, from: IpAddr, to: IpAddr, packet: &str) {
+        let (ours, peer) = self.ends();
+        let packet = Packet::parse(packet).expect("a packet");
+        let datagram = packet.emit((from, peer.1), (to, ours.1), self.base(true));
+        self.inject(&datagram);
+    }
+
     /// The same with all reserved bits set.
     pub(crate) fn inject_reserved(&mut self, packet: &str) {
         let (ours, peer) = self.ends();
