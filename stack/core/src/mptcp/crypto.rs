@@ -25,6 +25,11 @@ impl Key {
         idsn.copy_from_slice(&hash[24..]);
         Self { key, token: u32::from_be_bytes(token), idsn: u64::from_be_bytes(idsn) }
     }
+
+    /// Whether somebody told this key, compared in constant time.
+    pub(crate) fn is(&self, told: u64) -> bool {
+        self.key.ct_eq(&told).into()
+    }
 }
 
 /// A key is a secret: it stays out of logs.
@@ -96,6 +101,13 @@ mod tests {
         let key = Key::new(0);
         assert_eq!(key.token, 0xaf55_70f5);
         assert_eq!(key.idsn, 0xe5b2_328d_e0e8_3dfc);
+    }
+
+    #[test]
+    fn a_key_is_known_by_all_its_bits() {
+        let key = Key::new(0x0123_4567_89ab_cdef);
+        assert!(key.is(0x0123_4567_89ab_cdef));
+        assert!((0..64).all(|bit| !key.is(0x0123_4567_89ab_cdef ^ 1 << bit)));
     }
 
     #[test]

@@ -398,7 +398,7 @@ impl Shard {
         // After a cookie only the third ACK tells.
         let deny = deny || capable_syn(segment).is_some_and(|capable| capable.deny_join_initial);
         let remote = capable_syn(segment).filter(|capable| capable.is_spoken()).and_then(|capable| {
-            let genuine = capable.receiver_key == local.map(|local| local.key);
+            let genuine = local.zip(capable.receiver_key).is_some_and(|(local, told)| local.is(told));
             capable.sender_key.filter(|_| genuine)
         });
         let mode = match (local, remote) {
