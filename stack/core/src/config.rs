@@ -63,13 +63,6 @@ impl IpCidr {
             _ => false,
         }
     }
-
-    /// Whether `other` is this network's broadcast address (RFC 919 §7). Networks of two addresses have none (RFC 3021).
-    #[must_use]
-    pub fn is_broadcast(&self, other: Ipv4Addr) -> bool {
-        let host = u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
-        self.prefix < 31 && self.contains(other.into()) && other.to_bits() & host == host
-    }
 }
 
 impl fmt::Display for IpCidr {

@@ -148,13 +148,12 @@ impl Paths {
     /// Whether an address can be that of a single host elsewhere, which alone can be a peer (RFC 9293 §3.9.1.1, §3.9.2.3):
     /// not the unspecified one, no multicast, no broadcast, that of one of our networks included.
     pub(crate) fn may_be_peer(&self, addr: IpAddr) -> bool {
-        match addr {
-            IpAddr::V4(addr) => {
-                let nobody = addr.is_unspecified() || addr.is_multicast() || addr.is_broadcast();
-                !nobody && !self.all_addrs().any(|(path, index, _)| path.config.addrs[index].is_broadcast(addr))
-            }
-            IpAddr::V6(addr) => !(addr.is_unspecified() || addr.is_multicast() || addr.to_ipv4_mapped().is_some()),
-        }
+        let nobody = match addr {
+            IpAddr::V4(addr) => addr.is_broadcast(),
+            IpAddr::V6(addr) => addr.to_ipv4_mapped().is_some(),
+        };
+        let single = !(nobody || addr.is_unspecified() || addr.is_multicast());
+        single && !self.all_addrs().any(|(_, ours)| ours.cidr.is_broadcast(addr))
     }
 
     /// The path that owns an address.
@@ -182,23 +181,11 @@ impl Paths {
     /// Whether an address of another can be joined: neither ours, nor where nobody or everybody is (RFC 8684 §5). Those of
     /// one link (RFC 3927, RFC 4291 §2.5.6) mean something else on each, and an announcement does not say which is meant.
     pub(crate) fn may_join(&self, addr: IpAddr) -> bool {
-        let usable = match addr {
-            IpAddr::V4(addr) => {
-                !(addr.octets()[0] == 0
-                    || addr.is_loopback()
-                    || addr.is_link_local()
-                    || addr.is_multicast()
-                    || addr.octets()[0] >= 240)
-            }
-            IpAddr::V6(addr) => {
-                !(addr.is_unspecified()
-                    || addr.is_loopback()
-                    || addr.is_unicast_link_local()
-                    || addr.is_multicast()
-                    || addr.to_ipv4_mapped().is_some())
-            }
+        let local = match addr {
+            IpAddr::V4(addr) => addr.is_loopback() || addr.is_link_local() || matches!(addr.octets()[0], 0 | 240..),
+            IpAddr::V6(addr) => addr.is_loopback() || addr.is_unicast_link_local(),
         };
-        usable && !self.all_addrs().any(|(_, ours)| ours.cidr.addr == addr || ours.cidr.is_broadcast(addr))
+        self.may_be_peer(addr) && !local && !self.owns(addr)
     }
 
     /// What a subflow on this path has to know of it.
