@@ -54,7 +54,7 @@ impl Subflow {
         };
         if self.fails_paws(now, segment, pos) && !segment.flags.has(Flags::RST) {
             // RFC 7323 §5.3: an acknowledgement is the answer. A reset counts all the same (§5.2).
-            return self.on_old_timestamp(now, segment, guard, counters);
+            return self.on_old_timestamp(now, segment, pos, guard, counters);
         }
         if !self.rcv.acceptable(pos, u64::from(segment.seq_len())) {
             return self.unacceptable(now, segment, pos, guard, counters);
@@ -101,6 +101,7 @@ impl Subflow {
         &mut self,
         now: Instant,
         segment: &Segment,
+        pos: u64,
         guard: &mut Guard,
         counters: &mut Counters,
     ) -> Verdict {
@@ -115,7 +116,7 @@ impl Subflow {
         }
         counters.paws_estab += 1;
         if self.may_answer(now, segment, guard) {
-            self.rcv.ack_now();
+            self.answer_unacceptable(segment, pos, counters);
         } else {
             counters.tcp_ack_skipped_paws += 1;
         }
@@ -144,18 +145,23 @@ impl Subflow {
             counters.tcp_ack_skipped_seq += 1;
             return Verdict::Drop;
         }
-        let len = segment.payload.len() as u64;
-        if len > 0 && pos + len <= self.rcv.nxt() {
-            // A retransmission of what we have: DSACK it, at once.
+        self.answer_unacceptable(segment, pos, counters);
+        Verdict::Drop
+    }
+
+    /// At once. Data that we have had before is reported (RFC 2883), also if its timestamp is too old: a segment that
+    /// others overtook by so much that it was sent again comes after the one that was sent for it, and nothing else tells the sender
+    /// that it did so in vain.
+    fn answer_unacceptable(&mut self, segment: &Segment, pos: u64, counters: &mut Counters) {
+        let had = pos..self.rcv.nxt().min(pos + segment.payload.len() as u64);
+        if had.is_empty() {
+            self.rcv.ack_now();
+        } else {
             counters.tcp_dsack_old_sent += 1;
             counters.delayed_ack_lost += 1;
-            let _ = self.rcv.missing(&(pos..pos + len));
+            let _ = self.rcv.missing(&had);
             self.rcv.quick_acks(QUICK_ACKS);
-            // Its acknowledgement and window are as good as any (RFC 9293 §3.10.7.4, last note).
-        } else {
-            self.rcv.ack_now();
         }
-        Verdict::Drop
     }
 
     /// RFC 5961 §3.2: exactly the next byte resets, elsewhere in the window is challenged. A peer that resets behind a

@@ -208,3 +208,20 @@ fn a_closed_window_hears_acknowledgements_and_resets() {
     );
     assert_eq!(script.counters().tcp_estab_resets, 1);
 }
+
+/// RFC 2883 beside RFC 7323 §5.3: what comes after the copy that was sent for it has too old a timestamp, and is reported
+/// all the same. Otherwise the sender would not learn that it sent in vain.
+#[test]
+fn an_original_that_comes_after_its_copy_is_reported_though_its_timestamp_is_old() {
+    let mut script = Script::new().accepted_with("mss 1000,sackOK,TS val 700", "nop,nop,TS val 800 ecr 0");
+    script.run(
+        "+0.1 < . 1001:2001(1000) ack 1 win 65535 <nop,nop,TS val 901 ecr 0>
+         +0   > . 1:1(0) ack 1 <nop,nop,TS val 200 ecr 800,nop,nop,sack 1001:2001>
+         +0.1 < . 1:1001(1000) ack 1 win 65535 <nop,nop,TS val 1000 ecr 200>
+         +0   > . 1:1(0) ack 2001 <nop,nop,TS val 300 ecr 1000>
+         +0   < . 1:1001(1000) ack 1 win 65535 <nop,nop,TS val 900 ecr 0>
+         +0   > . 1:1(0) ack 2001 <nop,nop,TS val 300 ecr 1000,nop,nop,sack 1:1001>",
+    );
+    let counters = script.counters();
+    assert_eq!((counters.paws_estab, counters.tcp_dsack_old_sent), (1, 1));
+}
