@@ -6,12 +6,14 @@
 //! * `idle`: memory of connections that have nothing to do;
 //! * `side-by-side`: the whole system beside its peers;
 //! * `bad-networks`: TCP beside the kernel's, where networks hurt;
+//! * `failover`: how long a stream pauses when one of its paths dies;
 //! * `syn-flood`: what a flood leaves of connections.
 
 pub mod cpu;
 pub mod idle;
 mod machine;
 pub mod parts;
+pub mod pattern;
 mod shards;
 mod socket;
 

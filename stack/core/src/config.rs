@@ -281,6 +281,10 @@ pub struct ShardConfig {
     pub add_addr_timeout: Duration,
     /// SYNs with MP_CAPABLE before a plain one (`net.mptcp.syn_retrans_before_tcp_fallback`).
     pub syn_retrans_before_tcp_fallback: u8,
+    /// How long a destination is asked for plain TCP at once when SYNs with MP_CAPABLE got lost on the way there and
+    /// plain ones did not: doubled each time up to 64 times as long, until one gets through; zero: never
+    /// (`net.mptcp.blackhole_timeout`).
+    pub blackhole_timeout: Duration,
     /// Path MTU discovery.
     pub pmtu: PmtuConfig,
     /// A SYN that asked for ECN in vain is repeated without (`tcp_ecn_fallback`, RFC 3168 §6.1.1.1).
@@ -320,6 +324,7 @@ impl ShardConfig {
             rest_after: Duration::from_secs(1),
             add_addr_timeout: Duration::from_secs(120),
             syn_retrans_before_tcp_fallback: 2,
+            blackhole_timeout: Duration::from_secs(3600),
             pmtu: PmtuConfig::default(),
             ecn_fallback: true,
             no_metrics_save: true,

@@ -269,6 +269,10 @@ counters! {
     mp_capable_fallback_synack => "MPTcpExtMPCapableFallbackSYNACK",
     /// SYNs with MP_CAPABLE given up for plain ones.
     mp_capable_syn_tx_drop => "MPTcpExtMPCapableSYNTXDrop",
+    /// Connections opened as plain TCP because MP_CAPABLE does not get through to their destination.
+    mp_capable_syn_tx_disabled => "MPTcpExtMPCapableSYNTXDisabled",
+    /// Destinations to which SYNs get through without MP_CAPABLE only.
+    mp_blackhole => "MPTcpExtBlackhole",
     /// First data without a mapping.
     mp_capable_data_fallback => "MPTcpExtMPCapableDataFallback",
     /// Keys redrawn because a token was taken.

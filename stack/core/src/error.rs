@@ -145,6 +145,8 @@ pub enum FallbackReason {
     SimultaneousConnect,
     /// SYNs with MP_CAPABLE went unanswered (`MPTcpExtMPCapableSYNTXDrop`).
     SynDropped,
+    /// The same happened to an earlier connection to that destination, not long ago (`MPTcpExtMPCapableSYNTXDisabled`).
+    Blackhole,
 }
 
 impl FallbackReason {
@@ -163,6 +165,7 @@ impl FallbackReason {
             Self::Checksum => "checksum",
             Self::SimultaneousConnect => "simultaneous-connect",
             Self::SynDropped => "syn-dropped",
+            Self::Blackhole => "blackhole",
         }
     }
 }

@@ -6,13 +6,12 @@
 //! What was measured is in a file of JSON lines at once, and not measured again when the program goes on another time.
 //!
 //! * [`case`], [`sample`], [`singles`]: the networks;
-//! * [`run`], [`site`], [`transfer`], [`pattern`]: measuring;
+//! * [`run`], [`site`], [`transfer`]: measuring;
 //! * [`record`]: the file;
 //! * [`figures`], [`statistics`], [`mod@report`], [`picture`]: what came of it.
 
 mod case;
 mod figures;
-mod pattern;
 mod picture;
 mod record;
 mod report;

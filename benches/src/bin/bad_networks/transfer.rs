@@ -7,13 +7,13 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anabranch_benches::pattern::{CHUNK, Pattern};
 use anabranch_benches::{Listener, Stream};
 use anabranch_tests::Netns;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, Pairing};
-use crate::pattern::{CHUNK, Pattern};
 use crate::site::{How, Seen, Side, Site};
 
 /// How often somebody who waits looks at the clock.

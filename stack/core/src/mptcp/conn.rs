@@ -17,8 +17,8 @@ use crate::pm::{self, PathManager, Reports};
 use crate::rng::Rng;
 use crate::sched::{self, Scheduler, SubflowId};
 use crate::shard::{
-    ConnId, Crew, Destinations, Event, FastOpens, Level, Mail, Paths, Pmtus, Ports, Read, Table, TimeWaits, Tokens,
-    WorkerId,
+    Blackholes, ConnId, Crew, Destinations, Event, FastOpens, Level, Mail, Paths, Pmtus, Ports, Read, Table, TimeWaits,
+    Tokens, WorkerId,
 };
 use crate::tcp::{Guard, Negotiated, Opening, Subflow};
 use crate::{Counters, Error, FallbackReason};
@@ -39,6 +39,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) paths: &'a Paths,
     pub(crate) pmtus: &'a mut Pmtus,
     pub(crate) destinations: &'a mut Destinations,
+    pub(crate) blackholes: &'a mut Blackholes,
     pub(crate) table: &'a mut Table,
     pub(crate) time_waits: &'a mut TimeWaits,
     pub(crate) tokens: &'a mut Tokens,

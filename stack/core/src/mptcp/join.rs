@@ -6,7 +6,7 @@ use crate::config::Handshake;
 use crate::options::SocketOptions;
 use crate::pm::{Notice, PmEvent, RemoteAddr};
 use crate::sched::{SchedEvent, SubflowId};
-use crate::shard::{Event, Slot};
+use crate::shard::{Capability, Event, Slot};
 use crate::tcp::{
     Disposition, EcnWish, FastOpened, IpOptions, Joining, Link, Local, Negotiated, Opening, Retries, SubflowStart,
     Want, reset_for, syn_options, timestamp_offset,
@@ -218,6 +218,7 @@ impl Conn {
             match capable {
                 Some(capable) => {
                     cx.counters.mp_capable_synack_rx += 1;
+                    cx.note_capability(opening.tuple.remote.ip(), Capability::Answered);
                     if let (Some(mp), Some(key)) = (self.mp_mut(), capable.sender_key) {
                         mp.remote = Some(Key::new(key));
                         mp.deny_join_initial = capable.deny_join_initial;
@@ -230,6 +231,9 @@ impl Conn {
             self.report_created(cx);
             if self.mp().is_some_and(|mp| mp.remote.is_none()) {
                 let given_up = opening.transmissions() > cx.config.syn_retrans_before_tcp_fallback + 1;
+                if given_up {
+                    cx.note_capability(opening.tuple.remote.ip(), Capability::Lost);
+                }
                 let reason = if given_up { FallbackReason::SynDropped } else { FallbackReason::SynAckNoCapable };
                 self.fall_back(cx, reason);
             }

@@ -7,7 +7,7 @@ use crate::mptcp::Cx;
 use crate::tcp::{Subflow, SubflowStart, initial_seq};
 use crate::wire::{SeqNum, Tuple};
 
-use super::{Mail, Slot, TimeWait};
+use super::{Capability, Mail, Slot, TimeWait, blackhole};
 
 /// Ports are looked at one after the other, two apart, before another stretch is tried.
 const STEP: u32 = 2;
@@ -33,6 +33,14 @@ impl Cx<'_> {
             && let Some(learnt) = subflow.snd.learnt()
         {
             self.destinations.learn(self.now, subflow.tuple.remote.ip(), learnt);
+        }
+    }
+
+    /// What became of MP_CAPABLE on the way to a destination; the other workers hear of it.
+    pub(crate) fn note_capability(&mut self, destination: IpAddr, what: Capability) {
+        if self.blackholes.note(self.now, destination, what) {
+            self.counters.mp_blackhole += u64::from(what == Capability::Lost);
+            self.mail.extend(blackhole::news(self.crew, destination, what));
         }
     }
 

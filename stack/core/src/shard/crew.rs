@@ -35,6 +35,13 @@ impl Crew {
         self.ended.len() == 1
     }
 
+    /// All others that have not ended.
+    pub(crate) fn others(&self) -> impl Iterator<Item = WorkerId> + '_ {
+        let own = self.own;
+        let living = self.ended.iter().enumerate().filter(|(_, ended)| !**ended);
+        living.map(|(worker, _)| worker as WorkerId).filter(move |worker| *worker != own)
+    }
+
     /// How many there were at the start.
     pub(crate) fn len(&self) -> usize {
         self.ended.len()

@@ -1,13 +1,13 @@
 //! What the workers of a stack tell each other.
 
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use anabranch_frame::{Instant, RxPacket};
 
 use crate::wire::Tuple;
 
-use super::{Shard, Slot, WorkerId};
+use super::{Capability, Shard, Slot, WorkerId};
 
 /// What one worker has to tell another.
 #[derive(Clone, Debug)]
@@ -23,6 +23,13 @@ pub enum Mail {
     },
     /// That subflow is gone.
     Forget(Tuple),
+    /// What a connection to a destination found out about MP_CAPABLE on the way there.
+    Capability {
+        /// The destination.
+        destination: IpAddr,
+        /// What it found.
+        what: Capability,
+    },
     /// That worker has ended before its time, with all its connections. Whoever drives the workers says so.
     Ended(WorkerId),
 }
@@ -61,6 +68,9 @@ impl Shard {
                 if let Some(slot @ Slot::Forward(_)) = self.table.find(&tuple) {
                     self.table.remove(&tuple, slot);
                 }
+            }
+            Mail::Capability { destination, what } => {
+                self.blackholes.note(now, destination, what);
             }
             Mail::Ended(worker) => self.inherit(worker),
         }

@@ -1,5 +1,6 @@
 //! One worker's part of the stack: connections, listeners, tables, timers.
 
+mod blackhole;
 mod context;
 mod crew;
 mod destinations;
@@ -34,22 +35,24 @@ use smallvec::SmallVec;
 
 use crate::config::{Handshake, PathConfig, Recovery, ShardConfig};
 use crate::info::{ConnInfo, SubflowInfo};
-use crate::mptcp::{self, Conn, Copies, Cx, Fast, Follows, Key, Mode, Mp};
+use crate::mptcp::{self, Conn, Copies, Cx, Fast, Follows, Key, Mode};
 use crate::options::{Shared, SocketOptions};
 use crate::pm::{Notice, Reports};
 use crate::rng::Rng;
 use crate::tcp::Guard;
 use crate::wire::{SeqNum, Tuple};
-use crate::{Counters, Error, FallbackReason};
+use crate::{Counters, Error};
 
 use listen::{Listener, Listeners, SynQueue};
 use memory::Memory;
 use place::Place;
 use wheel::Wheel;
 
+pub use blackhole::Capability;
 pub use mail::{Mail, Sizes};
 pub use memory::MemoryUse;
 
+pub(crate) use blackhole::Blackholes;
 pub(crate) use crew::Crew;
 pub(crate) use destinations::Destinations;
 pub(crate) use fastopen::{FastOpens, Heard, Offer};
@@ -145,6 +148,7 @@ pub struct Shard {
     paths: Paths,
     pmtus: Pmtus,
     destinations: Destinations,
+    blackholes: Blackholes,
     table: Table,
     tokens: Tokens,
     conns: Slab<Place>,
@@ -186,6 +190,7 @@ macro_rules! cx {
             paths: &$shard.paths,
             pmtus: &mut $shard.pmtus,
             destinations: &mut $shard.destinations,
+            blackholes: &mut $shard.blackholes,
             table: &mut $shard.table,
             time_waits: &mut $shard.time_waits,
             tokens: &mut $shard.tokens,
@@ -213,6 +218,7 @@ impl Shard {
             paths: Paths::default(),
             pmtus: Pmtus::default(),
             destinations: Destinations::default(),
+            blackholes: Blackholes::new(config.blackhole_timeout),
             table: Table::new(config.hash_key),
             tokens: Tokens::new(),
             conns: Slab::new(),
@@ -519,13 +525,7 @@ impl Shard {
         let tuple = self.choose_tuple(now, local, remote)?;
         let path = self.paths.owner(tuple.local.ip()).ok_or(Error::AddrNotAvailable(tuple.local.ip()))?;
         let link = self.paths.link(path).ok_or(Error::BadPath)?;
-        let mode = if options.mptcp {
-            let mut mp = Mp::new(self.new_key(), None);
-            mp.checksum = options.checksum;
-            Mode::Mptcp(mp)
-        } else {
-            Mode::Plain(FallbackReason::Disabled)
-        };
+        let mode = self.mode_to_ask_for(now, remote.ip(), options);
         let shared = self.shared_options.get(Cow::Borrowed(options));
         let id = self.add_conn(now, (tuple.local, tuple.remote), mode, shared, false)?;
         cx!(self, now).claim_tuple(&tuple);

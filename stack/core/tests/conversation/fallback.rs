@@ -1,7 +1,9 @@
 //! Peers and middleboxes that do not speak MPTCP.
 
+use std::time::Duration;
+
 use anabranch_core::wire::{Flags, Segment};
-use anabranch_core::{FallbackReason, SocketOptions};
+use anabranch_core::{FallbackReason, Shard, SocketOptions};
 use anabranch_frame::{PathId, RxPacket};
 use anabranch_sim::{Pair, Transfer, Verdict};
 
@@ -122,6 +124,70 @@ fn syns_with_mptcp_are_swallowed() {
     let info = net.app(apps.0).flow().info.clone().unwrap();
     assert_eq!(info.fallback, Some(FallbackReason::SynDropped));
     assert_eq!(net.counters(Pair::CLIENT).mp_capable_syn_tx_drop, 1);
+}
+
+/// What came of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Opened {
+    mptcp: bool,
+    fallback: Option<FallbackReason>,
+    /// SYNs with MP_CAPABLE, connections that did not even try, blackholes that were found.
+    counts: [u64; 3],
+}
+
+/// Opens a connection at `at`, and lets it come to its end.
+fn open_at(net: &mut Pair, at: Duration) -> Opened {
+    let counts = |net: &Pair| {
+        let counters = net.counters(Pair::CLIENT);
+        [counters.mp_capable_syn_tx, counters.mp_capable_syn_tx_disabled, counters.mp_blackhole]
+    };
+    net.run_to(at);
+    let before = counts(net);
+    let client = net.spawn(Pair::CLIENT, Transfer::connect(Pair::server_addr(0)).sends(1000));
+    assert!(net.run_until(at + secs(60), |world| world.app(client).is_over()), "not over by {:?}", net.elapsed());
+    let info = net.app(client).flow().info.clone().unwrap();
+    let after = counts(net);
+    let counts = [0, 1, 2].map(|which| after[which] - before[which]);
+    Opened { mptcp: info.mptcp, fallback: info.fallback, counts }
+}
+
+#[test]
+fn a_blackhole_is_remembered_and_tried_again_ever_later() {
+    // Given a firewall that swallows SYNs with MP_CAPABLE for two hours,
+    let hours = |hours: u64| secs(hours * 3600);
+    let mut net = Pair::seeded(1010).path(wifi()).client(|host| host.workers = 2).build();
+    let link = net.up_link(0);
+    net.set_middlebox(link, move |now, packet| {
+        let segment = Segment::parse(RxPacket::new(PathId(0), packet.clone())).unwrap();
+        let swallows = segment.flags.has(Flags::SYN) && !segment.options.mptcp.is_empty();
+        if swallows && now.as_millis() < 7_200_000 { Verdict::Drop } else { Verdict::Pass(packet) }
+    });
+    net.spawn(Pair::SERVER, Transfer::listen(Pair::server_addr(0)));
+    let known = Some(FallbackReason::Blackhole);
+    let finds_out = Opened { mptcp: false, fallback: Some(FallbackReason::SynDropped), counts: [1, 0, 1] };
+    let knows = Opened { mptcp: false, fallback: known, counts: [0, 1, 0] };
+    let succeeds = Opened { mptcp: true, fallback: None, counts: [1, 0, 0] };
+    // when the first connection finds that out,
+    assert_eq!(open_at(&mut net, secs(1)), finds_out);
+    // then no other one tries for an hour, whichever worker opens it,
+    for minute in 1..7 {
+        assert_eq!(open_at(&mut net, secs(minute * 500)), knows, "at {:?}", net.elapsed());
+    }
+    for worker in 0..2 {
+        let before = net.shard(Pair::CLIENT, worker).counters().mp_capable_syn_tx_disabled;
+        let options = SocketOptions::default();
+        let connect = |now, shard: &mut Shard| shard.connect(now, None, Pair::server_addr(0), &options).unwrap();
+        let conn = net.with_shard(Pair::CLIENT, worker, connect);
+        let shard = net.shard(Pair::CLIENT, worker);
+        assert_eq!(shard.info(conn).unwrap().fallback, known, "worker {worker}");
+        assert_eq!(shard.counters().mp_capable_syn_tx_disabled, before + 1);
+    }
+    // one tries again in vain after that, and the next one not before two more hours.
+    assert_eq!(open_at(&mut net, hours(1) + secs(10)), finds_out);
+    assert_eq!(open_at(&mut net, hours(3)), knows);
+    assert_eq!(open_at(&mut net, hours(3) + secs(60)), succeeds);
+    // Then all is forgotten.
+    assert_eq!(open_at(&mut net, hours(3) + secs(120)), succeeds);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use anabranch_sim::Random;
 
 /// Bytes of one read or write.
-pub(crate) const CHUNK: usize = 256 << 10;
+pub const CHUNK: usize = 256 << 10;
 /// After so many bytes the stream repeats itself: a prime, which no size of a buffer or packet goes into.
 const PERIOD: usize = 65_521;
 /// Longest slice that is asked for at once.
@@ -13,10 +13,18 @@ const LONGEST: usize = 1 << 20;
 
 /// The stream that is sent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pattern(&'static [u8]);
+pub struct Pattern(&'static [u8]);
+
+impl Default for Pattern {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Pattern {
-    pub(crate) fn new() -> Self {
+    /// The only one there is.
+    #[must_use]
+    pub fn new() -> Self {
         static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
         Self(BYTES.get_or_init(|| {
             let mut period = vec![0; PERIOD];
@@ -26,7 +34,11 @@ impl Pattern {
     }
 
     /// Bytes of the stream from one on; a mebibyte at most.
-    pub(crate) fn slice(self, from: u64, bytes: usize) -> &'static [u8] {
+    ///
+    /// # Panics
+    /// If that is too much.
+    #[must_use]
+    pub fn slice(self, from: u64, bytes: usize) -> &'static [u8] {
         let from = (from % PERIOD as u64) as usize;
         &self.0[from..from + bytes]
     }

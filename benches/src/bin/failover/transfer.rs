@@ -1,0 +1,149 @@
+//! One transfer in the midst of which a path dies.
+
+use std::io::{ErrorKind, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anabranch_benches::Stream;
+use anabranch_benches::pattern::{CHUNK, Pattern};
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+
+use crate::site::{Ours, Site};
+use crate::{Link, Pairing};
+
+const PORT: u16 = 5001;
+/// From the start of the emulators to the death: both paths are in use by then, and their queues have been full.
+const LIFE: Duration = Duration::from_millis(2500);
+/// From there to the end.
+const AFTER: Duration = Duration::from_millis(2500);
+/// How long before the death, and before the end, the rate is measured.
+const RATE_TIME: Duration = Duration::from_millis(1000);
+/// What has to have come over a path before it dies, or its death means nothing.
+const USED: u64 = 1_000_000;
+/// How often somebody who waits looks at the clock.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What came of a transfer.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Outcome {
+    /// Who sent and who received.
+    pub(crate) pairing: Pairing,
+    pub(crate) round: u32,
+    /// Which path died.
+    pub(crate) dead: u8,
+    /// Longest time between two reads after the death, in milliseconds.
+    pub(crate) pause_ms: f64,
+    /// Mbit/s of the application, before the death and some time after it.
+    pub(crate) before: f64,
+    pub(crate) after: f64,
+}
+
+/// A read that brought something.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    at: Instant,
+    bytes: u64,
+}
+
+/// Measures once.
+pub(crate) fn measure(link: &Link, pairing: Pairing, round: u32) -> Result<Outcome> {
+    let ours = Ours { left: pairing == Pairing::Sends, right: pairing == Pairing::Receives };
+    let dead = (round % 2) as u8;
+    // Not always at the same place of the window's sawtooth.
+    let life = LIFE + Duration::from_millis(u64::from(round) * 67 % 500);
+    let site = Site::new(link, ours, dead, life)?;
+    let death = site.death;
+    let listener = site.right.listen(PORT)?;
+    let stream = site.left.connect(site.right.socket_addr(PORT)).context("connecting")?;
+    let accepted = listener.accept().context("accepting")?;
+    let stop = AtomicBool::new(false);
+    let arrivals = thread::scope(|scope| {
+        let sender = scope.spawn(|| send(&stream, &stop));
+        let watch = scope.spawn(|| {
+            thread::sleep(death.saturating_duration_since(Instant::now() + LOOK));
+            site.right.received()
+        });
+        let arrivals = receive(&accepted, death + AFTER);
+        stop.store(true, Ordering::Relaxed);
+        sender.join().expect("no panic in a sender")?;
+        let received = watch.join().expect("no panic in a watcher")?;
+        ensure!(received.iter().all(|&bytes| bytes > USED), "the paths brought only {received:?} bytes until then");
+        arrivals
+    })?;
+    drop((stream, accepted));
+    site.finish()?;
+    let pause = longest_gap(&arrivals, death).context("nothing came after the death")?;
+    let (before, after) = (rate(&arrivals, death), rate(&arrivals, death + AFTER));
+    Ok(Outcome { pairing, round, dead, pause_ms: pause.as_secs_f64() * 1e3, before, after })
+}
+
+fn waits(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}
+
+/// Writes until it is told to stop.
+fn send(mut stream: &Stream, stop: &AtomicBool) -> Result<()> {
+    stream.set_write_timeout(LOOK)?;
+    let pattern = Pattern::new();
+    let mut at = 0;
+    while !stop.load(Ordering::Relaxed) {
+        match stream.write(pattern.slice(at, CHUNK)) {
+            Ok(0) => bail!("a write of nothing"),
+            Ok(bytes) => at += bytes as u64,
+            Err(error) if waits(&error) => {}
+            Err(error) => return Err(error).context("writing"),
+        }
+    }
+    Ok(())
+}
+
+/// Reads until `end`, and compares.
+fn receive(mut stream: &Stream, end: Instant) -> Result<Vec<Arrival>> {
+    stream.set_read_timeout(LOOK)?;
+    let pattern = Pattern::new();
+    let mut buffer = vec![0; CHUNK];
+    let (mut arrivals, mut at) = (Vec::new(), 0);
+    loop {
+        let got = stream.read(&mut buffer);
+        let now = Instant::now();
+        if now >= end {
+            return Ok(arrivals);
+        }
+        let bytes = match got {
+            Ok(0) => bail!("the stream ended after {at} bytes"),
+            Ok(bytes) => bytes,
+            Err(error) if waits(&error) => continue,
+            Err(error) => return Err(error).context("reading"),
+        };
+        ensure!(buffer[..bytes] == *pattern.slice(at, bytes), "wrong bytes after {at} of them");
+        at += bytes as u64;
+        arrivals.push(Arrival { at: now, bytes: bytes as u64 });
+    }
+}
+
+/// The longest time between two arrivals of which the second comes after `from`.
+fn longest_gap(arrivals: &[Arrival], from: Instant) -> Option<Duration> {
+    arrivals.windows(2).filter(|pair| pair[1].at >= from).map(|pair| pair[1].at - pair[0].at).max()
+}
+
+/// Mbit/s in the time before `end`.
+fn rate(arrivals: &[Arrival], end: Instant) -> f64 {
+    let start = end - RATE_TIME;
+    let within = arrivals.iter().filter(|arrival| (start..end).contains(&arrival.at));
+    within.map(|arrival| arrival.bytes).sum::<u64>() as f64 * 8e-6 / RATE_TIME.as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_count_from_the_death_on() {
+        let start = Instant::now();
+        let arrivals = [0, 500, 510, 600, 640].map(|ms| Arrival { at: start + Duration::from_millis(ms), bytes: 1 });
+        let gap = |from| longest_gap(&arrivals, start + Duration::from_millis(from)).map(|gap| gap.as_millis());
+        assert_eq!([gap(0), gap(505), gap(605), gap(700)], [Some(500), Some(90), Some(40), None]);
+    }
+}
