@@ -247,13 +247,18 @@ impl Conn {
     fn next_reinjection(&self, now: Instant) -> Option<(usize, Range<u64>)> {
         self.tx.reinjections().next()?;
         let base = self.mp()?.dsn(0);
-        let able = |subflow: &Subflow| subflow.usable() && subflow.snd.room(now) > 0 && !subflow.snd.in_rto();
+        // A doubtful one only if there is no other, busy or not: what it swallows nobody sends once more.
+        let sound = self.subflows.iter().any(|subflow| subflow.usable() && !subflow.is_doubtful());
+        let able = |subflow: &Subflow| {
+            let fit = subflow.usable() && !subflow.snd.in_rto() && !(sound && subflow.is_doubtful());
+            fit && subflow.snd.room(now) > 0
+        };
         let mut able: SmallVec<[(usize, &Subflow); 4]> =
             self.subflows.iter().enumerate().filter(|(_, subflow)| able(subflow)).collect();
         if able.is_empty() {
             return None;
         }
-        able.sort_by_key(|(_, subflow)| (subflow.is_doubtful(), subflow.backup, subflow.snd.srtt(), subflow.id));
+        able.sort_by_key(|(_, subflow)| (subflow.backup.is_wanted(), subflow.snd.srtt(), subflow.id));
         let has = |subflow: &Subflow, off: u64| subflow.outstanding(base).any(|piece| piece.contains(&off));
         self.tx.reinjections().take(REINJECTIONS_MAX).find_map(|range| {
             let &(at, _) = able.iter().find(|(_, subflow)| !has(subflow, range.start))?;

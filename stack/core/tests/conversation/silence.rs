@@ -74,3 +74,25 @@ fn late_acknowledgements_cost_little() {
         assert!(took < usual + ms(700), "seed {seed}: {took:?} instead of {usual:?}");
     }
 }
+
+#[test]
+fn two_subflows_may_die_with_one_path() {
+    for seed in 1020..1024 {
+        for dead in 0..2 {
+            // Given a client that joins by itself, and where the server tells it to, both on the second path,
+            let at = ms(1100 + 53 * (seed - 1020));
+            let mut builder = Pair::seeded(seed);
+            for index in 0..2 {
+                builder = builder.path(if index == dead { path().outage(at, secs(100_000)) } else { path() });
+            }
+            let mut net = builder.server(|host| host.paths[1].flags.signal = true).build();
+            let apps = start(&mut net, 25 * MEGABYTE, 0, &SocketOptions::default());
+            net.run_to(secs(1));
+            assert_eq!(net.app(apps.0).flow().subflows_up, 3, "seed {seed}");
+            // then the rescue of one is not entrusted to the other.
+            finish(&mut net, apps, secs(60));
+            let pause = net.app(apps.1).flow().received.longest_gap;
+            assert!(pause <= ms(150), "seed {seed}, path {dead}: {pause:?}");
+        }
+    }
+}
