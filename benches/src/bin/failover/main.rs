@@ -142,9 +142,10 @@ fn one(args: &Args, pairing: Pairing, round: u32) -> Option<Outcome> {
     for _ in 0..=args.again {
         match transfer::measure(&args.link, pairing, round) {
             Ok(outcome) => {
-                let Outcome { dead, pause_ms, before, after, .. } = outcome;
+                let Outcome { dead, pause_ms, suspected, in_vain, before, after, .. } = outcome;
                 eprintln!(
-                    "[{}/{}] {pairing}: path {dead} dies, pause {pause_ms:.0} ms, {before:.0} then {after:.0} Mbit/s",
+                    "[{}/{}] {pairing}: path {dead} dies, pause {pause_ms:.0} ms, {before:.0} then {after:.0} Mbit/s, \
+                     suspected {suspected}, {in_vain} in vain",
                     round + 1,
                     args.rounds
                 );

@@ -111,24 +111,30 @@ impl Host {
         Ok(Self { netns, number, ours: None, congestion: link.congestion.clone() })
     }
 
+    fn listens(&self) -> bool {
+        self.number == 2
+    }
+
     fn addr(&self, path: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 9, path, self.number)
     }
 
-    /// Both tell of their second address when they listen, and join it when they connect.
+    /// Whoever listens tells of the second address, and whoever connects joins it.
     fn start_kernel(&self) -> Result<()> {
         for path in 0..2 {
             self.netns.ip(&format!("addr add {}/24 dev e{path}", self.addr(path)))?;
         }
         self.netns.ip("mptcp limits set subflows 2 add_addr_accepted 2")?;
-        self.netns.ip(&format!("mptcp endpoint add {} dev e1 signal", self.addr(1)))?;
+        if self.listens() {
+            self.netns.ip(&format!("mptcp endpoint add {} dev e1 signal", self.addr(1)))?;
+        }
         Ok(())
     }
 
     fn start(&mut self, link: &Link) -> Result<()> {
         let mut builder = Stack::builder().congestion(&link.congestion).linger(Duration::ZERO);
         for path in 0..2 {
-            let signal = if path > 0 { ",signal" } else { "" };
+            let signal = if path > 0 && self.listens() { ",signal" } else { "" };
             builder = builder.path(format!("packet:e{path},addr={}/24{signal}", self.addr(path)).parse()?);
         }
         self.ours = Some(self.netns.run(|| builder.build()).context("starting our stack")?);
@@ -152,6 +158,12 @@ impl Host {
             Some(stack) => Ok(Stream::Anabranch(stack.connect(remote)?)),
             None => self.netns.run(|| Stream::connect_kernel(remote, true, &self.congestion)),
         }
+    }
+
+    /// How often our stack suspected a path, and how often for nothing.
+    pub(crate) fn suspicions(&self) -> (u64, u64) {
+        let counters = self.ours.as_ref().map(Stack::counters).unwrap_or_default();
+        (counters.subflow_suspect, counters.subflow_false_alarm)
     }
 
     /// Bytes that came in by each path so far.

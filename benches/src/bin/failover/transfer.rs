@@ -35,6 +35,9 @@ pub(crate) struct Outcome {
     pub(crate) dead: u8,
     /// Longest time between two reads after the death, in milliseconds.
     pub(crate) pause_ms: f64,
+    /// How often our stack, where it sends, suspected a path, and how often for nothing.
+    pub(crate) suspected: u64,
+    pub(crate) in_vain: u64,
     /// Mbit/s of the application, before the death and some time after it.
     pub(crate) before: f64,
     pub(crate) after: f64,
@@ -72,11 +75,12 @@ pub(crate) fn measure(link: &Link, pairing: Pairing, round: u32) -> Result<Outco
         ensure!(received.iter().all(|&bytes| bytes > USED), "the paths brought only {received:?} bytes until then");
         arrivals
     })?;
+    let (suspected, in_vain) = site.left.suspicions();
     drop((stream, accepted));
     site.finish()?;
     let pause = longest_gap(&arrivals, death).context("nothing came after the death")?;
     let (before, after) = (rate(&arrivals, death), rate(&arrivals, death + AFTER));
-    Ok(Outcome { pairing, round, dead, pause_ms: pause.as_secs_f64() * 1e3, before, after })
+    Ok(Outcome { pairing, round, dead, pause_ms: pause.as_secs_f64() * 1e3, suspected, in_vain, before, after })
 }
 
 fn waits(error: &std::io::Error) -> bool {
