@@ -55,6 +55,12 @@ pub(crate) struct StackArgs {
     /// Whether peers may join a connection at the address of its first subflow; if not they are told so [default: true].
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) allow_join_initial_addr_port: Option<bool>,
+    /// How long an MPTCP connection is kept that has no subflow left, such as 10s [default: 60s].
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) close_timeout: Option<Duration>,
+    /// How long plain TCP is asked for where only SYNs without MPTCP are answered, such as 1h; 0s: never [default: 1h].
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) blackhole_timeout: Option<Duration>,
     /// Worker threads, 1 to 64 [default: 1].
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
@@ -122,6 +128,10 @@ struct File {
     checksum: Option<bool>,
     no_mptcp: Option<bool>,
     allow_join_initial_addr_port: Option<bool>,
+    #[serde(default, deserialize_with = "time")]
+    close_timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "time")]
+    blackhole_timeout: Option<Duration>,
     workers: Option<usize>,
     #[serde(default, deserialize_with = "time")]
     busy_poll: Option<Duration>,
@@ -158,6 +168,8 @@ impl StackArgs {
             checksum: self.checksum.or(file.checksum),
             no_mptcp: self.no_mptcp.or(file.no_mptcp),
             allow_join_initial_addr_port: self.allow_join_initial_addr_port.or(file.allow_join_initial_addr_port),
+            close_timeout: self.close_timeout.or(file.close_timeout),
+            blackhole_timeout: self.blackhole_timeout.or(file.blackhole_timeout),
             workers: self.workers.or(file.workers),
             busy_poll: self.busy_poll.or(file.busy_poll),
             memory: self.memory.or(file.memory),

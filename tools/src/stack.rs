@@ -194,6 +194,12 @@ fn build(args: StackArgs) -> anyhow::Result<Stack> {
     if let Some(no_mptcp) = args.no_mptcp {
         builder = builder.mptcp(!no_mptcp);
     }
+    if let Some(time) = args.close_timeout {
+        builder = builder.close_timeout(time);
+    }
+    if let Some(time) = args.blackhole_timeout {
+        builder = builder.blackhole_timeout(time);
+    }
     if let Some(workers) = args.workers {
         builder = builder.workers(workers);
     }

@@ -53,6 +53,9 @@ pub struct Builder {
     max_connections: usize,
     memory: Option<u64>,
     time_wait: Option<Duration>,
+    close_timeout: Option<Duration>,
+    blackhole_timeout: Option<Duration>,
+    syn_retrans_before_tcp_fallback: Option<u8>,
     pmtu: PmtuConfig,
     ecn_fallback: bool,
     linger: Duration,
@@ -96,6 +99,9 @@ impl Builder {
             max_connections: 1 << 20,
             memory: None,
             time_wait: None,
+            close_timeout: None,
+            blackhole_timeout: None,
+            syn_retrans_before_tcp_fallback: None,
             pmtu: PmtuConfig::default(),
             ecn_fallback: true,
             linger: Duration::from_secs(5),
@@ -262,6 +268,30 @@ impl Builder {
         self
     }
 
+    /// How long an MPTCP connection is kept that has no subflow left, so that another one can be joined
+    /// (`net.mptcp.close_timeout`). Default 60 s.
+    #[must_use]
+    pub fn close_timeout(mut self, time: Duration) -> Self {
+        self.close_timeout = Some(time);
+        self
+    }
+
+    /// How often a SYN with MP_CAPABLE is repeated before it goes without; 128 and more: always with it
+    /// (`net.mptcp.syn_retrans_before_tcp_fallback`). Default 2.
+    #[must_use]
+    pub fn syn_retrans_before_tcp_fallback(mut self, retransmissions: u8) -> Self {
+        self.syn_retrans_before_tcp_fallback = Some(retransmissions);
+        self
+    }
+
+    /// How long a destination that answered only the SYN without MP_CAPABLE is asked for plain TCP at once; twice as long
+    /// each time that it is found so again, up to 64 times; zero: never (`net.mptcp.blackhole_timeout`). Default an hour.
+    #[must_use]
+    pub fn blackhole_timeout(mut self, time: Duration) -> Self {
+        self.blackhole_timeout = Some(time);
+        self
+    }
+
     /// How long, after the last handle of the stack and its sockets was dropped, connections may go on
     /// closing in good order before they are reset. Default 5 s.
     #[must_use]
@@ -372,6 +402,10 @@ impl Builder {
             config.max_connections = self.max_connections;
             config.memory = memory / self.workers as u64;
             config.time_wait = self.time_wait.unwrap_or(config.time_wait);
+            config.close_timeout = self.close_timeout.unwrap_or(config.close_timeout);
+            config.blackhole_timeout = self.blackhole_timeout.unwrap_or(config.blackhole_timeout);
+            let retrans = self.syn_retrans_before_tcp_fallback;
+            config.syn_retrans_before_tcp_fallback = retrans.unwrap_or(config.syn_retrans_before_tcp_fallback);
             config.pmtu = self.pmtu;
             config.ecn_fallback = self.ecn_fallback;
             let mut shard = Shard::new(config);

@@ -33,6 +33,7 @@ pub(crate) struct Settings {
     add_addr_timeout: Duration,
     close_timeout: Duration,
     syn_retrans_before_tcp_fallback: u8,
+    blackhole_timeout: Duration,
     ports: [u16; 2],
 }
 
@@ -69,6 +70,7 @@ impl Settings {
             add_addr_timeout: Duration::from_secs(number("net/mptcp/add_addr_timeout").unwrap_or(120)),
             close_timeout: Duration::from_secs(number("net/mptcp/close_timeout").unwrap_or(60)),
             syn_retrans_before_tcp_fallback: number("net/mptcp/syn_retrans_before_tcp_fallback").unwrap_or(2),
+            blackhole_timeout: Duration::from_secs(number("net/mptcp/blackhole_timeout").unwrap_or(3600)),
             ports: numbers("net/ipv4/ip_local_port_range").unwrap_or([32_768, 60_999]),
         }
     }
@@ -80,6 +82,7 @@ impl Settings {
             add_addr_timeout: self.add_addr_timeout,
             close_timeout: self.close_timeout,
             syn_retrans_before_tcp_fallback: self.syn_retrans_before_tcp_fallback,
+            blackhole_timeout: self.blackhole_timeout,
             ecn_fallback: self.ecn_fallback,
             ephemeral_ports: (self.ports[0], self.ports[1]),
             handshake: self.handshake,

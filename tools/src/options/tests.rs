@@ -25,6 +25,8 @@ const WHOLE: &str = r#"
     congestion = "reno"
     path-manager = "endpoints"
     no-mptcp = true
+    close-timeout = "10s"
+    blackhole-timeout = "2h"
     workers = 2
     busy-poll = "50us"
     memory = "512MiB"
@@ -61,6 +63,8 @@ fn a_file_says_the_same_as_the_command_line() {
         "--congestion=reno",
         "--path-manager=endpoints",
         "--no-mptcp",
+        "--close-timeout=10s",
+        "--blackhole-timeout=2h",
         "--workers=2",
         "--busy-poll=50us",
         "--memory=512MiB",
