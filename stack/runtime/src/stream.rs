@@ -257,7 +257,7 @@ impl TcpStream {
         subflows.map(SmallVec::into_vec).ok_or_else(|| to_io(Error::NotConnected))
     }
 
-    /// Asks the peer (MP_PRIO) to use, or not to use, a subflow as a backup.
+    /// Uses a subflow only when no other works, or no longer so, and asks the peer (MP_PRIO) to do the same.
     ///
     /// # Errors
     /// `NotConnected` if there is no such subflow.

@@ -172,7 +172,7 @@ impl Conn {
 
     fn on_prio(&mut self, cx: &mut Cx<'_>, at: usize, backup: bool) {
         cx.counters.mp_prio_rx += 1;
-        self.subflows[at].backup = backup;
+        self.subflows[at].backup.theirs = backup;
         let subflow = established_entry(&self.subflows[at]);
         self.report(cx, || Notice::Priority { subflow, backup });
     }

@@ -8,8 +8,8 @@ use crate::pm::{Notice, PmEvent, RemoteAddr};
 use crate::sched::{SchedEvent, SubflowId};
 use crate::shard::{Capability, Event, Slot};
 use crate::tcp::{
-    Disposition, EcnWish, FastOpened, IpOptions, Joining, Link, Local, Negotiated, Opening, Retries, SubflowStart,
-    Want, reset_for, syn_options, timestamp_offset,
+    Backup, Disposition, EcnWish, FastOpened, IpOptions, Joining, Link, Local, Negotiated, Opening, Retries,
+    SubflowStart, Want, reset_for, syn_options, timestamp_offset,
 };
 use crate::wire::{Flags, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple};
 use crate::{Error, FallbackReason, ResetReason};
@@ -34,7 +34,7 @@ pub(crate) struct Joined {
     pub(crate) ts_offset: u32,
     pub(crate) local_id: u8,
     pub(crate) remote_id: u8,
-    pub(crate) backup: bool,
+    pub(crate) backup: Backup,
     /// The window on our SYN/ACK.
     pub(crate) told_window: u16,
 }
@@ -290,7 +290,7 @@ impl Conn {
             ip: IpOptions::of(&self.options),
             local_id: opening.local_id,
             remote_id: opening.remote_id,
-            backup: opening.backup,
+            backup: Backup { ours: opening.backup, theirs: false },
             joining,
             passive: false,
             told_window: opening.told_window,
@@ -334,7 +334,7 @@ impl Conn {
         };
         let joining = Joining::AwaitsAck { hmac, deadline: cx.now, sent: 0, due: true };
         let mut start = self.start_of(opening, negotiated, joining);
-        start.backup = opening.backup || backup;
+        start.backup.theirs = backup;
         self.subflows.push(cx.subflow(start));
         cx.counters.tcp_curr_estab += 1;
     }
@@ -448,7 +448,7 @@ impl Conn {
         let Some(at) = self.index_of(id) else { return };
         let entry = established_entry(&self.subflows[at]);
         self.subflows[at].tell_data_fin |= self.data_fin_sent && !self.tx.fin_acked();
-        let backup = self.subflows[at].backup;
+        let backup = self.subflows[at].backup.is_wanted();
         self.report(cx, || Notice::SubflowUp { subflow: entry, backup });
         self.manage_paths(cx, &PmEvent::SubflowUp(entry));
     }

@@ -147,9 +147,10 @@ impl Conn {
         self.report(cx, || Notice::Created { local, remote, server_side, deny_join_initial });
     }
 
-    /// Asks the peer with MP_PRIO to use a subflow as a backup, or no longer.
+    /// Uses a subflow as a backup, or no longer, and asks the peer with MP_PRIO to do so, too.
     pub(crate) fn set_backup(&mut self, cx: &mut Cx<'_>, id: SubflowId, backup: bool) -> Result<(), Error> {
         let at = self.index_of(id).ok_or(Error::NotConnected)?;
+        self.subflows[at].backup.ours = backup;
         if self.mp().is_some() && self.subflows[at].signal(MptcpOption::Prio { backup }) {
             cx.counters.mp_prio_tx += 1;
         }

@@ -11,7 +11,9 @@ use slab::Slab;
 use crate::Error;
 use crate::mptcp::Key;
 use crate::options::SocketOptions;
-use crate::tcp::{BareAck, Guard, Half, HalfOpen, Link, Local, Negotiated, flow_label, syn_options, synack_timeout};
+use crate::tcp::{
+    Backup, BareAck, Guard, Half, HalfOpen, Link, Local, Negotiated, flow_label, syn_options, synack_timeout,
+};
 use crate::wire::{FastOpen, Flags, IpOut, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple, ecn};
 
 use super::{ConnId, ListenerId};
@@ -105,8 +107,7 @@ pub(crate) enum SynKind {
         peer_nonce: u32,
         local_id: u8,
         remote_id: u8,
-        /// The peer wants it as a backup.
-        backup: bool,
+        backup: Backup,
     },
 }
 
@@ -251,8 +252,8 @@ impl SynEntry {
                 let offer = MpCapable::offer(Some(key.key), None, None);
                 MptcpOption::Capable(MpCapable { checksum_required, deny_join_initial, ..offer })
             }),
-            SynKind::Join { hmac, nonce, local_id, .. } => {
-                Some(MptcpOption::Join(MpJoin::SynAck { backup: false, addr_id: local_id, hmac, nonce }))
+            SynKind::Join { hmac, nonce, local_id, backup, .. } => {
+                Some(MptcpOption::Join(MpJoin::SynAck { backup: backup.ours, addr_id: local_id, hmac, nonce }))
             }
         };
         // Only the first SYN/ACK has a cookie: what was lost may have been lost for the option.

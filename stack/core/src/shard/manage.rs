@@ -109,7 +109,7 @@ impl Shard {
         self.with(now, conn, |conn, cx| conn.command(cx, command)).ok_or(Error::NotConnected)?
     }
 
-    /// Asks the peer (MP_PRIO) to use, or not to use, a subflow as a backup.
+    /// Uses a subflow only when no other works, or no longer so, and asks the peer (MP_PRIO) to do the same.
     ///
     /// # Errors
     /// [`Error::NotConnected`] if there is no such subflow.

@@ -8,7 +8,7 @@ use anabranch_frame::Instant;
 use crate::config::SynCookies;
 use crate::mptcp::{self, Cx, Joined, Mode};
 use crate::options::SocketOptions;
-use crate::tcp::{EcnWish, Half, IpOptions, Local, Negotiated, initial_seq, timestamp_offset};
+use crate::tcp::{Backup, EcnWish, Half, IpOptions, Local, Negotiated, initial_seq, timestamp_offset};
 use crate::wire::{Flags, MpJoin, MptcpOption, Segment};
 use crate::{FallbackReason, ResetReason};
 
@@ -253,7 +253,7 @@ impl Shard {
             peer_nonce: join.nonce,
             local_id,
             remote_id: join.addr_id,
-            backup: join.backup,
+            backup: Backup { ours: self.paths.wants_backup(at.ip()), theirs: join.backup },
         };
         let options = conn.shared_options();
         if let Some(entry) = self.syn_entry(now, segment, kind, &options) {
@@ -426,7 +426,12 @@ impl Shard {
             self.syn_wheel.cancel(key);
             self.syns.remove(key);
         }
-        let joined = Joined { local_id: 0, remote_id: 0, backup: false, ..joined_of(now, &self.paths, entry, segment) };
+        let joined = Joined {
+            local_id: 0,
+            remote_id: 0,
+            backup: Backup::default(),
+            ..joined_of(now, &self.paths, entry, segment)
+        };
         self.with(now, conn, |conn, cx| {
             cx.claim_tuple(&entry.tuple);
             conn.accept_first(cx, &joined, segment);
@@ -495,7 +500,7 @@ fn joined_of(now: Instant, paths: &Paths, entry: &SynEntry, segment: &Segment) -
         ts_offset: entry.ts_offset,
         local_id: 0,
         remote_id: 0,
-        backup: false,
+        backup: Backup::default(),
         told_window: entry.window,
     }
 }

@@ -166,6 +166,12 @@ impl Paths {
         self.all_addrs().find(|(_, ours)| ours.cidr.addr == addr).map(|(_, ours)| ours.id)
     }
 
+    /// Whether subflows on an address of ours are to be used as backups.
+    pub(crate) fn wants_backup(&self, addr: IpAddr) -> bool {
+        let found = self.all_addrs().find(|(_, ours)| ours.cidr.addr == addr);
+        found.is_some_and(|(path, ours)| path.endpoint(ours).flags.backup)
+    }
+
     /// Everything that the path manager may use.
     pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
         self.all_addrs().map(|(path, addr)| path.endpoint(addr)).collect()

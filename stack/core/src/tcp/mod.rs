@@ -29,5 +29,5 @@ pub(crate) use plpmtud::Search;
 pub(crate) use rcv::{AckDue, Arrival, Rcv};
 pub(crate) use snd::{AckOut, Fired, Learnt, Pacing, Retransmit, TxMapping};
 pub(crate) use subflow::{
-    FastOpened, Joining, Link, Out, RestingSubflow, Subflow, SubflowStart, reset_for, syn_options,
+    Backup, FastOpened, Joining, Link, Out, RestingSubflow, Subflow, SubflowStart, reset_for, syn_options,
 };

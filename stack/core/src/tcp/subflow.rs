@@ -70,6 +70,20 @@ pub(crate) enum Joining {
     },
 }
 
+/// Who wants a subflow to be used only when no other works. Either side's wish is enough, for both directions, as in Linux
+/// since 6.11: RFC 8684 §3.3.8 leaves the other direction alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Backup {
+    pub(crate) ours: bool,
+    pub(crate) theirs: bool,
+}
+
+impl Backup {
+    pub(crate) fn is_wanted(self) -> bool {
+        self.ours || self.theirs
+    }
+}
+
 /// What Fast Open (RFC 7413) left behind on a subflow.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FastOpened {
@@ -98,8 +112,7 @@ pub(crate) struct SubflowStart {
     pub(crate) ip: IpOptions,
     pub(crate) local_id: u8,
     pub(crate) remote_id: u8,
-    /// The peer asked for it to be a backup.
-    pub(crate) backup: bool,
+    pub(crate) backup: Backup,
     pub(crate) joining: Joining,
     pub(crate) passive: bool,
     /// The window on our SYN or SYN/ACK, in bytes: the peer may have used it.
@@ -135,8 +148,7 @@ pub(crate) struct Subflow {
     pub(crate) snd: Snd,
     pub(crate) rcv: Rcv,
     pub(crate) mappings: Mappings,
-    /// The peer asked us not to send here unless nothing else works.
-    pub(crate) backup: bool,
+    pub(crate) backup: Backup,
     pub(crate) stale: bool,
     pub(crate) silence: Silence,
     pub(crate) joining: Joining,
@@ -535,7 +547,7 @@ impl Subflow {
             id: self.id,
             local_id: self.local_id,
             remote_id: self.remote_id,
-            backup: self.backup,
+            backup: self.backup.is_wanted(),
             stale: self.is_doubtful(),
             in_rto: self.snd.in_rto(),
             in_recovery: self.snd.in_recovery(),

@@ -183,6 +183,48 @@ fn priorities_change_while_data_flows() {
     assert_eq!((net.counters(Pair::CLIENT).mp_prio_tx, net.counters(Pair::SERVER).mp_prio_rx), (1, 1));
 }
 
+/// Bytes that the client sends over the second path between two times.
+fn sent_on_second(net: &mut Pair, from: u64, to: u64) -> u64 {
+    net.run_to(ms(from));
+    let before = net.up_stats(1).delivered_bytes;
+    net.run_to(ms(to));
+    net.up_stats(1).delivered_bytes - before
+}
+
+#[test]
+fn a_backup_is_one_for_both_directions_until_it_is_none() {
+    // Given a client that sends over two paths and makes the second one a backup for a second,
+    let mut net = two_paths(917);
+    let apps = start(&mut net, 40 * MEGABYTE, 0, &SocketOptions::default());
+    for (at, backup) in [(secs(2), true), (secs(3), false)] {
+        net.at(at, move |world| {
+            let (_, conn) = world.app(apps.0).flow().conn;
+            let second = world.shard(Pair::CLIENT, 0).subflows(conn).unwrap()[1].id;
+            world.with_shard(Pair::CLIENT, 0, |now, shard| shard.set_backup(now, conn, second, backup)).unwrap();
+            assert_eq!(world.shard(Pair::CLIENT, 0).subflows(conn).unwrap()[1].backup, backup);
+        });
+    }
+    // then it sends nothing there itself in that time (what waits in the queue arrives yet), and does again afterwards.
+    assert!(sent_on_second(&mut net, 1500, 2000) > MEGABYTE / 2);
+    assert!(sent_on_second(&mut net, 2300, 3000) < 10_000);
+    assert!(sent_on_second(&mut net, 3200, 4000) > MEGABYTE / 2);
+    finish(&mut net, apps, secs(30));
+    assert_eq!((net.counters(Pair::CLIENT).mp_prio_tx, net.counters(Pair::SERVER).mp_prio_rx), (2, 2));
+}
+
+#[test]
+fn a_server_says_of_its_backup_address_what_it_is() {
+    // Given a server that announces a second address and keeps its path as a backup,
+    let mut net =
+        Pair::seeded(918).path(wifi()).path(lte()).announced().server(|host| host.paths[1].flags.backup = true).build();
+    let apps = start(&mut net, 10 * MEGABYTE, 10 * MEGABYTE, &SocketOptions::default());
+    finish(&mut net, apps, secs(30));
+    // then the SYN/ACKs of the joins there say so (one of each family), and neither side sends there.
+    assert_eq!(net.counters(Pair::CLIENT).mp_join_synack_backup_rx, 2);
+    let used = (net.up_stats(1).delivered_bytes, net.down_stats(1).delivered_bytes);
+    assert!(used.0 < 6000 && used.1 < 6000, "{used:?} bytes on the backup");
+}
+
 #[test]
 fn without_any_path_the_connection_ends_some_day() {
     let mut net = Pair::seeded(912).path(wifi()).path(lte()).build();

@@ -7,7 +7,7 @@ use core::time::Duration;
 use anabranch_frame::Instant;
 use arrayvec::ArrayVec;
 
-use super::{Counts, FastOpened, Joining, Link, Subflow};
+use super::{Backup, Counts, FastOpened, Joining, Link, Subflow};
 use crate::IcmpCause;
 use crate::info::TcpState;
 use crate::mptcp::{AlarmRecord, Mappings, Silence};
@@ -52,7 +52,7 @@ pub(crate) struct RestingSubflow {
     pub(super) local_id: u8,
     pub(super) remote_id: u8,
     signal_acks: u8,
-    pub(super) backup: bool,
+    pub(super) backup: Backup,
     passive: bool,
     pub(super) fast: FastOpened,
     pub(super) sack: bool,
