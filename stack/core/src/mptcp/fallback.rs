@@ -4,10 +4,11 @@
 use crate::info::TcpState;
 use crate::pm::Notice;
 use crate::shard::Slot;
+use crate::wire::{Flags, Segment};
 use crate::{FallbackReason, ResetReason};
 
 use super::Mode;
-use super::conn::{Conn, Cx};
+use super::conn::{Conn, Cx, Stage};
 
 impl Conn {
     /// From now on the connection is plain TCP. Offsets and positions of the only subflow agree, since
@@ -49,7 +50,7 @@ impl Conn {
     pub(super) fn may_fall_back_holding(&self, at: usize, held: u64) -> bool {
         let joined = self.mp().is_some_and(|mp| mp.joined);
         let subflow = &self.subflows[at];
-        let received = subflow.rcv.nxt() - 1;
+        let received = subflow.rcv.nxt() - 1 - u64::from(subflow.rcv.fin_received());
         let held = held + subflow.mappings.held_before(subflow.rcv.nxt());
         !joined && self.stats.retransmits == 0 && self.rx.nxt() + held == received
     }
@@ -89,10 +90,52 @@ impl Conn {
         }
         if mp.joined {
             // Another subflow may carry the DATA_ACK; the data-level timer judges.
+            self.subflows[at].mute = true;
             return;
         }
         let lives = self.fall_back_or_reset(cx, at, FallbackReason::NoDss);
         cx.counters.dss_fallback += u64::from(lives);
+    }
+
+    /// The peer fell back and we have not heard of it, if its segments say nothing of MPTCP where they would have to: on a
+    /// FIN before the end of its stream, or on the answer to a DATA_FIN that it does not acknowledge. False if the subflow
+    /// is gone.
+    pub(super) fn notice_fallback(&mut self, cx: &mut Cx<'_>, at: usize, pos: u64, segment: &Segment) -> bool {
+        if self.mp().is_none() || self.subflows.len() > 1 || self.stage != Stage::Open {
+            return true;
+        }
+        let end = pos + segment.payload.len() as u64;
+        let ends = segment.flags.has(Flags::FIN) && !self.rx.at_fin() && end == self.subflows[at].rcv.nxt();
+        let waits = self.data_fin_sent && !self.tx.fin_acked() && self.data_backoff > 0;
+        let asked = waits && self.tx.una() == self.tx.assigned_end();
+        if !ends && !asked {
+            return true;
+        }
+        let lives = self.fall_back_or_reset(cx, at, FallbackReason::NoDss);
+        cx.counters.dss_fallback += u64::from(lives);
+        lives
+    }
+
+    /// Whether a FIN without an option counts now. Before it is in order it is not known what it ends: it comes again.
+    pub(super) fn may_end(&self, at: usize, pos: u64, segment: &Segment) -> bool {
+        let end = pos + segment.payload.len() as u64;
+        self.mp().is_none() || self.subflows.len() > 1 || end <= self.subflows[at].rcv.nxt()
+    }
+
+    /// The only subflow acknowledges data without a word of MPTCP, after a second one was tried: the peer may have fallen
+    /// back, or a proxy be faster.
+    pub(super) fn is_mute(&self) -> bool {
+        matches!(&self.subflows[..], [only] if only.mute)
+    }
+
+    /// No DATA_ACK for too long: resets the only subflow if it is mute. True if it was.
+    pub(super) fn resets_mute(&mut self, cx: &mut Cx<'_>) -> bool {
+        let mute = self.is_mute();
+        if mute {
+            cx.counters.fallback_failed += 1;
+            self.reset_subflow(cx, 0, ResetReason::Middlebox);
+        }
+        mute
     }
 
     /// A mapping contradicts another. False if the subflow is gone.

@@ -97,6 +97,9 @@ impl Conn {
                 return;
             }
         }
+        if !told.any && !self.notice_fallback(cx, at, pos, segment) {
+            return;
+        }
         if matches!(self.mode, Mode::Plain(_)) {
             self.take_subflow_ack(cx, at, segment);
         }
@@ -118,7 +121,7 @@ impl Conn {
         if !segment.payload.is_empty() && !self.on_payload(cx, at, pos, told, segment) {
             return;
         }
-        if segment.flags.has(Flags::FIN) {
+        if segment.flags.has(Flags::FIN) && (told.any || self.may_end(at, pos, segment)) {
             self.on_fin(cx, at, pos + segment.payload.len() as u64);
         }
     }
@@ -203,7 +206,9 @@ impl Conn {
         let Some(mp) = self.mp_mut() else { return };
         if let Some(ack) = dss.ack {
             told.data_ack = true;
-            if let Some(off) = mp.acked_offset(ack, una) {
+            let off = mp.acked_offset(ack, una);
+            self.subflows[at].mute = false;
+            if let Some(off) = off {
                 let window = u64::from(segment.window) << self.subflows[at].snd_scale();
                 self.on_data_ack(cx, off, window);
             }

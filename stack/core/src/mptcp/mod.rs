@@ -4,6 +4,7 @@
 //! (where the DSN of offset 0 is IDSN + 1) and for plain TCP (where it is the subflow's first byte).
 
 mod addr;
+mod audit;
 mod checksum;
 mod chrono;
 mod close;
@@ -32,6 +33,7 @@ mod timers;
 
 use anabranch_frame::Pools;
 
+pub(crate) use audit::Holdings;
 pub(crate) use conn::{Conn, Cx};
 pub(crate) use crypto::{Key, join_ack, join_synack, same};
 pub(crate) use failover::{AlarmRecord, Silence};

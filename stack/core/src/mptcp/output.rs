@@ -233,8 +233,8 @@ impl Conn {
 
     /// What lost its subflow, or was not acknowledged at data level in time, goes before new data.
     ///
-    /// Never on a subflow that still has it under way: that one retransmits by itself, and a peer that
-    /// fell back unheard would take the same bytes at a new position for new ones.
+    /// Never on a subflow that still has it under way, which retransmits by itself, nor on the only one while it is mute: a
+    /// peer that fell back unheard would take the same bytes at a new position for new ones.
     fn send_reinjection(&mut self, cx: &mut Cx<'_>) -> Option<Transmit> {
         let (at, range) = self.next_reinjection(cx.now)?;
         let transmit = self.send_range(cx, at, range, true)?;
@@ -246,7 +246,7 @@ impl Conn {
     /// What is to be sent once more, and the best subflow that has room for it.
     fn next_reinjection(&self, now: Instant) -> Option<(usize, Range<u64>)> {
         self.tx.reinjections().next()?;
-        let base = self.mp()?.dsn(0);
+        let base = self.mp().filter(|_| !self.is_mute())?.dsn(0);
         // A doubtful one only if there is no other, busy or not: what it swallows nobody sends once more.
         let sound = self.subflows.iter().any(|subflow| subflow.usable() && !subflow.is_doubtful());
         let able = |subflow: &Subflow| {

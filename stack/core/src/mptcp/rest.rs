@@ -31,7 +31,7 @@ use super::{Mode, memory};
 #[derive(Debug)]
 pub(crate) struct RestingConn {
     pub(crate) id: ConnId,
-    mode: Mode,
+    pub(super) mode: Mode,
     tuple: PackedTuple,
     pub(super) subflows: Box<[RestingSubflow]>,
     tx: (u64, u64),

@@ -316,13 +316,13 @@ impl SendQueue {
         self.rescue.remove(range);
     }
 
-    /// Throws away everything: nobody will ask for it.
+    /// Throws away everything that was not acknowledged: nobody will ask for it.
     pub(crate) fn discard(&mut self) {
         self.chunks.clear();
         self.memory = 0;
-        self.start = self.end;
-        self.una = self.end;
-        self.nxt = self.end;
+        self.start = self.una;
+        self.end = self.una;
+        self.nxt = self.una;
         self.ahead = RangeSet::new();
         self.reinject = RangeSet::new();
         self.rescue = RangeSet::new();

@@ -241,14 +241,17 @@ impl Conn {
         }
         let una = self.tx.una();
         if una < self.tx.assigned_end() {
+            if self.resets_mute(cx) {
+                return;
+            }
             self.tx.reinject(una..una + DATA_RETRANSMIT);
         } else if self.data_fin_sent && !self.tx.fin_acked() {
-            // A peer that never showed that it speaks MPTCP may have fallen back, and has no reason to answer
-            // an ACK without data. A probe it must answer, and the answer tells.
-            let unproven = self.mp().is_some_and(|mp| !mp.fully_established && !mp.joined);
+            // A peer may have fallen back unheard, and has no reason to answer an ACK without data. A probe it must answer,
+            // and the answer tells.
+            let alone = self.subflows.len() == 1;
             for subflow in &mut self.subflows {
                 subflow.tell_data_fin |= subflow.usable();
-                subflow.ping |= unproven && subflow.usable();
+                subflow.ping |= alone && subflow.usable();
             }
         }
         self.data_backoff += 1;

@@ -313,6 +313,10 @@ impl SynQueue {
         Self { entries: Slab::new(), joins: 0, young: 0, most }
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &SynEntry)> {
+        self.entries.iter().map(|(key, entry)| (key as u32, entry))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -1,5 +1,6 @@
 //! One worker's part of the stack: connections, listeners, tables, timers.
 
+mod audit;
 mod blackhole;
 mod context;
 mod crew;

@@ -16,6 +16,7 @@ use super::fastopen::Answer;
 use super::input::LOOSE_MAX;
 use super::listen::{SynEntry, SynKind, capable_syn};
 use super::paths::Paths;
+use super::place::Place;
 use super::{ConnId, Event, Level, ListenerId, Shard, Slot, cx, syncookie};
 
 /// Cookies come back so long after the last one was sent, at most.
@@ -231,7 +232,10 @@ impl Shard {
         }
         let nonce = self.rng.u32();
         let Some(place) = self.conns.get_mut(index as usize) else { return };
-        let conn = &*place.wake(&mut self.counters.conns_at_rest, self.memory.level());
+        place.wake(&mut self.counters.conns_at_rest, self.memory.level());
+        // Whatever comes of it: who was woken has its timer and its account again.
+        self.touch(index);
+        let Some(Place::Awake { conn, .. }) = self.conns.get(index as usize) else { return };
         let keys = conn.mp().and_then(|mp| Some((mp.local.key, mp.remote?.key)));
         let at = segment.tuple.local;
         let (true, false, Some((local, remote))) = (conn.admits_join(), conn.denies_join_at(at), keys) else {

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 
 use super::{ConnId, Level};
-use crate::mptcp::{Conn, RestingConn};
+use crate::mptcp::{Conn, Holdings, RestingConn};
 
 /// A connection, at work or at rest.
 #[derive(Debug)]
@@ -22,6 +22,24 @@ pub(super) enum Place {
 impl Place {
     pub(super) fn new(conn: Conn) -> Self {
         Self::Awake { conn: Box::new(conn), queued: false }
+    }
+
+    /// What it holds of the worker's tables.
+    pub(super) fn holdings(&self) -> Holdings {
+        match self {
+            Self::Awake { conn, .. } => conn.holdings(),
+            Self::Resting(resting) => resting.as_ref().map(|resting| resting.holdings()).unwrap_or_default(),
+        }
+    }
+
+    /// Whether it is at rest.
+    pub(super) fn rests(&self) -> bool {
+        matches!(self, Self::Resting(_))
+    }
+
+    /// Whether the application let go of it and it is not over.
+    pub(super) fn is_orphan(&self) -> bool {
+        matches!(self, Self::Awake { conn, .. } if conn.orphan)
     }
 
     pub(super) fn id(&self) -> Option<ConnId> {

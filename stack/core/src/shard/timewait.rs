@@ -125,6 +125,11 @@ impl TimeWaits {
         Self { entries: Slab::new(), order: VecDeque::new(), most: most.max(1) }
     }
 
+    /// Their tuples.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Tuple)> {
+        self.entries.iter().map(|(index, entry)| (index as u32, &entry.tuple))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

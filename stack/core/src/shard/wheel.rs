@@ -112,6 +112,11 @@ impl Wheel {
         }
     }
 
+    /// Whether the timer of `key` is armed.
+    pub(crate) fn is_armed(&self, key: u32) -> bool {
+        self.timers.get(key as usize).is_some_and(|timer| timer.slot().is_some())
+    }
+
     /// When to call [`expire`](Self::expire) next. For a far timer among many, and for one that was pushed out, it
     /// may be too early; expiring then brings the timer nearer.
     pub(crate) fn next(&self) -> Option<Instant> {

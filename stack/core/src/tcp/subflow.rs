@@ -207,6 +207,8 @@ pub(crate) struct Subflow {
     flow_label: u32,
     ip_id: u16,
     signal_acks: u8,
+    /// The last acknowledgement of new data here said nothing of MPTCP.
+    pub(crate) mute: bool,
     /// Window field of the last segment sent.
     told_window: u16,
     /// What we told the peer of our segments' size.
@@ -293,6 +295,7 @@ impl Subflow {
             flow_label: flow_label(negotiated.iss, 0),
             ip_id: negotiated.iss.0 as u16,
             signal_acks: 0,
+            mute: false,
             told_window: u16::MAX,
             advmss: negotiated.own_mss,
             scaled: negotiated.scaled,

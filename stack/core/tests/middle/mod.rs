@@ -7,6 +7,7 @@
 //! written, and a stream ends where its writer ended it.
 
 mod forge;
+mod manage;
 mod program;
 mod side;
 
@@ -20,6 +21,8 @@ use anabranch_frame::{Instant, PathId, Payload, RxPacket, Transmit, gso};
 
 use forge::Secrets;
 use program::{Program, Setup};
+
+pub(crate) use program::Dialect;
 use side::Side;
 
 /// Packets that a wire holds; more are lost.
@@ -57,6 +60,8 @@ pub(crate) struct Outcome {
     pub(crate) mptcp: u64,
     /// Subflows that joined.
     pub(crate) joins: u64,
+    /// Steps that were taken.
+    pub(crate) steps: u64,
 }
 
 impl std::iter::Sum for Outcome {
@@ -66,6 +71,7 @@ impl std::iter::Sum for Outcome {
             whole: a.whole + b.whole,
             mptcp: a.mptcp + b.mptcp,
             joins: a.joins + b.joins,
+            steps: a.steps + b.steps,
         })
     }
 }
@@ -74,14 +80,16 @@ impl std::iter::Sum for Outcome {
 ///
 /// # Panics
 /// If a stack breaks one of its promises.
-pub(crate) fn run(program: &[u8]) -> Outcome {
+pub(crate) fn run(program: &[u8], dialect: Dialect) -> Outcome {
     let mut program = Program::new(program);
-    let setup = Setup::read(&mut program);
+    let setup = Setup::read(&mut program, dialect);
     let mut middle = Middle::new(&setup);
+    let mut steps = 0;
     while !program.is_over() {
         middle.step(&mut program);
+        steps += 1;
     }
-    middle.finish()
+    Outcome { steps, ..middle.finish() }
 }
 
 struct Middle {
@@ -96,6 +104,9 @@ struct Middle {
     paths: u16,
     split: bool,
     honest: bool,
+    dialect: Dialect,
+    /// By side that they lead to and path: what is lost without a word.
+    dark: [[bool; 3]; 2],
     /// Somebody forged: bytes may be wrong.
     forged: bool,
     /// Packets were lost or late: connections may break.
@@ -117,6 +128,8 @@ impl Middle {
             paths: setup.paths,
             split: setup.split,
             honest: setup.honest,
+            dialect: setup.dialect,
+            dark: Default::default(),
             forged: false,
             harsh: false,
             trace: std::env::var_os("ANABRANCH_TRACE").is_some(),
@@ -132,6 +145,26 @@ impl Middle {
                 self.send(from, &transmit);
             }
             self.sides[from].check_memory();
+            self.sides[from].audit();
+        }
+        self.check_progress();
+    }
+
+    /// Nobody has acknowledged what did not come, nor got what nobody wrote.
+    fn check_progress(&self) {
+        if self.forged {
+            return;
+        }
+        for opener in &self.sides[0].apps {
+            let Some(listener) = self.sides[1].apps.iter().find(|app| app.key == opener.key) else { continue };
+            let of = |side: usize, app: &side::App| self.sides[side].shard.info(app.id);
+            let (Some(a), Some(b)) = (of(0, opener), of(1, listener)) else { continue };
+            // One that fell back alone takes for read what waits there for the rest of its mapping.
+            let agreed = a.mptcp == b.mptcp;
+            for (from, to, writer) in [(&a, &b, opener), (&b, &a, listener)] {
+                assert!(!agreed || from.bytes_acked <= to.bytes_received, "acknowledged in vain: {from:?} {to:?}");
+                assert!(to.bytes_received <= writer.written, "invented: {writer:?} {to:?}");
+            }
         }
     }
 
@@ -199,7 +232,9 @@ impl Middle {
         let Some(packet) = self.wires[to].pop_front() else { return false };
         let age = self.now.saturating_since(packet.sent);
         self.harsh |= age > LATE;
-        if age < LIFETIME {
+        let lost = self.dark[to][usize::from(packet.path.0)];
+        self.harsh |= lost;
+        if age < LIFETIME && !lost {
             self.note("delivers to", to, &packet.bytes);
             let mut rx = RxPacket::new(packet.path, Payload::from(packet.bytes));
             rx.segment_size = packet.segment_size;
@@ -228,6 +263,7 @@ impl Middle {
         let op = program.byte();
         let who = usize::from(op >> 7);
         match op & 0x1f {
+            _ if self.dialect == Dialect::Rich && op & 0x60 == 0x60 => self.manage(who, program),
             0..=7 => {
                 for _ in 0..1 << (op & 3) {
                     self.deliver(who);
@@ -379,6 +415,7 @@ impl Middle {
     }
 
     fn finish(mut self) -> Outcome {
+        self.dark = Default::default();
         for side in &mut self.sides {
             for path in 0..self.paths {
                 side.shard.set_path_up(self.now, PathId(path), true).expect("a path that exists");
@@ -483,6 +520,7 @@ impl Middle {
             whole: opener.apps.iter().filter(|app| whole(app.key)).count(),
             mptcp: listener.counters().mp_capable_ack_rx,
             joins: self.sides.iter().map(|side| side.counters().mp_join_ack_rx).sum(),
+            steps: 0,
         }
     }
 }

@@ -1,5 +1,14 @@
 use anabranch_core::EndpointFlags;
 
+/// Which steps a program can ask for. Programs that once found something are bound to theirs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Dialect {
+    /// What happens to packets, and what applications do.
+    Plain,
+    /// Also what happens to paths, and settings that change.
+    Rich,
+}
+
 /// A program: bytes that say what happens next. When they run out, zeros follow.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Program<'a>(&'a [u8]);
@@ -53,10 +62,30 @@ pub(crate) struct Setup {
     pub(crate) nodelay: bool,
     /// What the path managers may do with the second path's addresses.
     pub(crate) flags: [EndpointFlags; 2],
+    pub(crate) manager: [&'static str; 2],
+    pub(crate) checksum: [bool; 2],
+    pub(crate) dialect: Dialect,
 }
 
 impl Setup {
-    pub(crate) fn read(program: &mut Program<'_>) -> Self {
+    pub(crate) fn read(program: &mut Program<'_>, dialect: Dialect) -> Self {
+        let plain = Self::plain(program);
+        if dialect == Dialect::Plain {
+            return plain;
+        }
+        let (a, b) = (program.byte(), program.byte());
+        let manager = |bits: u8| ["endpoints", "endpoints", "fullmesh", "ndiffports"][usize::from(bits & 3)];
+        Self {
+            paths: plain.paths + u16::from(a & 1),
+            manager: [manager(b), manager(b >> 2)],
+            checksum: [a & 2 != 0, a & 4 != 0],
+            congestion: ["cubic", "reno", "bbr", "dctcp"][usize::from(a >> 3 & 3)],
+            dialect,
+            ..plain
+        }
+    }
+
+    fn plain(program: &mut Program<'_>) -> Self {
         let a = program.byte();
         let b = program.byte();
         let c = program.byte();
@@ -87,6 +116,9 @@ impl Setup {
             congestion: ["cubic", "reno"][usize::from(b >> 4 & 1)],
             nodelay: bit(b, 5),
             flags,
+            manager: ["endpoints"; 2],
+            checksum: [false; 2],
+            dialect: Dialect::Plain,
         }
     }
 }

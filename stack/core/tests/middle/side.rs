@@ -81,6 +81,8 @@ impl Side {
             nodelay: setup.nodelay,
             scheduler: setup.scheduler.into(),
             congestion: setup.congestion.into(),
+            path_manager: setup.manager[index].into(),
+            checksum: setup.checksum[index],
             send_buffer_max: setup.buffer_max,
             recv_buffer_max: setup.buffer_max,
             ..SocketOptions::default()
@@ -237,6 +239,13 @@ impl Side {
             let held = info.recv_queued + info.recv_out_of_order;
             let most = 2 * u64::from(self.options.recv_buffer_max) + self.mtu as u64;
             assert!(held <= most, "side {} holds {held} bytes: {info:?}", self.index);
+        }
+    }
+
+    /// No state without an owner, a timer for all that is under way, and counters that are right.
+    pub(crate) fn audit(&self) {
+        if let Err(what) = self.shard.audit() {
+            panic!("side {}: {what}:\n{}", self.index, self.describe());
         }
     }
 

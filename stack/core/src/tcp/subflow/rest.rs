@@ -16,7 +16,7 @@ use crate::shard::Pmtu;
 use crate::tcp::rcv::RestingRcv;
 use crate::tcp::snd::{Pacing, RestingSnd};
 use crate::tcp::{EcnState, IpOptions, Search};
-use crate::wire::{PackedTuple, SeqNum};
+use crate::wire::{PackedTuple, SeqNum, Tuple};
 
 /// A [`Subflow`] in ESTABLISHED without what is only of use while something is under way.
 #[derive(Debug)]
@@ -117,6 +117,10 @@ impl Subflow {
 }
 
 impl RestingSubflow {
+    pub(crate) fn tuple(&self) -> Tuple {
+        self.tuple.unpack()
+    }
+
     /// Bytes of memory that it holds.
     pub(crate) fn memory(&self) -> usize {
         let pmtu = self.pmtu.as_ref().map_or(0, |_| size_of::<Pmtu>());
@@ -186,6 +190,7 @@ impl RestingSubflow {
             flow_label: self.flow_label,
             ip_id: self.ip_id,
             signal_acks: self.signal_acks,
+            mute: false,
             told_window: self.told_window,
             advmss: self.advmss,
             scaled: self.scaled,
