@@ -165,18 +165,17 @@ impl Conn {
 }
 
 impl Mp {
-    /// What the bytes of a mapping at `off` have to sum up to. An error if a checksum is there and they are not in use, or
-    /// the other way round: then the mapping is none.
-    pub(super) fn check(&self, wire: &Mapping, off: u64) -> Result<Option<Check>, ChecksumMismatch> {
-        let header = PseudoHeader { dsn: self.remote_dsn(off), ssn: wire.ssn, len: wire.len };
-        match wire.checksum {
-            Some(checksum) if self.checksum => Ok(Some(Check { header, checksum })),
-            None if !self.checksum => Ok(None),
-            _ => Err(ChecksumMismatch),
+    /// What the bytes of a mapping at `off` have to sum up to, if checksums are in use: without one the mapping is none
+    /// then. Where they are not, one that is there says nothing (RFC 8684 §3.3.1).
+    pub(super) fn check(&self, wire: &Mapping, off: u64) -> Result<Option<Check>, NoChecksum> {
+        if !self.checksum {
+            return Ok(None);
         }
+        let header = PseudoHeader { dsn: self.remote_dsn(off), ssn: wire.ssn, len: wire.len };
+        wire.checksum.map(|checksum| Some(Check { header, checksum })).ok_or(NoChecksum)
     }
 }
 
-/// A mapping has no checksum although they are in use, or has one although they are not.
+/// A mapping has no checksum although they are in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct ChecksumMismatch;
+pub(super) struct NoChecksum;
