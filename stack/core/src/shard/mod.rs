@@ -759,3 +759,6 @@ impl Shard {
 fn guard_of(handshake: &Handshake) -> Guard {
     Guard::new(handshake.invalid_ratelimit, handshake.challenge_ack_limit)
 }
+
+#[cfg(test)]
+mod tests;
