@@ -1,7 +1,6 @@
 //! Destinations on whose way SYNs with MP_CAPABLE get lost, while plain ones do not: they are asked for plain TCP at once
 //! for a while (Linux since 6.12: `net.mptcp.blackhole_timeout`, where one such destination stops MPTCP to all).
 
-use alloc::collections::BTreeMap;
 use core::net::IpAddr;
 use core::time::Duration;
 
@@ -11,10 +10,9 @@ use crate::FallbackReason;
 use crate::mptcp::{Mode, Mp};
 use crate::options::SocketOptions;
 
+use super::known::{Aging, Known};
 use super::{Crew, Mail, Shard, WorkerId};
 
-/// Destinations that are remembered; the one that was found the longest ago goes first.
-const DESTINATIONS_MAX: usize = 1024;
 /// The time is doubled so often at most, once each time that MP_CAPABLE is tried again in vain.
 const DOUBLED_MAX: u32 = 6;
 
@@ -31,11 +29,20 @@ impl Found {
     }
 }
 
-/// What the workers know together: each tells the others what it finds.
+impl Aging for Found {
+    type Since = Instant;
+
+    fn since(&self) -> Instant {
+        self.last
+    }
+}
+
+/// What the workers know together: each tells the others what it finds. Bounded: beyond that, what was found the longest
+/// ago goes.
 #[derive(Debug)]
 pub(crate) struct Blackholes {
     timeout: Duration,
-    entries: BTreeMap<IpAddr, Found>,
+    entries: Known<IpAddr, Found>,
 }
 
 /// What happened to MP_CAPABLE on the way to a destination.
@@ -50,7 +57,7 @@ pub enum Capability {
 impl Blackholes {
     /// With a `timeout` of zero nothing is remembered.
     pub(crate) fn new(timeout: Duration) -> Self {
-        Self { timeout, entries: BTreeMap::new() }
+        Self { timeout, entries: Known::default() }
     }
 
     /// Whether plain TCP is all that a connection to `destination` should try.
@@ -65,18 +72,10 @@ impl Blackholes {
             // Connections that were opened at the same time find the same: it counts once.
             Capability::Lost if self.timeout.is_zero() || self.avoids(now, destination) => false,
             Capability::Lost => {
-                self.make_room(destination);
                 let times = self.entries.get(&destination).map_or(0, |found| found.times);
                 self.entries.insert(destination, Found { times: times.saturating_add(1), last: now });
                 true
             }
-        }
-    }
-
-    fn make_room(&mut self, destination: IpAddr) {
-        if self.entries.len() >= DESTINATIONS_MAX && !self.entries.contains_key(&destination) {
-            let oldest = self.entries.iter().min_by_key(|(_, found)| found.last).map(|(addr, _)| *addr);
-            oldest.and_then(|addr| self.entries.remove(&addr));
         }
     }
 }
@@ -106,6 +105,7 @@ pub(crate) fn news(crew: &Crew, destination: IpAddr, what: Capability) -> impl I
 mod tests {
     use core::net::Ipv4Addr;
 
+    use super::super::known::KNOWN_MAX;
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -140,10 +140,9 @@ mod tests {
     #[test]
     fn destinations_are_bounded_and_remembered_only_if_that_is_wanted() {
         let mut known = Blackholes::new(HOUR);
-        for n in 0..=DESTINATIONS_MAX as u32 {
+        for n in 0..=KNOWN_MAX as u32 {
             known.note(Instant::from_millis(u64::from(n)), addr(n), Capability::Lost);
         }
-        assert_eq!(known.entries.len(), DESTINATIONS_MAX);
         assert!(!known.avoids(at(0), addr(0)) && known.avoids(at(0), addr(1)));
 
         let mut never = Blackholes::new(Duration::ZERO);

@@ -13,8 +13,8 @@ use crate::options::SocketOptions;
 use crate::tcp::{fast_open_cookie, fast_open_key};
 use crate::wire::{FastOpen, MptcpOption, Segment, Tuple};
 
-/// Servers that are remembered; the one that was not asked for the longest time goes first.
-const SERVERS_MAX: usize = 1024;
+use super::known::{Aging, Known};
+
 /// A client that reset its connection counts against the listener's limit for so long: whoever forges addresses makes
 /// their owners send resets (RFC 7413 §5.1).
 const RESET_COUNTS: Duration = Duration::from_secs(60);
@@ -38,6 +38,14 @@ struct Server {
     lost: (u32, Instant),
     /// When it was last asked for, in calls.
     used: u64,
+}
+
+impl Aging for Server {
+    type Since = u64;
+
+    fn since(&self) -> u64 {
+        self.used
+    }
 }
 
 /// What the first SYN of an active open may carry.
@@ -87,7 +95,8 @@ struct Pending {
 #[derive(Debug)]
 pub(crate) struct FastOpens {
     key: FastOpenKeys,
-    servers: BTreeMap<(IpAddr, IpAddr), Server>,
+    /// By our address and theirs. The one that was not asked for the longest time is forgotten first.
+    servers: Known<(IpAddr, IpAddr), Server>,
     calls: u64,
     /// How often a path was found to swallow connections with data in the SYN, and when it last was.
     swallowed: (u32, Instant),
@@ -98,7 +107,7 @@ impl FastOpens {
     pub(crate) fn new(isn_key: &[u8; 16]) -> Self {
         Self {
             key: FastOpenKeys { primary: fast_open_key(isn_key), backup: None },
-            servers: BTreeMap::new(),
+            servers: Known::default(),
             calls: 0,
             swallowed: (0, Instant::ZERO),
             pending: BTreeMap::new(),
@@ -134,11 +143,7 @@ impl FastOpens {
     /// Remembers what a server's SYN/ACK said (RFC 7413 §4.1.3). A cookie that nobody asked for is none.
     pub(crate) fn learn(&mut self, now: Instant, tuple: &Tuple, heard: &Heard) {
         let addrs = (tuple.local.ip(), tuple.remote.ip());
-        if self.servers.len() >= SERVERS_MAX && !self.servers.contains_key(&addrs) {
-            let oldest = self.servers.iter().min_by_key(|(_, server)| server.used).map(|(addrs, _)| *addrs);
-            oldest.and_then(|addrs| self.servers.remove(&addrs));
-        }
-        let server = self.servers.entry(addrs).or_default();
+        let server = self.servers.get_or_default(addrs);
         server.used = self.calls;
         server.mss = Some(heard.mss);
         let cookie = heard.cookie.filter(|cookie| heard.asked.is_some() && !cookie.is_request());

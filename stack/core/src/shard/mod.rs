@@ -8,6 +8,7 @@ mod destinations;
 mod fastopen;
 mod icmp;
 mod input;
+mod known;
 mod listen;
 mod mail;
 mod manage;

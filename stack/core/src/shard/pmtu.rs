@@ -1,6 +1,5 @@
 //! What ICMP taught of paths, by destination (RFC 1191 §6.1, RFC 8201 §5.2).
 
-use alloc::collections::BTreeMap;
 use core::net::IpAddr;
 
 use anabranch_frame::Instant;
@@ -8,8 +7,7 @@ use anabranch_frame::Instant;
 use crate::tcp::Link;
 use crate::wire::Tuple;
 
-/// Destinations that are remembered at most.
-const DESTINATIONS_MAX: usize = 1024;
+use super::known::{Aging, Known};
 
 /// The largest packet that gets to a destination.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,10 +19,18 @@ pub(crate) struct Pmtu {
     pub(crate) until: Instant,
 }
 
+impl Aging for Pmtu {
+    type Since = Instant;
+
+    fn since(&self) -> Instant {
+        self.until
+    }
+}
+
 /// Bounded: beyond that, what would be forgotten first goes early.
 #[derive(Debug, Default)]
 pub(crate) struct Pmtus {
-    entries: BTreeMap<IpAddr, Pmtu>,
+    entries: Known<IpAddr, Pmtu>,
 }
 
 impl Pmtus {
@@ -41,10 +47,6 @@ impl Pmtus {
     }
 
     pub(crate) fn learn(&mut self, destination: IpAddr, pmtu: Pmtu) {
-        if self.entries.len() >= DESTINATIONS_MAX && !self.entries.contains_key(&destination) {
-            let first = self.entries.iter().min_by_key(|(_, entry)| entry.until).map(|(addr, _)| *addr);
-            first.and_then(|addr| self.entries.remove(&addr));
-        }
         self.entries.insert(destination, pmtu);
     }
 }
@@ -54,6 +56,7 @@ mod tests {
     use core::net::Ipv4Addr;
     use core::time::Duration;
 
+    use super::super::known::KNOWN_MAX;
     use super::*;
 
     #[test]
@@ -61,15 +64,13 @@ mod tests {
         let addr = |n: u32| IpAddr::from(Ipv4Addr::from_bits(n));
         let at = |seconds| Instant::ZERO + Duration::from_secs(seconds);
         let mut pmtus = Pmtus::default();
-        for n in 0..DESTINATIONS_MAX as u32 {
-            pmtus.learn(addr(n), Pmtu { mtu: 1400, fragment: false, until: at(600 + u64::from(n)) });
-        }
+        let pmtu = |until| Pmtu { mtu: 1400, fragment: false, until: at(until) };
+        pmtus.learn(addr(0), pmtu(600));
         assert!(pmtus.get(at(599), addr(0)).is_some() && pmtus.get(at(600), addr(0)).is_none());
-
-        pmtus.learn(addr(7), Pmtu { mtu: 1300, fragment: false, until: at(9999) });
-        assert!(pmtus.get(at(0), addr(0)).is_some(), "one that is known takes no room");
-        pmtus.learn(addr(1 << 20), Pmtu { mtu: 1300, fragment: false, until: at(9999) });
+        // What would be forgotten first goes for one too many.
+        for n in 1..=KNOWN_MAX as u32 {
+            pmtus.learn(addr(n), pmtu(600 + u64::from(n)));
+        }
         assert!(pmtus.get(at(0), addr(0)).is_none() && pmtus.get(at(0), addr(1)).is_some());
-        assert_eq!(pmtus.entries.len(), DESTINATIONS_MAX);
     }
 }
