@@ -6,6 +6,7 @@ use anabranch_frame::Instant;
 
 use super::{Link, RestingSubflow, Subflow};
 use crate::info::{CaState, SubflowInfo, TcpState};
+use crate::tcp::EcnState;
 use crate::tcp::snd::AckOut;
 use crate::wire::{Segment, Tuple};
 
@@ -79,6 +80,10 @@ struct Outline<'a> {
     last_rx: Instant,
     told_window: u16,
     probes: u32,
+    /// Timestamps, SACK, window scaling.
+    options: (bool, bool, bool),
+    ecn: EcnState,
+    syn_data: bool,
 }
 
 impl Outline<'_> {
@@ -87,6 +92,7 @@ impl Outline<'_> {
         let &Counts { segs_in, segs_out, data_segs_in, data_segs_out, delivered, dsack_dups, rcv_ooopack, .. } =
             self.counts;
         let (snd_wscale, rcv_wscale) = self.scales;
+        let (timestamps, sack, window_scaling) = self.options;
         SubflowInfo {
             id: self.id,
             path: self.link.path,
@@ -101,9 +107,9 @@ impl Outline<'_> {
             retransmits: 0,
             probes: self.probes,
             backoff: 0,
-            timestamps: false,
-            sack: false,
-            window_scaling: false,
+            timestamps,
+            sack,
+            window_scaling,
             snd_wscale,
             rcv_wscale,
             rto: Duration::ZERO,
@@ -145,10 +151,10 @@ impl Outline<'_> {
             delivered: delivered.saturating_add(u32::from(self.state != TcpState::SynReceived)),
             dsack_dups,
             rcv_ooopack,
-            ecn: false,
-            ecn_seen: false,
+            ecn: self.ecn.on(),
+            ecn_seen: self.ecn.seen(),
             delivered_ce: 0,
-            syn_data: false,
+            syn_data: self.syn_data,
         }
     }
 }
@@ -173,14 +179,11 @@ impl Subflow {
             last_rx: self.last_rx,
             told_window: self.told_window,
             probes: self.window_probes.max(self.keepalive_probes),
+            options: (self.ts_offset.is_some(), self.sack, self.scaled),
+            ecn: self.ecn,
+            syn_data: self.fast.syn_data,
         };
         let mut info = outline.info();
-        info.timestamps = self.ts_offset.is_some();
-        info.sack = self.sack;
-        info.window_scaling = self.scaled;
-        info.ecn = self.ecn.on();
-        info.ecn_seen = self.ecn.seen();
-        info.syn_data = self.fast.syn_data;
         info.backoff = self.persist_backoff;
         self.snd.inform(&mut info);
         self.rcv.inform(&mut info);
@@ -209,14 +212,11 @@ impl RestingSubflow {
             last_rx: self.last_rx,
             told_window: self.told_window,
             probes: 0,
+            options: (self.ts_offset.is_some(), self.sack, self.scaled),
+            ecn: self.ecn,
+            syn_data: self.fast.syn_data,
         };
         let mut info = outline.info();
-        info.timestamps = self.ts_offset.is_some();
-        info.sack = self.sack;
-        info.window_scaling = self.scaled;
-        info.ecn = self.ecn.on();
-        info.ecn_seen = self.ecn.seen();
-        info.syn_data = self.fast.syn_data;
         self.snd.inform(&mut info);
         self.rcv.inform(&mut info);
         info
