@@ -1,18 +1,18 @@
 //! One stack, and a peer made by hand that says at segment level whatever it likes in well-formed MPTCP.
 //!
-//! The stack listens, the peer is the client. Positions and offsets are relative: position 1 is the first byte behind
+//! Either of them opens the connection. Positions and offsets are relative: position 1 is the first byte behind
 //! the SYN, offset 0 the first byte of a stream, which has DSN IDSN + 1.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use anabranch_core::shard::Read;
+use anabranch_core::shard::{Read, Shutdown};
 use anabranch_core::wire::{
-    DataAck, Dss, Flags, IpOut, Mapping, MpCapable, MpJoin, MptcpOption, OptionWriter, Segment, SegmentOut, SeqNum,
-    Tuple,
+    AddAddr, DataAck, Dss, Flags, IpOut, Mapping, MpCapable, MpJoin, MptcpOption, OptionWriter, Segment, SegmentOut,
+    SeqNum, Tuple,
 };
-use anabranch_core::{ConnId, ConnInfo, Event, IpCidr, PathConfig, Shard, ShardConfig, SocketOptions};
+use anabranch_core::{ConnId, ConnInfo, EndpointFlags, Event, IpCidr, PathConfig, Shard, ShardConfig, SocketOptions};
 use anabranch_frame::{Instant, PathId, Payload, RxPacket, Slices, Transmit, gso};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -87,7 +87,8 @@ impl Peer {
 
     /// The same with another window of the peer's in all handshakes.
     pub(crate) fn narrow(key: u64, options: &SocketOptions, window: u16) -> Self {
-        let mut peer = Self::new(key, options, window);
+        let mut peer = Self::new(key, window, EndpointFlags::default());
+        peer.listen(options);
         peer.open(options.checksum);
         let third = MpCapable::offer(Some(key), Some(peer.keys[1]), None);
         let third = MpCapable { checksum_required: options.checksum, ..third };
@@ -95,21 +96,86 @@ impl Peer {
         peer
     }
 
-    fn new(key: u64, options: &SocketOptions, window: u16) -> Self {
+    /// A stack that listens. Nothing has been said yet.
+    pub(crate) fn listening(key: u64, options: &SocketOptions) -> Self {
+        let mut peer = Self::new(key, u16::MAX, EndpointFlags::default());
+        peer.listen(options);
+        peer
+    }
+
+    /// A stack that opens a connection to the peer over 10.0.0.0/24, and may join it from its other addresses if
+    /// `flags` say so; and its SYN.
+    pub(crate) fn called(key: u64, options: &SocketOptions, flags: EndpointFlags) -> (Self, Segment) {
+        let mut peer = Self::new(key, u16::MAX, flags);
+        peer.conn = Some(peer.shard.connect(peer.now, None, addr(0, 1), options).expect("a path to the peer"));
+        peer.settle();
+        let syn = peer.heard(0).pop().expect("a SYN");
+        (peer, syn)
+    }
+
+    /// The peer answers the SYN of a subflow.
+    pub(crate) fn answer(&mut self, syn: &Segment, option: Option<MptcpOption>) {
+        let flow = self.flows.len();
+        self.flows.push(Flow { peer: syn.tuple.local, stack: syn.tuple.remote, isn: syn.seq.0 });
+        let flags = Flags::SYN.with(Flags::ACK);
+        self.say(flow, &Say { flags, pos: 0, options: option.into_iter().collect(), ..Say::default() });
+    }
+
+    /// The peer answers the first SYN as it should; the third ACK.
+    pub(crate) fn accept(&mut self, syn: &Segment) -> Segment {
+        self.answer(syn, Some(MptcpOption::Capable(MpCapable::offer(Some(self.keys[0]), None, None))));
+        let third = self.heard(0).pop().expect("a third ACK");
+        let capable = third.options.mptcp.iter().find_map(|option| match option {
+            MptcpOption::Capable(capable) => capable.sender_key,
+            _ => None,
+        });
+        self.keys[1] = capable.expect("a third ACK with MP_CAPABLE");
+        third
+    }
+
+    /// What the peer proves with in a join: the HMAC of both keys and both random numbers, its own first.
+    pub(crate) fn proof(&self, own: u32, theirs: u32) -> [u8; 32] {
+        self.hmac(&[&own.to_be_bytes(), &theirs.to_be_bytes()])
+    }
+
+    fn hmac(&self, message: &[&[u8]]) -> [u8; 32] {
+        let key = [self.keys[0].to_be_bytes(), self.keys[1].to_be_bytes()].concat();
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&key).expect("a key of any length");
+        message.iter().for_each(|piece| mac.update(piece));
+        mac.finalize().into_bytes().into()
+    }
+
+    /// An announcement that the peer can prove.
+    pub(crate) fn announces(&self, id: u8, addr: Ipv4Addr) -> MptcpOption {
+        let proof = self.hmac(&[&[id], &addr.octets(), &[0, 0]]);
+        let hmac = proof[24..].iter().fold(0, |hmac, &byte| hmac << 8 | u64::from(byte));
+        MptcpOption::AddAddr(AddAddr { echo: false, id, addr: addr.into(), port: None, hmac: Some(hmac) })
+    }
+
+    /// The stack's key.
+    pub(crate) fn stack_key(&self) -> u64 {
+        self.keys[1]
+    }
+
+    fn listen(&mut self, options: &SocketOptions) {
+        let any = SocketAddr::from(([0, 0, 0, 0], 80));
+        self.shard.listen(any, 16, options.clone()).expect("a free port");
+    }
+
+    fn new(key: u64, window: u16, flags: EndpointFlags) -> Self {
         let mut shard = Shard::new(ShardConfig::single(1));
         for path in 0..3u16 {
             let cidr = IpCidr::new(addr(path, 2).ip(), 24).expect("a prefix of IPv4");
-            shard.add_path(START, PathConfig::new(PathId(path), vec![cidr])).expect("a new path");
+            let config = PathConfig { flags, ..PathConfig::new(PathId(path), vec![cidr]) };
+            shard.add_path(START, config).expect("a new path");
         }
-        let any = SocketAddr::from(([0, 0, 0, 0], 80));
-        shard.listen(any, 16, options.clone()).expect("a free port");
         Self { shard, now: START, conn: None, flows: Vec::new(), keys: [key, 0], window, out: VecDeque::new() }
     }
 
     /// SYN and SYN/ACK of the first subflow.
     fn open(&mut self, checksum_required: bool) {
         let syn = MpCapable { checksum_required, ..MpCapable::offer(None, None, None) };
-        let synack = self.handshake(0, MptcpOption::Capable(syn));
+        let synack = self.handshake(0, Some(MptcpOption::Capable(syn)));
         let capable = synack.options.mptcp.iter().find_map(|option| match option {
             MptcpOption::Capable(capable) => capable.sender_key,
             _ => None,
@@ -122,33 +188,34 @@ impl Peer {
         const NONCE: u32 = 77;
         let (token, _) = token_and_idsn(self.keys[1]);
         let syn = MpJoin::Syn { backup: false, addr_id: flow, token, nonce: NONCE };
-        let synack = self.handshake(flow.into(), MptcpOption::Join(syn));
+        let synack = self.handshake(flow.into(), Some(MptcpOption::Join(syn)));
         let theirs = synack.options.mptcp.iter().find_map(|option| match option {
             MptcpOption::Join(MpJoin::SynAck { nonce, .. }) => Some(*nonce),
             _ => None,
         });
         let theirs = theirs.expect("a SYN/ACK with MP_JOIN");
-        let key = [self.keys[0].to_be_bytes(), self.keys[1].to_be_bytes()].concat();
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&key).expect("a key of any length");
-        mac.update(&NONCE.to_be_bytes());
-        mac.update(&theirs.to_be_bytes());
         let mut hmac = [0; 20];
-        hmac.copy_from_slice(&mac.finalize().into_bytes()[..20]);
+        hmac.copy_from_slice(&self.proof(NONCE, theirs)[..20]);
         let third = MptcpOption::Join(MpJoin::Ack { hmac });
         self.say(flow.into(), &Say { window: self.window, options: vec![third], ..Say::default() });
         self.heard(flow.into());
     }
 
-    /// A SYN with an option, and what answers it.
-    fn handshake(&mut self, flow: usize, option: MptcpOption) -> Segment {
-        assert_eq!(flow, self.flows.len(), "subflows join in order");
-        self.flows.push(Flow { peer: addr(flow as u16, 1), stack: addr(flow as u16, 2), isn: 0 });
-        let window = self.window;
-        self.say(flow, &Say { flags: Flags::SYN, pos: 0, window, options: vec![option], ..Say::default() });
-        let synack = self.heard(flow).pop().expect("a SYN/ACK");
+    /// A SYN, with an option or without, and the SYN/ACK to it.
+    pub(crate) fn handshake(&mut self, flow: usize, option: Option<MptcpOption>) -> Segment {
+        let synack = self.ask(flow, option).expect("a SYN/ACK");
         assert!(synack.flags.has(Flags::SYN.with(Flags::ACK)), "{synack:?}");
         self.flows[flow].isn = synack.seq.0;
         synack
+    }
+
+    /// A SYN, and whatever answers it.
+    pub(crate) fn ask(&mut self, flow: usize, option: Option<MptcpOption>) -> Option<Segment> {
+        assert_eq!(flow, self.flows.len(), "subflows join in order");
+        self.flows.push(Flow { peer: addr(flow as u16, 1), stack: addr(flow as u16, 2), isn: 0 });
+        let options = option.into_iter().collect();
+        self.say(flow, &Say { flags: Flags::SYN, pos: 0, window: self.window, options, ..Say::default() });
+        self.heard(flow).pop()
     }
 
     /// The peer says something on a subflow.
@@ -230,6 +297,12 @@ impl Peer {
     /// The application writes.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.shard.write(self.now, self.conn(), Payload::from(bytes)).expect("a connection that is open");
+        self.settle();
+    }
+
+    /// The application ends its stream.
+    pub(crate) fn shutdown(&mut self) {
+        self.shard.shutdown(self.now, self.conn(), Shutdown::Write).expect("a connection");
         self.settle();
     }
 
