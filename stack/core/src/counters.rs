@@ -64,6 +64,10 @@ counters! {
     tcp_out_segs => "TcpOutSegs",
     /// TCP segments dropped for a bad header.
     tcp_in_errs => "TcpInErrs",
+    /// Segments dropped because they have an MD5 signature (RFC 2385), for which there is no key.
+    tcp_md5_unexpected => "TcpExtTCPMD5Unexpected",
+    /// Segments dropped because they are signed by TCP-AO (RFC 5925), for which there is no key.
+    tcp_ao_key_not_found => "TcpExtTCPAOKeyNotFound",
     /// TCP segments dropped for a bad checksum.
     tcp_in_csum_errors => "TcpInCsumErrors",
     /// Options that were malformed and ignored.
@@ -88,7 +92,7 @@ counters! {
     tcp_abort_on_memory => "TcpExtTCPAbortOnMemory",
     /// Data in order dropped, unacknowledged, because the budget of memory was used up.
     tcp_rcvq_drop => "TcpExtTCPRcvQDrop",
-    /// Data out of order dropped, unacknowledged, because the budget of memory was used up.
+    /// Data out of order dropped, unacknowledged: the budget of memory is used up, or there are too many holes.
     tcp_ofo_drop => "TcpExtTCPOFODrop",
     /// Receive buffers gone through for storage that can be given back.
     prune_called => "TcpExtPruneCalled",
@@ -391,6 +395,14 @@ counters! {
     subflow_suspect => "AnabranchSubflowSuspect",
     /// Those of them that answered before their retransmission timeout.
     subflow_false_alarm => "AnabranchSubflowFalseAlarm",
+    /// DATA_ACKs of what was never sent, which are ignored.
+    data_ack_ignored => "AnabranchDataAckIgnored",
+    /// Mappings and DATA_FINs of what lies before the stream, before the subflow or behind the known end, which are ignored.
+    dss_ignored => "AnabranchDssIgnored",
+    /// Mappings that reached beyond their segment and found no room.
+    mappings_full => "AnabranchMappingsFull",
+    /// Data that came early, before the first byte showed whether the connection is MPTCP, and has to come again.
+    early_drop => "AnabranchEarlyDrop",
     /// MPTCP connections established now.
     mp_curr_estab => "MPTcpExtMPCurrEstab",
     /// Window probes at data level.

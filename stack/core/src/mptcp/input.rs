@@ -157,7 +157,9 @@ impl Conn {
         if let Some(mapping) = told.mapping {
             let end = pos + segment.payload.len() as u64;
             let beyond = mapping.pos < pos || mapping.end() > end;
-            if beyond && self.subflows[at].mappings.note(mapping) == Noted::Conflict {
+            let noted = if beyond { self.subflows[at].mappings.note(mapping) } else { Noted::Known };
+            cx.counters.mappings_full += u64::from(noted == Noted::Full);
+            if noted == Noted::Conflict {
                 cx.counters.dss_not_matching += 1;
                 return self.on_bad_dss(cx, at).then_some(told);
             }
@@ -208,9 +210,9 @@ impl Conn {
             told.data_ack = true;
             let off = mp.acked_offset(ack, una);
             self.subflows[at].mute = false;
-            if let Some(off) = off {
-                let window = u64::from(segment.window) << self.subflows[at].snd_scale();
-                self.on_data_ack(cx, off, window);
+            let window = u64::from(segment.window) << self.subflows[at].snd_scale();
+            if !off.is_some_and(|off| self.on_data_ack(cx, off, window)) {
+                cx.counters.data_ack_ignored += 1;
             }
             self.become_fully_established(cx);
         }
@@ -228,11 +230,18 @@ impl Conn {
             return;
         }
         let dsn = if mapping.dsn_long { DataAck::Long(mapping.dsn) } else { DataAck::Short(mapping.dsn as u32) };
-        let Some(off) = mp.remote_offset(dsn, nxt) else { return };
+        let Some(off) = mp.remote_offset(dsn, nxt) else {
+            cx.counters.dss_ignored += 1;
+            return;
+        };
         let len = u64::from(mapping.len) - u64::from(dss.data_fin);
-        if dss.data_fin && self.rx.note_fin(off + len) {
-            // DATA_FIN is acknowledged at once, on the subflow it came on.
-            self.subflows[at].rcv.ack_now();
+        if dss.data_fin {
+            if self.rx.note_fin(off + len) {
+                // DATA_FIN is acknowledged at once, on the subflow it came on.
+                self.subflows[at].rcv.ack_now();
+            } else {
+                cx.counters.dss_ignored += 1;
+            }
         }
         if len == 0 {
             return;
@@ -246,18 +255,18 @@ impl Conn {
         // The relative subflow sequence number is our position, cut to 32 bits.
         let near = subflow.rcv.nxt();
         let ssn = mapping.ssn.wrapping_add(u32::from(subflow.fast.received));
-        let Some(pos) = near.checked_add_signed(i64::from(ssn.wrapping_sub(near as u32) as i32)) else {
+        let pos = near.checked_add_signed(i64::from(ssn.wrapping_sub(near as u32) as i32));
+        let Some(pos) = pos.filter(|&pos| pos > 0) else {
+            cx.counters.dss_ignored += 1;
             return;
         };
-        if pos > 0 {
-            told.mapping = Some(RxMapping { pos, off, len, check });
-            self.become_fully_established(cx);
-        }
+        told.mapping = Some(RxMapping { pos, off, len, check });
+        self.become_fully_established(cx);
     }
 
-    /// DATA_ACK up to `off`, with a window counted from there (RFC 8684 §3.3.1).
-    fn on_data_ack(&mut self, cx: &mut Cx<'_>, off: u64, window: u64) {
-        let Some(acked) = self.tx.ack(off) else { return };
+    /// DATA_ACK up to `off`, with a window counted from there (RFC 8684 §3.3.1). False if that was never sent.
+    fn on_data_ack(&mut self, cx: &mut Cx<'_>, off: u64, window: u64) -> bool {
+        let Some(acked) = self.tx.ack(off) else { return false };
         if acked > 0 || self.tx.fin_acked() {
             self.data_backoff = 0;
             self.last_progress = cx.now;
@@ -269,6 +278,7 @@ impl Conn {
             self.clear_persist();
         }
         self.peer_window = self.peer_window.max(window);
+        true
     }
 
     /// Plain TCP: the subflow's acknowledgement is the connection's.
@@ -347,6 +357,7 @@ impl Conn {
         while pos < part.end {
             let subflow = &self.subflows[at];
             if !subflow.rcv.admits(&(pos..part.end)) {
+                cx.counters.tcp_ofo_drop += 1;
                 return true;
             }
             let in_order = pos == subflow.rcv.nxt();
@@ -362,6 +373,7 @@ impl Conn {
             let joined = self.mp().is_some_and(|mp| mp.joined);
             if !in_order && subflow.rcv.nxt() == 1 && !joined && off != pos - 1 {
                 // Nothing unusual goes early before the first byte was judged: it may all be plain TCP.
+                cx.counters.early_drop += 1;
                 return true;
             }
             if !in_order && self.rx.is_overloaded(self.held_memory()) {
@@ -494,9 +506,7 @@ impl Conn {
         for option in &segment.options.mptcp {
             match option {
                 MptcpOption::Reset { .. } => cx.counters.mp_rst_rx += 1,
-                MptcpOption::Fastclose { receiver_key }
-                    if self.mp().is_some_and(|mp| mp.local.key == *receiver_key) =>
-                {
+                MptcpOption::Fastclose { receiver_key } if self.mp().is_some_and(|mp| mp.local.is(*receiver_key)) => {
                     let gone = self.subflows.remove(at);
                     self.forget(cx, &gone);
                     self.on_fastclose(cx, *receiver_key);
@@ -524,7 +534,7 @@ impl Conn {
 
     /// MP_FASTCLOSE: what is left of subflows is reset (RFC 8684 §3.5).
     fn on_fastclose(&mut self, cx: &mut Cx<'_>, key: u64) {
-        if self.mp().is_some_and(|mp| mp.local.key == key) {
+        if self.mp().is_some_and(|mp| mp.local.is(key)) {
             cx.counters.mp_fastclose_rx += 1;
             let reset = MptcpOption::Reset { transient: false, reason: ResetReason::Unspecified };
             for at in 0..self.subflows.len() {

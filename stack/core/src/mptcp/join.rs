@@ -25,6 +25,9 @@ pub(crate) fn scale_for(max: u64) -> u8 {
     (0..14).find(|scale| u64::from(u16::MAX) << scale >= max).unwrap_or(14)
 }
 
+/// Segments that may wait to go out before answers to segments of a handshake are left out.
+const PARTING_MAX: usize = 16;
+
 /// A join that the peer opened and proved.
 #[derive(Debug)]
 pub(crate) struct Joined {
@@ -156,6 +159,8 @@ impl Conn {
     pub(super) fn on_opening_segment(&mut self, cx: &mut Cx<'_>, at: usize, segment: &Segment) {
         match self.openings[at].on_segment(cx.now, segment, cx.guard) {
             Disposition::Ignore => {}
+            // While the device is blocked, forged segments must not fill the memory with answers.
+            Disposition::Answer | Disposition::Reset { .. } if self.parting.len() >= PARTING_MAX => {}
             Disposition::Answer => self.parting.extend(self.openings[at].ack(cx.now)),
             Disposition::Reset { paws } => {
                 cx.counters.paws_active_rejected += u64::from(paws);

@@ -5,7 +5,7 @@ use anabranch_frame::{Instant, RxPacket};
 use crate::ResetReason;
 use crate::mptcp::Cx;
 use crate::tcp::reset_for;
-use crate::wire::{Dropped, Flags, MptcpOption, Segment, ecn, is_icmp, peek_tuple};
+use crate::wire::{Dropped, Flags, MptcpOption, Segment, Signature, ecn, is_icmp, peek_tuple};
 
 use super::passive::join_syn;
 use super::timewait::Waited;
@@ -79,6 +79,18 @@ impl Shard {
         if !self.paths.owns(segment.tuple.local.ip()) {
             self.counters.ip_in_addr_errors += 1;
             return None;
+        }
+        match segment.options.signature {
+            None => {}
+            // As in Linux, who has no key drops what is signed (RFC 2385 §2, RFC 5925 §7.3).
+            Some(Signature::Md5) => {
+                self.counters.tcp_md5_unexpected += 1;
+                return None;
+            }
+            Some(Signature::Ao) => {
+                self.counters.tcp_ao_key_not_found += 1;
+                return None;
+            }
         }
         Some(segment)
     }

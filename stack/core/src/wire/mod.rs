@@ -16,7 +16,7 @@ pub use icmp::{IcmpError, IcmpKind, is_icmp};
 pub use ip::IpOut;
 pub(crate) use ip::ecn;
 pub use mptcp::{AddAddr, DataAck, Dss, Mapping, MpCapable, MpJoin, MptcpOption, RemoveAddr};
-pub use options::{FastOpen, OPTIONS_MAX, OptionWriter, SackBlock, TcpOptions, Timestamps};
+pub use options::{FastOpen, OPTIONS_MAX, OptionWriter, SackBlock, Signature, TcpOptions, Timestamps};
 pub(crate) use packed::PackedTuple;
 pub use segment::{Dropped, Flags, Segment, SegmentOut, Tuple, peek_tuple};
 pub use seq::SeqNum;

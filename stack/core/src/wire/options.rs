@@ -98,6 +98,15 @@ impl core::fmt::Debug for FastOpen {
     }
 }
 
+/// What a segment is signed with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Signature {
+    /// MD5 (RFC 2385).
+    Md5,
+    /// The TCP authentication option (RFC 5925).
+    Ao,
+}
+
 /// One SACK block: first sequence number, and the one after the last.
 pub type SackBlock = (SeqNum, SeqNum);
 
@@ -118,8 +127,8 @@ pub struct TcpOptions {
     pub fast_open: Option<FastOpen>,
     /// User timeout (RFC 5482), raw: granularity bit and 15 bits.
     pub user_timeout: Option<u16>,
-    /// An MD5 signature (RFC 2385) or TCP-AO (RFC 5925) was there.
-    pub authenticated: bool,
+    /// A signature was there. We have no keys for any.
+    pub signature: Option<Signature>,
     /// MPTCP options in their order; what does not fit is counted as malformed.
     pub mptcp: ArrayVec<MptcpOption, 4>,
     /// Options that were malformed and left out.
@@ -292,10 +301,8 @@ impl TcpOptions {
                 FastOpen::new(&option[4..], true).and_then(|cookie| first(&mut self.fast_open, cookie))
             }
             (USER_TIMEOUT, 4) => first(&mut self.user_timeout, be16(option, 2)),
-            (MD5_SIGNATURE, 18) | (TCP_AO, 4..) => {
-                self.authenticated = true;
-                Some(())
-            }
+            (MD5_SIGNATURE, 18) => first(&mut self.signature, Signature::Md5),
+            (TCP_AO, 4..) => first(&mut self.signature, Signature::Ao),
             (mptcp::KIND, _) => match MptcpOption::parse(option) {
                 Ok(Some(option)) => self.mptcp.try_push(option).ok(),
                 Ok(None) => Some(()),

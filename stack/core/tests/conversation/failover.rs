@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use anabranch_core::wire::Flags;
 use anabranch_core::{Error, SocketOptions};
 use anabranch_frame::PathId;
-use anabranch_sim::{Action, Chatter, LinkConfig, Note, Pair, PairBuilder};
+use anabranch_sim::middlebox::TcpPacket;
+use anabranch_sim::{Action, Chatter, LinkConfig, Note, Pair, PairBuilder, Verdict};
 
 use crate::support::*;
 
@@ -250,6 +252,55 @@ fn a_path_that_comes_up_within_a_minute_saves_the_connection() {
     let took = finish(&mut net, apps, secs(60));
     // The subflow that was left goes on when its timer fires, backed off by then; the rest takes 6 s.
     assert!(took < secs(33), "{took:?}");
+}
+
+/// Firewalls on both paths that turn what the client sends into resets, from `from` to `to`.
+fn reset_everything(net: &mut Pair, from: Duration, to: Duration) {
+    for path in 0..2 {
+        let link = net.up_link(path);
+        net.set_middlebox(link, move |now, packet| {
+            let now = Duration::from_millis(now.as_millis());
+            let Some(mut tcp) = TcpPacket::read(&packet).filter(|_| (from..to).contains(&now)) else {
+                return Verdict::Pass(packet);
+            };
+            tcp.set_options(&[]);
+            tcp.truncate(0);
+            tcp.set_flags(Flags::RST);
+            Verdict::Pass(tcp.finish())
+        });
+    }
+}
+
+#[test]
+fn a_connection_without_a_subflow_goes_on_with_the_next_one() {
+    // Given firewalls that reset every subflow, and what comes next for four seconds,
+    let mut net = two_paths(919);
+    reset_everything(&mut net, secs(1), secs(5));
+    let apps = start(&mut net, 20 * MEGABYTE, 20 * MEGABYTE, &SocketOptions::default());
+    net.run_to(ms(4900));
+    let server = net.app(apps.1).flow();
+    assert_eq!((server.subflows_down, server.closed), (2, None));
+    let held = net.shard(Pair::SERVER, 0).info(server.conn.1).unwrap();
+    assert_eq!((held.subflows_total, held.mptcp), (0, true));
+    // when they calm down, then the client joins again, and no byte is missing.
+    let took = finish(&mut net, apps, secs(60));
+    assert!(took < secs(30), "{took:?}");
+    close(&mut net, apps);
+}
+
+#[test]
+fn it_is_kept_as_long_as_it_is_told_to() {
+    for seconds in [3, 20] {
+        let mut net =
+            Pair::seeded(920).path(wifi()).path(lte()).server(|host| host.shard.close_timeout = secs(seconds)).build();
+        reset_everything(&mut net, secs(1), secs(10_000));
+        let apps = start(&mut net, 20 * MEGABYTE, 0, &SocketOptions::default());
+        assert!(net.run_until(secs(100), |world| world.app(apps.1).is_over()));
+        let (at, error) = net.app(apps.1).flow().closed.unwrap();
+        assert_eq!(error, Some(Error::TimedOut));
+        let after = at.as_millis() - 1000;
+        assert!((seconds * 1000..seconds * 1000 + 500).contains(&after), "{after} ms instead of {seconds} s");
+    }
 }
 
 #[test]

@@ -6,7 +6,8 @@ use anabranch_core::SocketOptions;
 use anabranch_core::config::SynCookies;
 use anabranch_core::wire::{Flags, IpOut, OptionWriter, Segment, SegmentOut, SeqNum, Tuple};
 use anabranch_frame::{PathId, Payload, RxPacket, Slices, Transmit, gso};
-use anabranch_sim::{Action, Chatter, Note, Pair, Pattern, Random};
+use anabranch_sim::middlebox::TcpPacket;
+use anabranch_sim::{Action, Chatter, Note, Pair, Pattern, Random, Verdict};
 
 use crate::support::*;
 
@@ -222,4 +223,33 @@ fn noise_is_survived() {
         }
     }
     finish(&mut net, apps, secs(30));
+}
+
+#[test]
+fn what_is_signed_is_dropped_for_want_of_a_key() {
+    for (kind, len) in [(19, 18), (29, 20)] {
+        // Given somebody on the way who signs the first two SYNs with a key that the server does not have,
+        let mut net = Pair::seeded(1112).path(wifi()).build();
+        let (link, mut signed) = (net.up_link(0), 0);
+        net.set_middlebox(link, move |_, packet| {
+            let Some(mut tcp) = TcpPacket::read(&packet).filter(|tcp| tcp.is_syn() && signed < 2) else {
+                return Verdict::Pass(packet);
+            };
+            signed += 1;
+            let mut options = vec![0; len];
+            (options[0], options[1]) = (kind, len as u8);
+            options.extend(tcp.option_bytes().iter().take(40 - len));
+            tcp.set_options(&options);
+            Verdict::Pass(tcp.finish())
+        });
+        // then the server does as if they had not come, and the third one opens an MPTCP connection.
+        let apps = start(&mut net, 1000, 1000, &SocketOptions::default());
+        let took = finish(&mut net, apps, secs(10));
+        assert!(took > secs(2), "{took:?}");
+        assert!(net.app(apps.1).flow().info.as_ref().unwrap().mptcp);
+        let counters = net.counters(Pair::SERVER);
+        let counts = (counters.tcp_md5_unexpected, counters.tcp_ao_key_not_found);
+        assert_eq!(counts, if kind == 19 { (2, 0) } else { (0, 2) });
+        assert_no_reset(&net);
+    }
 }

@@ -105,9 +105,9 @@ fn everything_of_todays_internet_is_read() {
     assert_eq!(options.user_timeout, Some(0x8005));
     assert_eq!(options.sack.as_slice(), &[(SeqNum(1), SeqNum(9))]);
     assert_eq!(parse(&[&[34, 2]]).fast_open, Some(FastOpen::REQUEST), "a request for a cookie");
-    assert!(parse(&[&[19, 18], &[0; 16]]).authenticated);
-    assert!(parse(&[&[29, 4, 1, 1]]).authenticated);
-    assert!(!parse(&[&[8, 10, 0, 0, 0, 0, 0, 0, 0, 0]]).authenticated);
+    assert!(parse(&[&[19, 18], &[0; 16]]).signature == Some(Signature::Md5));
+    assert!(parse(&[&[29, 4, 1, 1]]).signature == Some(Signature::Ao));
+    assert!(parse(&[&[8, 10, 0, 0, 0, 0, 0, 0, 0, 0]]).signature.is_none());
 }
 
 #[test]
