@@ -57,6 +57,7 @@ impl Conn {
             return true;
         }
         cx.counters.tcp_winprobe += 1;
+        cx.counters.mp_win_probe += u64::from(self.mp().is_some());
         let subflow = &mut self.subflows[at];
         if subflow.persist_backoff == 0 {
             subflow.silent_since = cx.now;

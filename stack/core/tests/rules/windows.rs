@@ -95,7 +95,8 @@ fn a_window_closed_at_data_level_is_probed() {
         }
     }
     assert!((5..30).contains(&probes), "{probes} probes in 200 s");
-    assert!(peer.shard.counters().tcp_winprobe > 0);
+    let counters = peer.shard.counters();
+    assert!(counters.tcp_winprobe > 0 && counters.mp_win_probe == counters.tcp_winprobe);
     // and goes on as soon as there is room.
     acknowledge(&mut peer, &sent, 3_000, 20_000);
     assert_eq!(bytes_in(&payloads(&mut peer)), 7_000);
