@@ -289,7 +289,10 @@ impl Conn {
                     if range.start >= range.end {
                         continue;
                     }
-                    self.send_range(cx, at, range, true)
+                    let sent = self.send_range(cx, at, range, true);
+                    self.stats.retransmits += u32::from(sent.is_some());
+                    cx.counters.mptcp_retrans += u64::from(sent.is_some());
+                    sent
                 }
             };
             if sent.is_some() {

@@ -18,19 +18,6 @@ fn strip(net: &mut Pair, way: Way, which: impl Fn(&Segment) -> bool + Send + 'st
     });
 }
 
-/// Both streams arrive, over plain TCP, and either side knows why.
-fn assert_falls_back(net: &mut Pair, client: Option<FallbackReason>, server: Option<FallbackReason>) {
-    let apps = start(net, MEGABYTE, MEGABYTE, &SocketOptions::default());
-    finish(net, apps, secs(10));
-    for (app, reason) in [(apps.0, client), (apps.1, server)] {
-        let info = net.app(app).flow().info.clone().unwrap();
-        assert!(!info.mptcp, "{info:?}");
-        assert_eq!(info.fallback, reason);
-    }
-    close(net, apps);
-    assert_no_reset(net);
-}
-
 #[test]
 fn the_server_speaks_plain_tcp() {
     let mut net = two_paths(1001);
@@ -77,13 +64,47 @@ fn a_firewall_strips_everything() {
     }
 }
 
+/// What one side makes of it, and under which of the kernel's counters.
+type Seen = (FallbackReason, &'static str);
+
+const SYNACK: Seen = (FallbackReason::SynAckNoCapable, "MPTcpExtMPCapableFallbackSYNACK");
+const ACK: Seen = (FallbackReason::AckNoCapable, "MPTcpExtMPCapableFallbackACK");
+const FIRST_DATA: Seen = (FallbackReason::FirstDataNoMapping, "MPTcpExtMPCapableDataFallback");
+const DSS: Seen = (FallbackReason::NoDss, "MPTcpExtDssFallback");
+
 #[test]
-fn only_the_syn_ack_loses_its_option() {
-    let mut net = two_paths(1004);
-    strip(&mut net, Way::Down, |segment| segment.flags.has(Flags::SYN));
-    // The server offered, and hears from a client that does not speak it.
-    let server = Some(FallbackReason::AckNoCapable);
-    assert_falls_back(&mut net, Some(FallbackReason::SynAckNoCapable), server);
+fn each_fallback_has_its_reason_and_its_counter() {
+    let syn = |segment: &Segment| segment.flags.has(Flags::SYN);
+    let later = |segment: &Segment| !segment.flags.has(Flags::SYN);
+    let table: [(&str, Way, fn(&Segment) -> bool, u64, Seen, Seen); 5] = [
+        ("the SYN/ACK", Way::Down, syn, 0, SYNACK, ACK),
+        ("the third ACK and the client's data", Way::Up, later, 0, FIRST_DATA, ACK),
+        ("the server's first data and acknowledgements", Way::Down, later, 0, FIRST_DATA, DSS),
+        ("the client's data from the middle on", Way::Up, later, 150, DSS, DSS),
+        ("the server's data from the middle on", Way::Down, later, 150, DSS, DSS),
+    ];
+    for (what, way, which, from, client, server) in table {
+        // Given a firewall that strips MPTCP off some segments of the only path,
+        let mut net = Pair::seeded(1004).path(wifi()).build();
+        let link = way.link(&net, 0);
+        net.set_middlebox(link, move |now, packet| {
+            let segment = Segment::parse(RxPacket::new(PathId(0), packet.clone())).unwrap();
+            let stripped = which(&segment) && now.as_millis() >= from;
+            Verdict::Pass(if stripped { without_mptcp(&packet) } else { packet })
+        });
+        // then both streams arrive over plain TCP, and either side says why.
+        let apps = start(&mut net, 2 * MEGABYTE, 2 * MEGABYTE, &SocketOptions::default());
+        finish(&mut net, apps, secs(10));
+        for (host, app, (reason, counter)) in [(Pair::CLIENT, apps.0, client), (Pair::SERVER, apps.1, server)] {
+            let info = net.app(app).flow().info.clone().unwrap();
+            assert_eq!((info.mptcp, info.fallback), (false, Some(reason)), "{what}: {host:?}");
+            let counters = net.counters(host);
+            let count = counters.iter().find(|(name, _)| *name == counter).map(|(_, count)| count);
+            assert_eq!(count, Some(1), "{what}: {counter} of {host:?}");
+        }
+        close(&mut net, apps);
+        assert_no_reset(&net);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anabranch_core::wire::{Flags, Segment};
-use anabranch_core::{Error, SocketOptions};
+use anabranch_core::{Error, FallbackReason, SocketOptions};
 use anabranch_sim::{Action, Chatter, Note, Pair};
 
 use crate::support::*;
@@ -136,5 +136,8 @@ fn both_open_at_once() {
         assert_no_reset(&net);
         let fallbacks = net.counters(Pair::CLIENT).simult_connect_fallback;
         assert_eq!(fallbacks, u64::from(mptcp), "MPTCP falls back in a simultaneous open");
+        let info = net.shard(Pair::CLIENT, 0).info(net.app(left).conn().unwrap()).unwrap();
+        let reason = if mptcp { FallbackReason::SimultaneousConnect } else { FallbackReason::Disabled };
+        assert_eq!((info.mptcp, info.fallback), (false, Some(reason)));
     }
 }
