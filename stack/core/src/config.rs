@@ -1,6 +1,7 @@
 //! What a stack, a path and a socket can be told.
 
 mod handshake;
+mod pacing;
 mod pmtu;
 mod recovery;
 
@@ -15,6 +16,7 @@ use core::time::Duration;
 use anabranch_frame::PathId;
 
 pub use handshake::{FastOpenConfig, FastOpenKeys, Handshake, Offers, SynCookies};
+pub use pacing::PacingConfig;
 pub use pmtu::{MtuProbing, PmtuConfig};
 pub use recovery::Recovery;
 
@@ -298,6 +300,8 @@ pub struct ShardConfig {
     pub handshake: Handshake,
     /// How lost data is found and sent again.
     pub recovery: Recovery,
+    /// How much goes at once, and how fast.
+    pub pacing: PacingConfig,
 }
 
 impl ShardConfig {
@@ -331,6 +335,7 @@ impl ShardConfig {
             ephemeral_ports: (32768, 60999),
             handshake: Handshake::default(),
             recovery: Recovery::default(),
+            pacing: PacingConfig::default(),
         }
     }
 }

@@ -106,6 +106,10 @@ pub struct ConnInfo {
     pub rcv_space: u64,
     /// Window that is offered at most now, in bytes (`tcpi_rcv_ssthresh`).
     pub rcv_ssthresh: u64,
+    /// What holds the sender back now.
+    pub limit: Limit,
+    /// Since when. The times that follow are those up to then.
+    pub limit_since: Instant,
     /// Time with data to send or under way (`tcpi_busy_time`).
     pub busy_time: Duration,
     /// Of that, the time in which the peer's window was what held data back (`tcpi_rwnd_limited`).
@@ -113,6 +117,33 @@ pub struct ConnInfo {
     /// Of that, the time in which a full send buffer held the application back while everything in it was sent
     /// (`tcpi_sndbuf_limited`).
     pub sndbuf_limited: Duration,
+}
+
+/// Why data is not sent faster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Limit {
+    /// There is none to send.
+    #[default]
+    Idle,
+    /// The network.
+    Network,
+    /// The peer's window.
+    PeerWindow,
+    /// A send buffer that is full of what is under way.
+    SendBuffer,
+}
+
+impl ConnInfo {
+    /// The same with its times up to `now`.
+    #[must_use]
+    pub fn at(mut self, now: Instant) -> Self {
+        let spent = now.saturating_since(self.limit_since);
+        self.limit_since = self.limit_since.max(now);
+        self.busy_time += if self.limit == Limit::Idle { Duration::ZERO } else { spent };
+        self.rwnd_limited += if self.limit == Limit::PeerWindow { spent } else { Duration::ZERO };
+        self.sndbuf_limited += if self.limit == Limit::SendBuffer { spent } else { Duration::ZERO };
+        self
+    }
 }
 
 /// Where loss recovery of a subflow stands (`tcpi_ca_state`). The values are the kernel's.

@@ -82,7 +82,7 @@ pub(crate) fn tcp_info(world: &mut World, fd: RawFd) -> Vec<u8> {
         out.u8(0, state_number(TcpState::Closed));
     }
     out.u64(112, max_pacing_rate.unwrap_or(u64::MAX));
-    if let Some(info) = world.shard.info(conn) {
+    if let Some(info) = world.shard.info(conn).map(|info| info.at(now)) {
         out.0[5] |= if info.syn_data { SYN_DATA } else { 0 };
         out.u32(64, saturate(info.rcv_ssthresh));
         out.u32(96, saturate(info.rcv_space));

@@ -18,6 +18,9 @@ use crate::world::{Packet, World};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// What the second thread gets, of real time, to make known that its call is over.
 const RETURN: Duration = Duration::from_millis(5);
+/// What passes when somebody waits for time to pass: much less than the microsecond that is seen, so that a few looks do
+/// not make an event that follows at once a microsecond late.
+const TICK: Duration = Duration::from_nanos(50);
 /// Timers that may come due at one instant before the stack counts as broken.
 const TIMERS_AT_ONCE: u32 = 100_000;
 
@@ -178,7 +181,7 @@ impl Plugin {
 
     // --- time ------------------------------------------------------------------------------------
 
-    /// The time of day, which moves on a microsecond with each look at it but the first.
+    /// The time of day, which moves on a little with each look at it but the first.
     pub(crate) fn time_of_day(&self) -> Duration {
         let mut state = self.lock();
         if thread::current().id() != state.main && state.other == Other::Woken {
@@ -190,7 +193,7 @@ impl Plugin {
         if !core::mem::replace(&mut state.looked, true) {
             return state.world.time_of_day();
         }
-        let next = state.world.now() + Duration::from_micros(1);
+        let next = state.world.now() + TICK;
         let mut state = self.advance(state, next);
         state.looked = true;
         state.world.time_of_day()

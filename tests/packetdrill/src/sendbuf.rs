@@ -60,6 +60,8 @@ pub(crate) struct SendBuffer {
     progress: Progress,
     /// The largest window that the peer ever offered.
     window_max: u64,
+    /// End of what was last written with PSH (`pushed_seq`).
+    pushed: u64,
     /// Somebody found it full and waits (`SOCK_NOSPACE`).
     wanted: bool,
 }
@@ -83,6 +85,7 @@ impl SendBuffer {
             written: 0,
             progress: Progress::default(),
             window_max: 0,
+            pushed: 0,
             wanted: false,
         }
     }
@@ -199,6 +202,21 @@ impl SendBuffer {
         let len = last.end - last.start;
         let full = last.closed || len >= self.goal();
         full.then_some(if last.closed || len > self.progress.mss { Filled::Segments } else { Filled::Segment })
+    }
+
+    /// Whether so much was written without PSH that it is time for one (`forced_push`).
+    pub(crate) fn is_push_due(&self) -> bool {
+        self.written > self.pushed + self.window_max / 2
+    }
+
+    /// What was written last carries PSH.
+    pub(crate) fn on_push(&mut self) {
+        self.pushed = self.written;
+    }
+
+    /// Whether nothing more is taken.
+    pub(crate) fn is_full(&self) -> bool {
+        self.room_in_last() == 0 && !self.is_free()
     }
 
     /// Takes `bytes` whatever the limits say: they went out with the SYN.

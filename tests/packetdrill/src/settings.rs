@@ -4,7 +4,7 @@ use std::fs;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anabranch_core::config::{FastOpenKeys, Handshake, MtuProbing, PmtuConfig, Recovery, SynCookies};
+use anabranch_core::config::{FastOpenKeys, Handshake, MtuProbing, PacingConfig, PmtuConfig, Recovery, SynCookies};
 use anabranch_core::options::Ecn;
 use anabranch_core::{ShardConfig, SocketOptions};
 
@@ -17,6 +17,7 @@ pub(crate) struct Settings {
     pub(crate) mptcp_enabled: bool,
     pub(crate) handshake: Handshake,
     pub(crate) recovery: Recovery,
+    pub(crate) pacing: PacingConfig,
     pmtu: PmtuConfig,
     tcp_rmem: [u32; 3],
     tcp_wmem: [u32; 3],
@@ -50,6 +51,7 @@ impl Settings {
             mptcp_enabled: number("net/mptcp/enabled").unwrap_or(1) != 0,
             handshake: handshake(),
             recovery: recovery(),
+            pacing: pacing(),
             pmtu: pmtu(),
             tcp_rmem: numbers("net/ipv4/tcp_rmem").unwrap_or([4096, 131_072, 6 << 20]),
             tcp_wmem: numbers("net/ipv4/tcp_wmem").unwrap_or([4096, 16_384, 4 << 20]),
@@ -87,6 +89,7 @@ impl Settings {
             ephemeral_ports: (self.ports[0], self.ports[1]),
             handshake: self.handshake,
             recovery: self.recovery,
+            pacing: self.pacing,
             pmtu: self.pmtu,
             ..ShardConfig::single(1)
         }
@@ -161,6 +164,15 @@ fn recovery() -> Recovery {
     recovery.rto_max = millis("rto_max_ms", recovery.rto_max);
     recovery.thin_linear_timeouts = tcp("thin_linear_timeouts").unwrap_or(0) != 0;
     recovery
+}
+
+fn pacing() -> PacingConfig {
+    let mut pacing = PacingConfig::default();
+    pacing.min_tso_segs = tcp("min_tso_segs").unwrap_or(pacing.min_tso_segs);
+    pacing.tso_rtt_log = tcp("tso_rtt_log").unwrap_or(pacing.tso_rtt_log);
+    pacing.pacing_ss_ratio = tcp("pacing_ss_ratio").unwrap_or(pacing.pacing_ss_ratio);
+    pacing.pacing_ca_ratio = tcp("pacing_ca_ratio").unwrap_or(pacing.pacing_ca_ratio);
+    pacing
 }
 
 fn pmtu() -> PmtuConfig {

@@ -83,6 +83,7 @@ impl World {
         }
         self.shard.set_handshake(self.settings.handshake);
         self.shard.set_recovery(self.settings.recovery);
+        self.shard.set_pacing(self.settings.pacing);
         self.network.refresh();
         self.network.tell(self.now, &mut self.shard);
         self.pump();

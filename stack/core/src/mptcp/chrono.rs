@@ -4,19 +4,7 @@ use core::time::Duration;
 
 use anabranch_frame::Instant;
 
-/// Why data is not sent faster.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) enum Limit {
-    /// There is none to send.
-    #[default]
-    Idle,
-    /// The network.
-    Network,
-    /// The peer's window.
-    PeerWindow,
-    /// A send buffer that is full of what is under way.
-    SendBuffer,
-}
+use crate::info::Limit;
 
 /// A stop watch for each [`Limit`] but idleness. Times are those up to the last [`note`](Self::note).
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,6 +29,15 @@ impl Chrono {
         }
         self.since = now;
         self.limit = limit;
+    }
+
+    /// What holds now, and since when.
+    pub(super) fn limit(&self) -> Limit {
+        self.limit
+    }
+
+    pub(super) fn since(&self) -> Instant {
+        self.since
     }
 
     /// Time with something to send.

@@ -24,11 +24,12 @@ use crate::tcp::{Guard, Negotiated, Opening, Subflow};
 use crate::{Counters, Error, FallbackReason};
 
 use super::checksum::Failing;
-use super::chrono::{Chrono, Limit};
+use super::chrono::Chrono;
 use super::nagle::{Follows, Nagle};
 use super::recvq::RecvQueue;
 use super::sendq::SendQueue;
 use super::{Copies, Mode, Mp};
+use crate::info::Limit;
 
 /// Everything of the shard that a connection may touch while it is at work.
 #[derive(Debug)]
@@ -237,11 +238,11 @@ impl Conn {
         }
         self.stats.bytes_written += payload.len() as u64;
         self.tx.push(payload, cx.copies);
-        if follows == Follows::Boundary {
-            self.tx.mark_boundary();
+        if matches!(follows, Follows::Boundary | Follows::Apart) {
+            self.tx.mark_boundary(follows == Follows::Boundary);
         }
         self.nagle.on_write(follows, self.tx.end());
-        self.wants_room |= self.write_room() == 0;
+        self.wants_room |= matches!(self.stage, Stage::Open) && self.write_room() == 0;
         Ok(())
     }
 
@@ -362,10 +363,19 @@ impl Conn {
         let limit = match (self.tx.queued(), self.tx.unassigned()) {
             (0, _) => Limit::Idle,
             (_, 0) if self.wants_room => Limit::SendBuffer,
-            (_, unassigned) if unassigned > 0 && self.peer_edge <= self.tx.nxt() => Limit::PeerWindow,
+            (_, unassigned) if self.lacks_window(unassigned) => Limit::PeerWindow,
             _ => Limit::Network,
         };
         self.stats.chrono.note(now, limit);
+    }
+
+    /// Whether the peer's window has no room for the next segment, but congestion control does somewhere.
+    fn lacks_window(&self, unassigned: u64) -> bool {
+        let left = self.peer_edge.saturating_sub(self.tx.nxt());
+        self.subflows.iter().filter(|subflow| subflow.usable()).any(|subflow| {
+            let mss = u64::from(subflow.snd.mss());
+            left < unassigned.min(mss) && subflow.snd.in_flight() + mss <= subflow.snd.cwnd()
+        })
     }
 
     pub(crate) fn subflow_info(&self) -> SmallVec<[SubflowInfo; 4]> {
@@ -406,6 +416,8 @@ impl Conn {
             send_window: self.peer_edge.saturating_sub(self.tx.nxt()),
             rcv_space: self.rx.space(),
             rcv_ssthresh: self.rx.room(),
+            limit: self.stats.chrono.limit(),
+            limit_since: self.stats.chrono.since(),
             busy_time: self.stats.chrono.busy(),
             rwnd_limited: self.stats.chrono.peer_window(),
             sndbuf_limited: self.stats.chrono.send_buffer(),

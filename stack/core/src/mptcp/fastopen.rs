@@ -128,6 +128,9 @@ impl Conn {
         self.stats.syn_data = syn_data;
         cx.counters.tcp_fastopen_active += u64::from(syn_data);
         cx.counters.tcp_fastopen_active_fail += u64::from(acked < data);
+        if acked < data {
+            self.nagle.on_syn_data_refused(data.into());
+        }
         let bytes = u64::from(acked);
         self.tx.assign(0..bytes);
         self.tx.ack(bytes);
@@ -135,7 +138,7 @@ impl Conn {
         if let Some(mp) = self.mp_mut() {
             mp.local.idsn = mp.local.idsn.wrapping_sub(bytes);
         }
-        FastOpened { asked: option.is_some(), syn_data, sent: acked, received: 0 }
+        FastOpened { asked: option.is_some(), syn_data, sent: acked, received: 0, refused: data - acked }
     }
 
     // --- server -----------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ pub enum Follows {
     More,
     /// Nothing that may share a segment with it (`MSG_EOR`).
     Boundary,
+    /// More, soon, that may not share a segment with it.
+    Apart,
 }
 
 /// What the application wants, and what was sent. Offsets are those of the stream.
@@ -32,6 +34,8 @@ pub(super) struct Nagle {
     small: u64,
     /// End of the last write that more was not to follow.
     mark: u64,
+    /// What lies before went with the SYN, to no avail: not by choice in a partial segment.
+    with_syn: u64,
 }
 
 /// What is remembered while everything is acknowledged.
@@ -49,7 +53,7 @@ impl RestingNagle {
 
 impl Nagle {
     pub(super) fn new(nodelay: bool, cork: bool) -> Self {
-        Self { nodelay, cork, more: false, forced: false, pushed: 0, small: 0, mark: 0 }
+        Self { nodelay, cork, more: false, forced: false, pushed: 0, small: 0, mark: 0, with_syn: 0 }
     }
 
     /// What has to be remembered.
@@ -75,10 +79,15 @@ impl Nagle {
 
     /// Something was written, up to `end`.
     pub(super) fn on_write(&mut self, follows: Follows, end: u64) {
-        self.more = follows == Follows::More;
+        self.more = matches!(follows, Follows::More | Follows::Apart);
         if !self.more {
             self.mark = end;
         }
+    }
+
+    /// Everything up to `end` went with the SYN and goes once more.
+    pub(super) fn on_syn_data_refused(&mut self, end: u64) {
+        self.with_syn = end;
     }
 
     /// An acknowledgement came: that more follows holds no longer.
@@ -107,7 +116,7 @@ impl Nagle {
     /// Data went from `start` to `end`, with a `partial` segment at the end, or not. Returns whether the sender has
     /// nothing in a hurry behind it: PSH (RFC 9293 §3.9.1.2).
     pub(super) fn on_sent(&mut self, start: u64, end: u64, partial: bool) -> bool {
-        if partial {
+        if partial && end > self.with_syn {
             self.small = end;
         }
         core::mem::take(&mut self.forced) || (start < self.mark && self.mark <= end)

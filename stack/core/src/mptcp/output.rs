@@ -177,7 +177,7 @@ impl Conn {
     }
 
     fn send_retransmission(&mut self, cx: &mut Cx<'_>, at: usize) -> Option<Transmit> {
-        let quantum = self.subflows[at].send_quantum();
+        let quantum = self.subflows[at].resend_quantum();
         let again = self.subflows[at].snd.next_retransmit(cx.now, quantum, cx.counters)?;
         Some(self.transmit_again(cx, at, again))
     }
@@ -191,11 +191,10 @@ impl Conn {
             (_, Mode::Plain(_)) => self.infinite_option(cx, at, again.range.end),
             (None, _) => self.ack_option(at),
         };
-        let flags = match again {
-            Retransmit { fin: true, .. } => Flags::FIN,
-            Retransmit { push: true, .. } => Flags::PSH,
-            Retransmit { .. } => Flags::ACK,
-        };
+        let mut flags = if again.fin { Flags::FIN } else { Flags::ACK };
+        if again.push && !again.fin {
+            flags = flags.with(Flags::PSH);
+        }
         let plain = matches!(self.mode, Mode::Plain(_));
         let subflow = &mut self.subflows[at];
         let out = Out {
@@ -270,7 +269,7 @@ impl Conn {
         for _ in 0..ASKS_MAX {
             let Choice { decision, penalise } = self.ask_scheduler(cx)?;
             if let Some(at) = penalise.and_then(|id| self.index_of(id)) {
-                self.subflows[at].snd.cc_mut().penalise(cx.now);
+                self.subflows[at].snd.penalise(cx.now);
             }
             let sent = match decision {
                 Decision::Wait { until } => {
@@ -348,7 +347,7 @@ impl Conn {
             return self.send_range(cx, at, range.start..range.start + len, false);
         }
         let subflow = &self.subflows[at];
-        let room = subflow.snd.room(cx.now).min(window).min(subflow.send_quantum());
+        let room = subflow.snd.room(cx.now).min(window).min(subflow.send_quantum(cx.now));
         let mss = u64::from(subflow.snd.mss());
         let idle = subflow.snd.in_flight() == 0;
         let len = self.admitted(range.start, wanted, room, window, mss, idle);
@@ -386,7 +385,7 @@ impl Conn {
     fn send_range(&mut self, cx: &mut Cx<'_>, at: usize, range: Range<u64>, again: bool) -> Option<Transmit> {
         let subflow = &self.subflows[at];
         let probe = subflow.planned_probe();
-        let quantum = probe.unwrap_or_else(|| subflow.send_quantum());
+        let quantum = probe.unwrap_or_else(|| subflow.send_quantum(cx.now));
         let most = quantum.min(subflow.snd.room(cx.now)).min(range.end - range.start);
         if most == 0 {
             return None;
@@ -402,7 +401,7 @@ impl Conn {
             Some(_) => self.data_option(mapping),
             None => self.infinite_option(cx, at, self.subflows[at].snd.nxt() + len),
         };
-        let boundary = self.tx.is_boundary(range.end);
+        let pushed = self.tx.is_pushed(range.end);
         if again {
             self.tx.reinjected(range.clone());
             self.stats.bytes_retrans += len;
@@ -413,9 +412,8 @@ impl Conn {
         let plain = matches!(self.mode, Mode::Plain(_));
         let more = self.tx.unassigned() > 0;
         let mss = u64::from(self.subflows[at].snd.mss());
-        // As in Linux a super-segment pushes, too: whoever puts its segments together again need not wait for more.
         let segment = probe.unwrap_or(mss);
-        let push = self.nagle.on_sent(range.start, range.end, len % segment > 0) || boundary || len > segment;
+        let push = self.nagle.on_sent(range.start, range.end, len % segment > 0) || pushed;
         let fin = plain && !again && !more && self.tx.fin() && self.subflows[at].snd.queued_lost() == 0;
         let subflow = &mut self.subflows[at];
         if subflow.snd.everything_acked() {

@@ -233,6 +233,8 @@ impl RestingConn {
             send_window: self.peer_edge.saturating_sub(self.tx.0),
             rcv_space: self.rx.space(),
             rcv_ssthresh: self.rx.room(),
+            limit: self.stats.chrono.limit(),
+            limit_since: self.stats.chrono.since(),
             busy_time: self.stats.chrono.busy(),
             rwnd_limited: self.stats.chrono.peer_window(),
             sndbuf_limited: self.stats.chrono.send_buffer(),

@@ -33,8 +33,8 @@ pub(crate) struct SendQueue {
     reinject: RangeSet,
     /// The same, unless the subflow that has them answers in time.
     rescue: RangeSet,
-    /// Offsets at which a segment has to end, beyond `nxt`.
-    boundaries: VecDeque<u64>,
+    /// Offsets at which a segment has to end, beyond `nxt`, and whether it carries PSH.
+    boundaries: VecDeque<(u64, bool)>,
     fin: bool,
     fin_acked: bool,
     max: u64,
@@ -159,21 +159,22 @@ impl SendQueue {
         self.chunks.push_back(payload);
     }
 
-    /// What was written so far shares no segment with what is written next.
-    pub(crate) fn mark_boundary(&mut self) {
-        if self.boundaries.back() != Some(&self.end) {
-            self.boundaries.push_back(self.end);
+    /// What was written so far shares no segment with what is written next, and is pushed or not.
+    pub(crate) fn mark_boundary(&mut self, push: bool) {
+        match self.boundaries.back_mut() {
+            Some((at, pushed)) if *at == self.end => *pushed |= push,
+            _ => self.boundaries.push_back((self.end, push)),
         }
     }
 
-    /// Whether what lies before `off` shares no segment with what follows.
-    pub(crate) fn is_boundary(&self, off: u64) -> bool {
-        self.boundaries.contains(&off)
+    /// Whether `off` is a boundary that is pushed.
+    pub(crate) fn is_pushed(&self, off: u64) -> bool {
+        self.boundaries.iter().any(|&boundary| boundary == (off, true))
     }
 
     /// The first of them behind `start`.
     fn boundary_after(&self, start: u64) -> u64 {
-        self.boundaries.iter().copied().find(|&at| at > start).unwrap_or(u64::MAX)
+        self.boundaries.iter().map(|&(at, _)| at).find(|&at| at > start).unwrap_or(u64::MAX)
     }
 
     /// The stream ends here.
@@ -202,7 +203,7 @@ impl SendQueue {
             return;
         }
         self.nxt = self.nxt.max(range.end);
-        while self.boundaries.front().is_some_and(|&at| at <= self.nxt) {
+        while self.boundaries.front().is_some_and(|&(at, _)| at <= self.nxt) {
             self.boundaries.pop_front();
         }
         while let Some(first) = self.ahead.first()

@@ -15,7 +15,7 @@ const STEP: u32 = 2;
 impl Cx<'_> {
     /// A subflow whose handshake is done.
     pub(crate) fn subflow(&self, start: SubflowStart) -> Subflow {
-        let mut subflow = Subflow::new(self.now, start, self.config.recovery);
+        let mut subflow = Subflow::new(self.now, start, self.config);
         let remote = subflow.tuple.remote.ip();
         subflow.limit_mtu(self.pmtus.get(self.now, remote));
         if self.config.pmtu.mtu_probing == MtuProbing::Always {

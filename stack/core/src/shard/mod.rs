@@ -35,7 +35,7 @@ use anabranch_frame::{Instant, PathId, Payload, RxPacket, Transmit};
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::config::{Handshake, PathConfig, Recovery, ShardConfig};
+use crate::config::{Handshake, PacingConfig, PathConfig, Recovery, ShardConfig};
 use crate::info::{ConnInfo, SubflowInfo};
 use crate::mptcp::{self, Conn, Copies, Cx, Fast, Follows, Key, Mode};
 use crate::options::{Shared, SocketOptions};
@@ -402,6 +402,11 @@ impl Shard {
     /// retries hold for all at once.
     pub fn set_recovery(&mut self, recovery: Recovery) {
         self.config.recovery = recovery;
+    }
+
+    /// Changes how much goes at once, and how fast, for connections that are established from now on.
+    pub fn set_pacing(&mut self, pacing: PacingConfig) {
+        self.config.pacing = pacing;
     }
 
     /// Whether `addr` is one of our addresses.

@@ -13,7 +13,7 @@ use arrayvec::ArrayVec;
 
 use crate::IcmpCause;
 use crate::cc::{CongestionControl, Sibling};
-use crate::config::Recovery;
+use crate::config::ShardConfig;
 use crate::info::TcpState;
 use crate::mptcp::{AlarmRecord, Mappings, Silence};
 use crate::options::SocketOptions;
@@ -95,6 +95,8 @@ pub(crate) struct FastOpened {
     /// the subflow's (RFC 8684 appendix B, as the kernel reads it).
     pub(crate) sent: u16,
     pub(crate) received: u16,
+    /// Bytes of our SYN behind those: they go out as if for the first time.
+    pub(crate) refused: u16,
 }
 
 /// What a subflow begins with.
@@ -224,7 +226,7 @@ fn payload_mss(wire_mss: u16, options_len: u16) -> u16 {
 }
 
 impl Subflow {
-    pub(crate) fn new(now: Instant, start: SubflowStart, recovery: Recovery) -> Self {
+    pub(crate) fn new(now: Instant, start: SubflowStart, config: &ShardConfig) -> Self {
         let SubflowStart { id, tuple, link, negotiated, ts_offset, mut cc, pacing, mptcp, ip, .. } = start;
         let wire_mss = negotiated.peer_mss.min(link.mss(&tuple));
         let timestamps = negotiated.ts_recent.is_some();
@@ -233,7 +235,8 @@ impl Subflow {
         cc.set_mss(u64::from(mss));
         let accurate = cc.needs_ecn();
         let first = 1 + u64::from(start.fast.sent);
-        let mut snd = Snd::new(now, SndConfig { mss, sack: negotiated.sack, timestamps, cc, pacing, recovery });
+        let (sack, recovery, sizes) = (negotiated.sack, config.recovery, config.pacing);
+        let mut snd = Snd::new(now, SndConfig { mss, sack, timestamps, cc, pacing, recovery, sizes });
         snd.start_at(first);
         snd.set_right_edge(first + negotiated.window);
         if let Some(rtt) = negotiated.rtt {
@@ -432,11 +435,18 @@ impl Subflow {
         self.options_len
     }
 
-    /// Payload of a full segment, and the largest payload of one transmission.
-    pub(crate) fn send_quantum(&self) -> u64 {
-        let mss = u64::from(self.snd.mss());
-        let most = u64::from(self.link.gso_max.min(65_535 - 160)).min(self.snd.pace_quantum());
-        (most / mss).max(1) * mss
+    /// The largest payload of one transmission.
+    pub(crate) fn send_quantum(&self, now: Instant) -> u64 {
+        self.snd.quantum(now, self.most_payload())
+    }
+
+    /// The same of what goes once more.
+    pub(crate) fn resend_quantum(&self) -> u64 {
+        self.snd.quantum_again(self.most_payload())
+    }
+
+    fn most_payload(&self) -> u64 {
+        u64::from(self.link.gso_max.min(65_535 - 160))
     }
 
     /// Whether `window` is more than the peer was last told here: only then is it worth a segment.
@@ -492,11 +502,14 @@ impl Subflow {
         if let Some(early) = early {
             said = if early.echo { Flags::ECE } else { Flags::default() };
         }
+        // As in Linux a super-segment pushes: whoever puts its segments together again need not wait for more.
+        let cut = payload_len > u32::from(segment_size);
+        let push = if cut { Flags::PSH } else { Flags::default() };
         let segment = SegmentOut {
             tuple: self.tuple,
             seq: self.seq(out.pos),
             ack: self.rcv.seq(early.map_or(self.rcv.nxt(), |early| early.nxt)),
-            flags: out.flags.with(Flags::ACK).with(said),
+            flags: out.flags.with(Flags::ACK).with(said).with(push),
             window: field,
             ip: self.ip_out(codepoint),
             options: &options,
@@ -504,7 +517,7 @@ impl Subflow {
         };
         let segments = payload_len.div_ceil(u32::from(segment_size)).max(1);
         self.counts.sent(u64::from(segments), payload_len > 0);
-        let segment_size = (payload_len > u32::from(segment_size)).then_some(segment_size);
+        let segment_size = cut.then_some(segment_size);
         segment.transmit(self.link.path, out.payload, segment_size)
     }
 

@@ -126,7 +126,7 @@ fn an_echo_reduces_the_window_once_a_round_trip() {
          +0   < .E 1:1(0) ack 4001 win 65535
          +0   > [ect0] . 11001:12001(1000) ack 1
          +0   < .E 1:1(0) ack 10001 win 65535
-         +0   > [ect0] P. 12001:15001(3000) ack 1",
+         +0   > [ect0] . 12001:15001(3000) ack 1",
     );
     let info = script.subflow();
     assert_eq!((info.cwnd, info.ssthresh, info.total_retrans), (5000, 5000, 0));

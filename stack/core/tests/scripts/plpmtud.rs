@@ -48,7 +48,7 @@ fn a_probe_that_is_lost_is_no_congestion() {
     let cwnd = script.subflow().cwnd;
     script.run(
         "+0.1  < . 1:1(0) ack 10241 win 65535 <nop,nop,sack 11483:29915>
-         +0    > . 10241:11483(1242) ack 1
+         +0    > P. 10241:11483(1242) ack 1
          +0    > P. 29915:40001(10086) ack 1",
     );
     let info = script.subflow();

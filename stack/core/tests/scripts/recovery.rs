@@ -102,7 +102,7 @@ fn a_spurious_timeout_is_found_out_by_new_data() {
          +0.202 > . 10001:11001(1000) ack 1
          +0.3   > . 1:1001(1000) ack 1
          +0.05  < . 1:1(0) ack 1001 win 320
-         +0     > P. 11001:13001(2000) ack 1
+         +0     > . 11001:13001(2000) ack 1
          +0.01  < . 1:1(0) ack 2001 win 320
          +0     < . 1:1(0) ack 4001 win 320
          +0     > P. 13001:17001(4000) ack 1",
@@ -155,7 +155,7 @@ fn a_peer_that_reneges_gets_everything_again() {
          +0.1  < . 1:1(0) ack 1001 win 320
          +0.05 > . 1001:2001(1000) ack 1
          +0.1  < . 1:1(0) ack 2001 win 320
-         +0    > . 2001:4001(2000) ack 1",
+         +0    > P. 2001:4001(2000) ack 1",
     );
     assert_eq!(script.counters().tcp_sack_reneging, 1);
 }

@@ -33,13 +33,16 @@ impl Call {
         self.flags & libc::MSG_ZEROCOPY != 0
     }
 
-    /// What follows a piece that is the `last` of the call, or that `filled` a buffer: segments keep within the kernel's
-    /// buffers, unless these are of one segment only.
-    fn follows(&self, last: bool, filled: Option<Filled>) -> Follows {
-        match (last, filled) {
-            (true, _) if self.flags & libc::MSG_EOR != 0 => Follows::Boundary,
-            (_, Some(Filled::Segments)) => Follows::Boundary,
-            (true, _) if self.flags & libc::MSG_MORE == 0 => Follows::Nothing,
+    /// What follows a piece that is the `last` of the call or for the moment, that `filled` a buffer, and is pushed anyway
+    /// if `forced`: segments keep within the kernel's buffers, unless these are of one segment only.
+    fn follows(&self, last: bool, filled: Option<Filled>, forced: bool) -> Follows {
+        let pushed = forced || (last && self.flags & libc::MSG_MORE == 0);
+        match filled {
+            _ if last && self.flags & libc::MSG_EOR != 0 => Follows::Boundary,
+            Some(_) if forced => Follows::Boundary,
+            Some(Filled::Segments) if pushed => Follows::Boundary,
+            Some(Filled::Segments) => Follows::Apart,
+            _ if pushed => Follows::Nothing,
             _ => Follows::More,
         }
     }
@@ -86,12 +89,22 @@ impl World {
             if taken == 0 {
                 break;
             }
-            if most < buffers.room() && taken == most as u64 {
+            // A buffer holds so many pieces and no more (`MAX_SKB_FRAGS`), and is pushed then.
+            let crowded = most < buffers.room() && taken == most as u64;
+            if crowded {
                 send_buffer.close_last();
             }
             let filled = send_buffer.last_is_full();
             let bytes = buffers.take(taken as usize)?;
-            self.shard.write_with(now, conn, Payload::from(bytes), call.follows(buffers.room() == 0, filled))?;
+            let last = buffers.room() == 0;
+            let forced = crowded || ((filled.is_some() || last) && send_buffer.is_push_due());
+            // Whoever finds the buffer full pushes what he has written.
+            let forced = forced || (!last && send_buffer.is_full());
+            let follows = call.follows(last, filled, forced);
+            if matches!(follows, Follows::Nothing | Follows::Boundary) {
+                send_buffer.on_push();
+            }
+            self.shard.write_with(now, conn, Payload::from(bytes), follows)?;
             self.pump();
         }
         let socket = self.socket(fd)?;
@@ -128,7 +141,19 @@ impl World {
             _ if call.wait == Wait::Never && taken == 0 => Err(Errno(libc::EINPROGRESS)),
             _ if call.wait == Wait::Never => Ok(buffers.done()),
             // Who may wait hears whether the peer was there.
-            _ => Err(Errno::AGAIN),
+            _ => {
+                self.wait_to_write(fd, buffers);
+                Err(Errno::AGAIN)
+            }
+        }
+    }
+
+    /// Tells the stack that what is left in `buffers` waits.
+    pub(crate) fn wait_to_write(&mut self, fd: RawFd, buffers: &Buffers) {
+        let conn = self.socket(fd).ok().and_then(|socket| socket.conn());
+        if let Some(conn) = conn.filter(|_| buffers.room() > 0) {
+            // It notes that somebody wants room if there is none.
+            let _ = self.shard.write_room(conn);
         }
     }
 

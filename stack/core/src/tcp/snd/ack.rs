@@ -138,6 +138,7 @@ impl Snd {
         self.stats.delivered(news.delivered, self.mss);
         self.stats.delivered_ce += if ack.ece { news.delivered } else { 0 };
         self.tell_congestion_control(now, &news, &prior, out.lost, group);
+        self.repace();
         let sacked_rtt = news.sacked_rtt.newest.map(|(_, rtt)| rtt);
         self.rearm(now, news.acked > 0, news.delivered > 0, sacked_rtt);
 
@@ -370,6 +371,5 @@ impl Snd {
             disordered: news.acked == 0 && self.rack.reordering() <= self.rules.reordering,
         };
         self.cc.on_ack(&sample, group);
-        self.repace();
     }
 }

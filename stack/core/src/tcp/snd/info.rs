@@ -63,7 +63,7 @@ impl RestingSnd {
         info.ssthresh = self.cc.ssthresh();
         info.pacing_rate = self.cc.pacing_rate().unwrap_or_else(|| match self.rtt.srtt() {
             Duration::ZERO => 0,
-            srtt => rate_of_window(self.cc.as_ref(), 0, srtt),
+            srtt => rate_of_window(self.cc.as_ref(), 0, srtt, &self.rules.pacing),
         });
         info.delivery_rate = self.rate.rate;
         info.snd_wnd = self.peer.window;

@@ -60,6 +60,8 @@ pub(crate) struct SndConfig {
     pub(crate) pacing: Pacing,
     /// How losses are found.
     pub(crate) recovery: config::Recovery,
+    /// How much goes at once.
+    pub(crate) sizes: config::PacingConfig,
 }
 
 /// The acknowledging part of a segment.
@@ -186,10 +188,11 @@ struct Rules {
     no_dupthresh: bool,
     slow_start_after_idle: bool,
     thin_linear_timeouts: bool,
+    pacing: config::PacingConfig,
 }
 
 impl Rules {
-    fn new(recovery: &config::Recovery) -> Self {
+    fn new(recovery: &config::Recovery, pacing: config::PacingConfig) -> Self {
         let config::Recovery {
             reordering,
             max_reordering,
@@ -210,6 +213,7 @@ impl Rules {
             no_dupthresh,
             slow_start_after_idle,
             thin_linear_timeouts,
+            pacing,
         }
     }
 }
@@ -252,7 +256,7 @@ impl Snd {
             mss: 1,
             sack: config.sack,
             timestamps: config.timestamps,
-            rules: Rules::new(&recovery),
+            rules: Rules::new(&recovery, config.sizes),
             created: now,
             fin_sent: false,
             drained: true,
@@ -421,9 +425,10 @@ impl Snd {
         self.rate.rate()
     }
 
-    /// Congestion control, to be told things.
-    pub(crate) fn cc_mut(&mut self) -> &mut dyn CongestionControl {
-        self.cc.as_mut()
+    /// A packet scheduler asks for half the window.
+    pub(crate) fn penalise(&mut self, now: Instant) {
+        self.cc.penalise(now);
+        self.repace();
     }
 
     /// What siblings' congestion control may know of this subflow.

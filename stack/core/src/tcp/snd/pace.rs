@@ -2,7 +2,7 @@
 //!
 //! Super-segments of a millisecond's worth, so that a timer has something to do no more than a thousand times a second,
 //! and departure times one behind the other (draft-ietf-ccwg-bbr §5.6.2 and §5.6.3; Linux: `tcp_tso_autosize`,
-//! `tcp_update_pacing_rate`). A sender that is not paced never sets a departure time, so it costs a comparison.
+//! `tcp_update_pacing_rate`). The size is the same for who is not paced; such a sender never sets a departure time.
 
 use core::time::Duration;
 
@@ -10,6 +10,7 @@ use anabranch_frame::Instant;
 
 use super::{Snd, rate};
 use crate::cc::CongestionControl;
+use crate::config::PacingConfig;
 
 /// Below this rate, 1.2 Mbit/s, segments go one by one.
 const SLOW: u64 = 150_000;
@@ -30,8 +31,9 @@ pub(crate) struct Pacing {
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     socket: Pacing,
-    /// Bytes per second; `None` if nothing is held back, or not yet.
+    /// Bytes per second at which it is paced, or would be; `None` while no round trip is known.
     rate: Option<u64>,
+    /// It is paced.
     on: bool,
     /// Nothing is sent before.
     next: Instant,
@@ -52,7 +54,7 @@ impl Pace {
 
     /// `bytes` are sent.
     pub(super) fn on_sent(&mut self, now: Instant, bytes: u64) {
-        let Some(rate) = self.rate else { return };
+        let Some(rate) = self.rate.filter(|_| self.on) else { return };
         let takes = Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / rate.max(1));
         self.next = self.next.max(now - LATENESS) + takes;
         self.timer = Some(self.next).filter(|&next| next > now);
@@ -66,11 +68,15 @@ impl Pace {
         self.timer = self.timer.filter(|&at| at > now);
     }
 
-    /// Most bytes that go at once.
-    fn quantum(&self, mss: u64) -> u64 {
-        let Some(rate) = self.rate else { return u64::MAX };
-        let segments = if rate < SLOW { 1 } else { 2 };
-        (rate / 1000).max(segments * mss)
+    /// Most bytes that go at once, of the `most` that a device takes: what the rate makes in about a millisecond. Near peers
+    /// get more, half as much less for each 512 µs of the round trip, unless departures are timed: it would be a burst then
+    /// (Linux: `tcp_tso_autosize`, `tcp_min_tso_segs`, `tcp_tso_rtt_log`).
+    fn quantum(&self, mss: u64, most: u64, min_rtt: Duration, config: &PacingConfig) -> u64 {
+        let Some(rate) = self.rate else { return most };
+        let halvings = u32::try_from(min_rtt.as_micros() >> config.tso_rtt_log).unwrap_or(u32::MAX);
+        let near = if self.on || config.tso_rtt_log == 0 { 0 } else { most.checked_shr(halvings).unwrap_or(0) };
+        let segments = if self.on && rate < SLOW { 1 } else { u64::from(config.min_tso_segs.max(1)) };
+        ((rate >> 10) + near).max(segments * mss)
     }
 }
 
@@ -81,10 +87,10 @@ impl Snd {
         if on {
             self.pace.socket = socket;
             self.pace.on = true;
-            self.repace();
         } else {
             self.pace = Pace::default();
         }
+        self.repace();
     }
 
     /// Whether pacing holds back what there is to send.
@@ -92,16 +98,27 @@ impl Snd {
         self.pace.holds(now)
     }
 
-    /// Most bytes that go at once.
-    pub(crate) fn pace_quantum(&self) -> u64 {
-        self.pace.quantum(self.mss)
+    /// Most payload bytes that go at once, of the `most` that the device takes; whole segments. Never more than half of the
+    /// window: two are under way at least (Linux: `tcp_cwnd_test`).
+    pub(crate) fn quantum(&self, now: Instant, most: u64) -> u64 {
+        self.whole(self.pace_quantum(most).min(self.window_after_idle(now, self.cc.cwnd()) / 2))
+    }
+
+    /// The same for what goes once more, without the latter (Linux: `tcp_xmit_retransmit_queue`).
+    pub(crate) fn quantum_again(&self, most: u64) -> u64 {
+        self.whole(self.pace_quantum(most))
+    }
+
+    fn pace_quantum(&self, most: u64) -> u64 {
+        self.pace.quantum(self.mss, most, self.rtt.min(), &self.rules.pacing).min(most)
+    }
+
+    fn whole(&self, bytes: u64) -> u64 {
+        (bytes / self.mss).max(1) * self.mss
     }
 
     /// Window or model changed: the pace follows.
     pub(super) fn repace(&mut self) {
-        if !self.pace.on {
-            return;
-        }
         let wanted = self.cc.pacing_rate().or_else(|| self.rate_of_window());
         let most = self.pace.socket.max_rate;
         self.pace.rate = match (wanted, most) {
@@ -111,7 +128,7 @@ impl Snd {
     }
 
     fn rate_of_window(&self) -> Option<u64> {
-        Some(rate_of_window(self.cc.as_ref(), self.in_flight(), self.rtt.srtt()?))
+        Some(rate_of_window(self.cc.as_ref(), self.board.outstanding(), self.rtt.srtt()?, &self.rules.pacing))
     }
 
     /// The rate it is paced at, or would be, in bytes per second; 0 while the round-trip time is unknown.
@@ -122,9 +139,15 @@ impl Snd {
 
 /// The window in a round-trip time, and room to grow: twice as much in slow start, until it comes near the threshold, and
 /// a fifth more afterwards (Linux: `tcp_pacing_ss_ratio`, `tcp_pacing_ca_ratio`).
-pub(super) fn rate_of_window(cc: &dyn CongestionControl, in_flight: u64, srtt: Duration) -> u64 {
+pub(super) fn rate_of_window(
+    cc: &dyn CongestionControl,
+    outstanding: u64,
+    srtt: Duration,
+    config: &PacingConfig,
+) -> u64 {
     let cwnd = cc.cwnd();
-    let rate = rate::per_second(cwnd.max(in_flight), srtt);
+    let rate = rate::per_second(cwnd.max(outstanding), srtt);
     let doubles = cwnd < cc.ssthresh() / 2;
-    if doubles { rate.saturating_mul(2) } else { rate.saturating_add(rate / 5) }
+    let percent = if doubles { config.pacing_ss_ratio } else { config.pacing_ca_ratio };
+    rate.saturating_mul(percent.min(1000).into()) / 100
 }

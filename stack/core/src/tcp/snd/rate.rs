@@ -186,6 +186,10 @@ impl RateSampler {
 
 /// `bytes` per `interval` as bytes per second; the interval is taken for a nanosecond if it is zero.
 pub(super) fn per_second(bytes: u64, interval: Duration) -> u64 {
-    let rate = u128::from(bytes) * 1_000_000_000 / interval.as_nanos().max(1);
-    u64::try_from(rate).unwrap_or(u64::MAX)
+    const SECOND: u64 = 1_000_000_000;
+    let nanos = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).max(1);
+    match bytes.checked_mul(SECOND) {
+        Some(product) => product / nanos,
+        None => u64::try_from(u128::from(bytes) * u128::from(SECOND) / u128::from(nanos)).unwrap_or(u64::MAX),
+    }
 }

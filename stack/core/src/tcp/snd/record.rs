@@ -4,6 +4,7 @@ use core::ops::Range;
 
 use anabranch_frame::Slices;
 
+use super::Retransmit;
 use super::rate::TxStamp;
 
 /// A data sequence mapping, opaque to the sender and fixed once given: all pieces of a record carry it verbatim.
@@ -86,6 +87,17 @@ impl Record {
         self.push = false;
         self.tail = false;
         rest
+    }
+
+    /// The whole of it once more.
+    pub(super) fn again(&self) -> Retransmit {
+        Retransmit {
+            range: self.range(),
+            payload: self.payload.clone(),
+            mapping: self.mapping,
+            fin: self.fin,
+            push: self.push,
+        }
     }
 
     /// Drops what lies before `at`, strictly inside of the record.

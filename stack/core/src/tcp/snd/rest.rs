@@ -34,7 +34,7 @@ pub(crate) struct RestingSnd {
     cwr_due: bool,
     sack: bool,
     timestamps: bool,
-    rules: Rules,
+    pub(super) rules: Rules,
     /// The last thing acknowledged was a tail loss probe, and what comes next tells whether it repaired a loss.
     probed: bool,
 }

@@ -66,14 +66,16 @@ impl Snd {
             return 0;
         }
         let in_flight = self.in_flight();
-        let mut window = self.window();
-        if self.idle_for(now).is_some() && self.rules.slow_start_after_idle {
-            window = window.min(INITIAL_WINDOW * self.mss);
-        }
-        let quota = window.saturating_sub(in_flight);
+        let quota = self.window_after_idle(now, self.window()).saturating_sub(in_flight);
         let whole = quota - quota % self.mss;
         let least = if self.tlp.due || in_flight == 0 { self.mss } else { 0 };
         whole.max(least).min(self.peer_room())
+    }
+
+    /// What is left of a `window` that was not used for long.
+    pub(super) fn window_after_idle(&self, now: Instant, window: u64) -> u64 {
+        let reduced = self.rules.slow_start_after_idle && self.idle_for(now).is_some();
+        if reduced { window.min(INITIAL_WINDOW * self.mss) } else { window }
     }
 
     /// Bytes that the peer's window has room for.
@@ -106,6 +108,7 @@ impl Snd {
         if let Some(idle) = self.idle_for(now).filter(|_| self.rules.slow_start_after_idle) {
             self.cc.on_idle(now, self.rtt.rto(), idle);
             self.usage.unused = Unused::new(now);
+            self.repace();
         }
         self.check_app_limited();
         let in_flight = self.in_flight();
@@ -161,7 +164,6 @@ impl Snd {
         let in_flight = self.in_flight();
         let quota = self.window().saturating_sub(in_flight);
         let head = &self.board.records()[first];
-        let mapping = head.mapping;
         let least = head.payload_len().min(self.mss);
         let admitted = match quota {
             quota if quota >= least => quota,
@@ -172,17 +174,12 @@ impl Snd {
         if admitted == 0 && least > 0 {
             return None;
         }
-        let end = self.gather(first, admitted);
-        let stamp = self.rate.stamp(now, in_flight, end.range.end - end.range.start);
+        self.cut_to(first, admitted);
         let mss = self.mss_u16();
-        let mut sent = Retransmit { range: end.range, payload: Slices::new(), mapping, fin: false, push: false };
-        for index in first..end.index {
-            self.board.mark_retransmitted(index, stamp, mss);
-            let record = &self.board.records()[index];
-            sent.payload.extend(record.payload.iter().cloned());
-            sent.fin |= record.fin;
-            sent.push |= record.push;
-        }
+        let record = &self.board.records()[first];
+        let stamp = self.rate.stamp(now, in_flight, record.len());
+        self.board.mark_retransmitted(first, stamp, mss);
+        let sent = self.board.records()[first].again();
         self.recovery.force = false;
         let segments = segments(sent.range.end - sent.range.start - u64::from(sent.fin), self.mss);
         if self.recovery.phase == Phase::Loss {
@@ -200,37 +197,15 @@ impl Snd {
         Some(sent)
     }
 
-    /// How far a retransmission of up to `admitted` bytes reaches from record `first`, which is cut where it ends.
-    fn gather(&mut self, first: usize, admitted: u64) -> Gathered {
-        let start = self.board.records()[first].start;
-        let mapping = self.board.records()[first].mapping;
-        let mut taken = 0;
-        let mut index = first;
-        while let Some(record) = self.board.records().get(index) {
-            // Segments must not straddle records, or a SACK would name parts of each.
-            let joins = index == first || (taken % self.mss == 0 && record.waits() && record.mapping == mapping);
-            if !joins || (index > first && taken >= admitted) {
-                break;
-            }
-            let left = admitted - taken;
-            let (record_start, len) = (record.start, record.payload_len());
-            if len > left {
-                let whole = left - left % self.mss;
-                let cut = if whole == 0 && index == first { left } else { whole };
-                if cut > 0 {
-                    self.board.split(index, record_start + cut);
-                    index += 1;
-                }
-                break;
-            }
-            taken += len;
-            index += 1;
-            if record.fin || record.push {
-                break;
-            }
+    /// Leaves no more than `admitted` bytes in record `index`, in whole segments if that is one at least.
+    fn cut_to(&mut self, index: usize, admitted: u64) {
+        let record = &self.board.records()[index];
+        if record.payload_len() <= admitted {
+            return;
         }
-        let end = self.board.records()[index - 1].end;
-        Gathered { range: start..end, index }
+        let whole = admitted - admitted % self.mss;
+        let at = record.start + if whole == 0 { admitted } else { whole };
+        self.board.split(index, at);
     }
 
     /// A tail loss probe: the last segment again. For when there is no new data to send, or no window for it. `None` if
@@ -252,14 +227,7 @@ impl Snd {
         let (mss, len) = (record.mss, record.len());
         let stamp = self.rate.stamp(now, self.in_flight(), len);
         self.board.mark_retransmitted(index, stamp, mss);
-        let record = &self.board.records()[index];
-        let probe = Retransmit {
-            range: record.range(),
-            payload: record.payload.clone(),
-            mapping: record.mapping,
-            fin: record.fin,
-            push: record.push,
-        };
+        let probe = self.board.records()[index].again();
         self.tlp.end = Some(self.nxt());
         self.tlp.retrans = true;
         if let Some(undo) = &mut self.recovery.undo {
@@ -307,10 +275,4 @@ impl Snd {
             usage.unused = Unused::new(now);
         }
     }
-}
-
-/// What [`Snd::gather`] put together: the records before `index`.
-struct Gathered {
-    range: Range<u64>,
-    index: usize,
 }

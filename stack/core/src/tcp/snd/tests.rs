@@ -21,7 +21,7 @@ use anabranch_frame::{Instant, Payload, Slices};
 use super::{AckIn, AckOut, Fired, Pacing, Retransmit, Snd, SndConfig, TxMapping};
 use crate::Counters;
 use crate::cc::{AckSample, CongestionControl, Group, Loss};
-use crate::config::Recovery;
+use crate::config::{PacingConfig, Recovery};
 
 const MSS: u64 = 1000;
 
@@ -162,8 +162,18 @@ impl Trace {
             losses: losses.clone(),
         });
         let now = Instant::from_millis(1_000);
-        let mut snd =
-            Snd::new(now, SndConfig { mss: MSS as u16, sack, timestamps, cc, pacing: Pacing::default(), recovery });
+        let mut snd = Snd::new(
+            now,
+            SndConfig {
+                mss: MSS as u16,
+                sack,
+                timestamps,
+                cc,
+                pacing: Pacing::default(),
+                recovery,
+                sizes: PacingConfig::default(),
+            },
+        );
         snd.seed_rtt(ms(100));
         snd.set_right_edge(1 + (1 << 30));
         snd.set_drained(false);

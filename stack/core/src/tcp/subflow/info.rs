@@ -160,6 +160,13 @@ impl Outline<'_> {
 }
 
 impl Subflow {
+    /// Segments under way of what our SYN carried in vain.
+    fn syn_data_again(&self) -> u32 {
+        let end = 1 + u64::from(self.fast.sent) + u64::from(self.fast.refused);
+        let left = end.min(self.snd.nxt()).saturating_sub(self.snd.una());
+        u32::try_from(left.div_ceil(u64::from(self.snd.mss()))).unwrap_or(u32::MAX)
+    }
+
     pub(crate) fn info(&self) -> SubflowInfo {
         let outline = Outline {
             id: self.id,
@@ -186,6 +193,7 @@ impl Subflow {
         let mut info = outline.info();
         info.backoff = self.persist_backoff;
         self.snd.inform(&mut info);
+        info.retrans = info.retrans.max(self.syn_data_again());
         self.rcv.inform(&mut info);
         info
     }

@@ -145,6 +145,7 @@ fn pacing_estimate_leaves_room_to_grow() {
     let mut t = Trace::new(10);
     assert_eq!(t.snd.pacing_rate_estimate(), 200_000, "slow start: twice the window per round trip");
     t.snd.cc.on_congestion(t.now, 0, Group { siblings: &[], me: 0 });
+    t.snd.repace();
     assert_eq!(t.snd.pacing_rate_estimate(), 60_000, "then 1.2 times");
 }
 

@@ -120,7 +120,7 @@ fn a_thin_stream_may_repeat_its_timeouts_at_the_same_distance() {
     let thin = Recovery { thin_linear_timeouts: true, early_retrans: false, ..Recovery::default() };
     let waits = |recovery| {
         let mut t = Trace::configured(8, true, true, recovery);
-        t.snd.cc_mut().on_congestion(Instant::ZERO, 0, Group { siblings: &[], me: 0 });
+        t.snd.cc.on_congestion(Instant::ZERO, 0, Group { siblings: &[], me: 0 });
         t.send(2);
         let mut waits = Vec::new();
         for _ in 0..9 {

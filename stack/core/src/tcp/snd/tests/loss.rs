@@ -116,7 +116,7 @@ fn a_super_segment_is_cut_where_sacks_say() {
 }
 
 #[test]
-fn lost_pieces_go_out_in_as_large_a_chunk_as_admitted_and_never_across_mappings() {
+fn what_went_together_goes_together_again_as_far_as_admitted() {
     let mut t = Trace::new(100);
     let mapping = |dsn| TxMapping { dsn, ssn: 0, len: 1, data_fin: false, capable: false, checksum: None };
     for n in 0..3 {
@@ -140,13 +140,13 @@ fn lost_pieces_go_out_in_as_large_a_chunk_as_admitted_and_never_across_mappings(
     assert_eq!(next(65_536), (segs(20..25), 2));
     assert!(t.snd.next_retransmit(t.now, 65_536, &mut t.counters).is_none());
 
-    // After a timeout the pieces go together again.
+    // After a timeout each piece goes by itself.
     t.after(10_000).on_timer();
     t.fire();
     t.snd.recovery.phase = super::super::Phase::Recovery;
     assert_eq!(
         t.resend_positions(),
-        [(seg(0), seg(10)), (seg(10), seg(10) + 300), (seg(10) + 300, seg(20)), (seg(20), seg(25))]
+        [(seg(0), seg(3)), (seg(3), seg(10)), (seg(10), seg(10) + 300), (seg(10) + 300, seg(20)), (seg(20), seg(25))]
     );
 }
 

@@ -16,7 +16,7 @@ fn us(n: u64) -> Duration {
 fn nothing_is_held_back_unless_somebody_asks_for_it() {
     let mut t = Trace::new(10);
     t.send(4);
-    assert_eq!((t.room(), t.snd.pace_quantum()), (6, u64::MAX));
+    assert_eq!(t.room(), 6);
     assert!(t.snd.deadline().unwrap() > t.now + ms(100), "no timer but those of loss recovery");
 }
 
@@ -66,10 +66,27 @@ fn a_window_is_paced_as_the_kernel_does_it() {
 #[test]
 fn what_goes_at_once_is_a_millisecond_s_worth() {
     for (rate, quantum) in
-        [(50_000_000, 50_000), (5_000_000, 5000), (1_000_000, 2000), (150_000, 2000), (149_999, 1000)]
+        [(50_000_000, 48_000), (5_000_000, 4000), (1_000_000, 2000), (150_000, 2000), (149_999, 1000)]
     {
-        assert_eq!(paced(100_000, false, Some(rate)).snd.pace_quantum(), quantum, "at {rate} bytes/s");
+        assert_eq!(paced(100_000, false, Some(rate)).snd.quantum(Instant::ZERO, 64_000), quantum, "at {rate} bytes/s");
     }
+}
+
+#[test]
+fn who_is_not_paced_sends_as_much_at_once_and_near_peers_get_more() {
+    // A thousand segments in 100 ms, twice as fast in slow start: 20 MB/s.
+    let mut t = Trace::new(1000);
+    assert_eq!(t.snd.quantum(t.now, 64_000), 19_000);
+    assert_eq!(t.snd.quantum(t.now, 8000), 8000, "no more than the device takes");
+    // Given a round trip of a millisecond, then half of the largest is added; the average is 87.625 ms.
+    t.send(1).after(1).ack(1, &[]);
+    assert_eq!(t.snd.quantum(t.now, 64_000), 22_000 + 32_000);
+    // Two are under way at least, and a segment is the least.
+    assert_eq!(Trace::new(10).snd.quantum(Instant::ZERO, 64_000), 2000);
+    let mut t = Trace::new(9);
+    t.send(1).after(1).ack(1, &[]);
+    assert_eq!(t.snd.quantum(t.now, 64_000), 4000);
+    assert_eq!(Trace::new(1).snd.quantum(Instant::ZERO, 64_000), 1000);
 }
 
 #[test]
