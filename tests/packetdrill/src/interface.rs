@@ -229,7 +229,10 @@ fn transmit_to(fd: RawFd, mut buffers: Buffers, flags: c_int, to: Result<Address
     match (opening, wait, buffers.done()) {
         (true, Wait::Never, 0) => return Err(Errno(libc::EINPROGRESS)),
         (true, Wait::Never, taken) => return Ok(taken),
-        (true, ..) => match PLUGIN.wait(wait, |world| world.connected(fd)) {
+        (true, ..) => match PLUGIN.wait(wait, |world| {
+            world.wait_to_write(fd, &buffers);
+            world.connected(fd)
+        }) {
             Err(Errno::AGAIN) => return Err(Errno(libc::EINPROGRESS)),
             result => result?,
         },

@@ -245,7 +245,12 @@ impl Conn {
         }
         let start = SubflowStart { fast, ..self.start_of(opening, negotiated, Joining::Done) };
         let mut subflow = cx.subflow(start);
-        subflow.rcv.ack_now();
+        if self.wants_room && self.mp().is_none() {
+            // Somebody waits to write: that will carry the ACK.
+            subflow.rcv.ack_with_data(cx.now);
+        } else {
+            subflow.rcv.ack_now();
+        }
         self.peer_edge = u64::from(fast.sent) + negotiated.window;
         self.peer_window = negotiated.window;
         self.subflows.push(subflow);

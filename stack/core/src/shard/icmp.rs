@@ -42,8 +42,9 @@ impl Shard {
         match slot {
             Some(Slot::Conn(index, subflow)) => {
                 if let Some(place) = self.conns.get_mut(index as usize) {
+                    let waits = place.id().is_some_and(|id| self.listeners.holds(id));
                     let conn = place.wake(&mut self.counters.conns_at_rest, self.memory.level());
-                    conn.on_icmp(&mut cx!(self, now), subflow, error);
+                    conn.on_icmp(&mut cx!(self, now), subflow, error, waits);
                     self.touch(index);
                 }
             }

@@ -65,6 +65,11 @@ impl Listeners {
         self.entries.keys().map(|id| ListenerId(*id))
     }
 
+    /// Whether a connection waits to be accepted.
+    pub(crate) fn holds(&self, conn: ConnId) -> bool {
+        self.entries.values().any(|listener| listener.accepted.contains(&conn))
+    }
+
     pub(crate) fn remove(&mut self, id: ListenerId) -> Option<Listener> {
         self.entries.remove(&id.0)
     }

@@ -36,6 +36,12 @@ impl Retries {
         self.linear.saturating_add(self.doubling)
     }
 
+    /// Whether a peer was asked often enough, or for as long as the doubling ones alone would take (Linux:
+    /// `tcp_write_timeout`).
+    fn are_over(self, transmissions: u8, spent: Duration) -> bool {
+        transmissions > self.most() || spent >= SYN_TIMEOUT * ((2 << self.doubling.min(30)) - 1)
+    }
+
     /// How long the answer to a SYN is waited for that went out `before` times before.
     fn timeout(self, before: u8) -> Duration {
         SYN_TIMEOUT * (1 << before.saturating_sub(self.linear).min(DOUBLED_MAX))
@@ -285,6 +291,15 @@ impl Opening {
         self.due |= matches!(self.state, State::SynSent) && self.transmissions == 1 && data > self.local.mss;
     }
 
+    /// A router says that the path takes no more than `mtu` bytes. A SYN with data goes once more at once, without it: it
+    /// cannot have arrived (Linux: `tcp_simple_retransmit`).
+    pub(crate) fn on_too_big(&mut self, mtu: u16) {
+        let mtu = mtu.min(self.link.mtu);
+        self.local.mss = self.local.mss.min(Link { mtu, ..self.link }.mss(&self.tuple));
+        let data = self.fast.is_some_and(|fast| fast.data > 0);
+        self.due |= matches!(self.state, State::SynSent) && self.transmissions == 1 && data;
+    }
+
     /// Changes how often the SYN is repeated with a doubling timeout.
     pub(crate) fn set_retries(&mut self, doubling: u8) {
         self.retries.doubling = doubling;
@@ -345,7 +360,8 @@ impl Opening {
             return true;
         }
         self.due = true;
-        self.transmissions <= self.retries.most()
+        let spent = self.first_sent.map_or(Duration::ZERO, |first| now.saturating_since(first));
+        !self.retries.are_over(self.transmissions, spent)
     }
 
     /// Bytes in our SYN that an acknowledgement covers; `None` if it acknowledges what was never sent, or nothing.

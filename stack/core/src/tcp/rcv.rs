@@ -322,6 +322,11 @@ impl Rcv {
         self.acks.ack_now();
     }
 
+    /// An acknowledgement is due, and data will go at once that can carry it.
+    pub(crate) fn ack_with_data(&mut self, now: Instant) {
+        self.acks.wait_for_data(now);
+    }
+
     /// The sender needs to hear soon: the next `count` segments with data are acknowledged at once.
     pub(crate) fn quick_acks(&mut self, count: u8) {
         self.acks.hurry(count);

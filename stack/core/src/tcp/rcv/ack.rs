@@ -194,6 +194,12 @@ impl AckPolicy {
         self.delay = DELAY_MIN;
     }
 
+    /// Data will go at once that can carry the acknowledgement, which is what an answer is, too (Linux: `sk_write_pending`).
+    pub(super) fn wait_for_data(&mut self, now: Instant) {
+        self.hurry(QUICK_MAX as u8);
+        self.due = AckDue::Delayed(now + DELAY_MAX);
+    }
+
     /// As many as half the window has segments (Linux: `tcp_incr_quickack`).
     fn begin_quick(&mut self, window: u64) {
         let quick = (window / (2 * self.segment.max(1))).clamp(2, QUICK_MAX) as u8;
