@@ -201,8 +201,10 @@ impl Rcv {
             parts.push(start..range.end);
             return parts;
         }
-        if let Some(covered) = self.beyond.range_at(start) {
-            self.duplicate(start..covered.end.min(range.end));
+        if range.start >= self.nxt
+            && let Some(first) = self.first_beyond(start..range.end)
+        {
+            self.duplicate(first);
         }
         for gap in self.beyond.gaps(start..range.end) {
             // What does not fit comes again; four gaps under one segment need an unusual peer.
@@ -211,6 +213,17 @@ impl Rcv {
             }
         }
         parts
+    }
+
+    /// The first part of `range` that is stored already.
+    fn first_beyond(&self, range: Range<u64>) -> Option<Range<u64>> {
+        let gap = self.beyond.gaps(range.clone()).next();
+        let start = match gap {
+            Some(gap) if gap.start == range.start => gap.end,
+            _ => range.start,
+        };
+        let island = self.beyond.range_at(start).filter(|_| start < range.end)?;
+        Some(start..island.end.min(range.end))
     }
 
     /// Something came that had come already (RFC 2883): say so, and at once.
@@ -263,6 +276,8 @@ impl Rcv {
     pub(crate) fn take_fin(&mut self) -> bool {
         if self.fin == Some(self.nxt) {
             self.nxt += 1;
+            // As in Linux: behind the end SACK blocks repair nothing.
+            self.dsack = None;
             self.acks.ack_now();
             return true;
         }
