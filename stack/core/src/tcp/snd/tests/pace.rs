@@ -81,6 +81,12 @@ fn who_is_not_paced_sends_as_much_at_once_and_near_peers_get_more() {
     // Given a round trip of a millisecond, then half of the largest is added; the average is 87.625 ms.
     t.send(1).after(1).ack(1, &[]);
     assert_eq!(t.snd.quantum(t.now, 64_000), 22_000 + 32_000);
+    // Within half a millisecond nothing but the device limits them.
+    let mut t = Trace::new(1000);
+    t.send(1);
+    t.now += us(400);
+    t.ack(1, &[]);
+    assert_eq!(t.snd.quantum(t.now, 64_000), 64_000);
     // Two are under way at least, and a segment is the least.
     assert_eq!(Trace::new(10).snd.quantum(Instant::ZERO, 64_000), 2000);
     let mut t = Trace::new(9);
