@@ -372,3 +372,68 @@ fn both_open_at_once_with_data() {
          +0    read 500",
     );
 }
+
+/// A SYN with data that is too big for the path goes again at once, without the data and with what fits (RFC 1191 §6.4;
+/// Linux: `tcp_simple_retransmit`). The data follows as ever, and a partial segment of it holds nothing back.
+#[test]
+fn a_syn_that_was_too_big_is_repeated_at_once() {
+    let mut script = client_with_cookie();
+    script.run(
+        "+0    connect 950 950
+         +0    > S 0:950(950)
+         +0.01 < [0:950(950)] icmp frag_needed mtu 800
+         +0    > S 0:0(0) win 65535 <mss 760,sackOK,TS,nop,wscale 8>
+         +0.02 < S. 0:0(0) ack 1 win 5840 <mss 1000,sackOK,nop,wscale 6>
+         +0    > P. 1:951(950) ack 1
+         +0    write 100
+         +0    > P. 951:1051(100) ack 1",
+    );
+    assert_eq!(script.subflow().retrans, 2);
+    script.run("+0.05 < . 1:1(0) ack 1051 win 100");
+    assert_eq!(script.subflow().retrans, 0);
+}
+
+/// RFC 5461 §4.1: while nobody has accepted it an error about the SYN/ACK ends the connection. What came with the SYN can
+/// be read.
+#[test]
+fn an_error_before_it_is_accepted_ends_a_fast_open() {
+    let mut script = server(1);
+    let cookie = script.cookie(KEY);
+    script.run(&format!(
+        "+0   < S 0:10(10) win 32792 <mss 1460,sackOK,nop,nop,kind 34 {cookie}>
+         +0   > S. 0:0(0) ack 11
+         +0.1 < [0:0(0)] icmp host_unreachable
+         +0   accept
+         +0   read 10"
+    ));
+    assert!(script.saw(|event| matches!(event, Event::Closed(_, Some(Error::Icmp(_))))));
+    // Once it is accepted the application decides.
+    let mut script = server(1);
+    script.run(&format!(
+        "+0   < S 0:10(10) win 32792 <mss 1460,sackOK,nop,nop,kind 34 {cookie}>
+         +0   > S. 0:0(0) ack 11
+         +0   accept
+         +0.1 < [0:0(0)] icmp host_unreachable
+         +0.1 < . 11:11(0) ack 1 win 32792
+         +0   write 10
+         +0   > P. 1:11(10) ack 11"
+    ));
+    assert!(!script.saw(|event| matches!(event, Event::Closed(..))));
+}
+
+/// Who waits to write gets to carry the third ACK, and the connection counts as interactive: the answer's acknowledgement
+/// waits for the next request (Linux: `sk_write_pending`, `tcp_event_data_sent`).
+#[test]
+fn the_third_ack_waits_for_whoever_waits_to_write() {
+    let mut script = client_with_cookie();
+    script.run("+0 connect 2000 960\n +0 > S 0:960(960)");
+    let conn = script.conn();
+    assert_eq!(script.shard.write_room(conn), 0, "and somebody waits from now on");
+    script.run(
+        "+0.02 < S. 0:0(0) ack 961 win 5840 <mss 1000,sackOK,nop,wscale 6>
+         +0.01 write 100
+         +0    > P. 961:1061(100) ack 1
+         +0.02 < P. 1:501(500) ack 1061 win 100
+         +0.04 > . 1061:1061(0) ack 501",
+    );
+}

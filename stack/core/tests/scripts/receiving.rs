@@ -225,3 +225,23 @@ fn an_original_that_comes_after_its_copy_is_reported_though_its_timestamp_is_old
     let counters = script.counters();
     assert_eq!((counters.paws_estab, counters.tcp_dsack_old_sent), (1, 1));
 }
+
+/// RFC 2883 §4: the first part that had come already is named, wherever in the segment it lies; nothing is behind the end.
+#[test]
+fn a_duplicate_inside_a_segment_is_named() {
+    let mut script = settled("mss 1000,sackOK");
+    script.run(
+        "+0 < P. 1001:3001(2000) ack 1 win 65535
+         +0 > . 1:1(0) ack 1 <nop,nop,sack 1001:3001>
+         +0 < P. 4001:5001(1000) ack 1 win 65535
+         +0 > . 1:1(0) ack 1 <nop,nop,sack 4001:5001 1001:3001>
+         +0 < P. 7001:8001(1000) ack 1 win 65535
+         +0 > . 1:1(0) ack 1 <nop,nop,sack 7001:8001 4001:5001 1001:3001>
+         +0 < P. 1:6001(6000) ack 1 win 65535
+         +0 > . 1:1(0) ack 6001 <nop,nop,sack 1001:3001 7001:8001>
+         +0 < P. 6001:8001(2000) ack 1 win 65535
+         +0 > . 1:1(0) ack 8001 <nop,nop,sack 7001:8001>
+         +0 < F. 1:8001(8000) ack 1 win 65535
+         +0 > . 1:1(0) ack 8002",
+    );
+}

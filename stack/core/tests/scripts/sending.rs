@@ -213,3 +213,46 @@ fn a_window_that_was_taken_back_does_not_end_a_connection() {
          +0    > P. 1001:2001(1000) ack 1",
     );
 }
+
+/// Linux `tcp_tso_autosize`, `tcp_cwnd_test`: far away two segments go at once, never more than half of the window; a
+/// super-segment pushes and a segment by itself does not, if more follows.
+#[test]
+fn super_segments_are_of_two_segments_and_push() {
+    let mut script = Script::new().accepted();
+    script.run(
+        "+0 write 12000
+         +0 > P. 1:2001(2000) ack 1
+         +0 > P. 2001:4001(2000) ack 1
+         +0 > P. 4001:6001(2000) ack 1
+         +0 > P. 6001:8001(2000) ack 1
+         +0 > P. 8001:10001(2000) ack 1
+         +0.1 < . 1:1(0) ack 10001 win 1000
+         +0 > . 10001:11001(1000) ack 1",
+    );
+}
+
+/// `tcpi_rwnd_limited`: the time in which the peer's window has no room for the next segment, a silly one included.
+#[test]
+fn the_time_that_the_peer_s_window_holds_back_is_counted() {
+    let mut script = Script::new().accepted_with("mss 1000", "");
+    script.run(
+        "+0    < . 1:1(0) ack 1 win 65535
+         +0    write 1000
+         +0    > P. 1:1001(1000) ack 1
+         +0.1  < . 1:1(0) ack 1001 win 10
+         +0    write 1000
+         +0.1  quiet",
+    );
+    let limited = |script: &Script| {
+        let info = script.shard.info(script.conn()).unwrap().at(script.now);
+        (info.rwnd_limited.as_millis(), info.busy_time.as_millis())
+    };
+    assert_eq!(limited(&script), (100, 200));
+    script.run(
+        "+0    < . 1:1(0) ack 1001 win 2000
+         +0    > P. 1001:2001(1000) ack 1
+         +0.05 < . 1:1(0) ack 2001 win 2000
+         +1    quiet",
+    );
+    assert_eq!(limited(&script), (100, 250));
+}
