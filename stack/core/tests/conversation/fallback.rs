@@ -67,6 +67,9 @@ fn a_firewall_strips_everything() {
 /// What one side makes of it, and under which of the kernel's counters.
 type Seen = (FallbackReason, &'static str);
 
+/// Which segments lose their option.
+type Picks = fn(&Segment) -> bool;
+
 const SYNACK: Seen = (FallbackReason::SynAckNoCapable, "MPTcpExtMPCapableFallbackSYNACK");
 const ACK: Seen = (FallbackReason::AckNoCapable, "MPTcpExtMPCapableFallbackACK");
 const FIRST_DATA: Seen = (FallbackReason::FirstDataNoMapping, "MPTcpExtMPCapableDataFallback");
@@ -76,14 +79,14 @@ const DSS: Seen = (FallbackReason::NoDss, "MPTcpExtDssFallback");
 fn each_fallback_has_its_reason_and_its_counter() {
     let syn = |segment: &Segment| segment.flags.has(Flags::SYN);
     let later = |segment: &Segment| !segment.flags.has(Flags::SYN);
-    let table: [(&str, Way, fn(&Segment) -> bool, u64, Seen, Seen); 5] = [
-        ("the SYN/ACK", Way::Down, syn, 0, SYNACK, ACK),
-        ("the third ACK and the client's data", Way::Up, later, 0, FIRST_DATA, ACK),
-        ("the server's first data and acknowledgements", Way::Down, later, 0, FIRST_DATA, DSS),
-        ("the client's data from the middle on", Way::Up, later, 150, DSS, DSS),
-        ("the server's data from the middle on", Way::Down, later, 150, DSS, DSS),
+    let table: [(&str, Way, Picks, u64, [Seen; 2]); 5] = [
+        ("the SYN/ACK", Way::Down, syn, 0, [SYNACK, ACK]),
+        ("the third ACK and the client's data", Way::Up, later, 0, [FIRST_DATA, ACK]),
+        ("the server's first data and acknowledgements", Way::Down, later, 0, [FIRST_DATA, DSS]),
+        ("the client's data from the middle on", Way::Up, later, 150, [DSS, DSS]),
+        ("the server's data from the middle on", Way::Down, later, 150, [DSS, DSS]),
     ];
-    for (what, way, which, from, client, server) in table {
+    for (what, way, which, from, seen) in table {
         // Given a firewall that strips MPTCP off some segments of the only path,
         let mut net = Pair::seeded(1004).path(wifi()).build();
         let link = way.link(&net, 0);
@@ -95,7 +98,7 @@ fn each_fallback_has_its_reason_and_its_counter() {
         // then both streams arrive over plain TCP, and either side says why.
         let apps = start(&mut net, 2 * MEGABYTE, 2 * MEGABYTE, &SocketOptions::default());
         finish(&mut net, apps, secs(10));
-        for (host, app, (reason, counter)) in [(Pair::CLIENT, apps.0, client), (Pair::SERVER, apps.1, server)] {
+        for (host, app, (reason, counter)) in [(Pair::CLIENT, apps.0, seen[0]), (Pair::SERVER, apps.1, seen[1])] {
             let info = net.app(app).flow().info.clone().unwrap();
             assert_eq!((info.mptcp, info.fallback), (false, Some(reason)), "{what}: {host:?}");
             let counters = net.counters(host);
