@@ -106,6 +106,20 @@ fn what_was_found_once_stays_mended() {
         println!("{what}");
         run(seed, honest);
     }
+    let interactions = [
+        (
+            167,
+            true,
+            "both waited for the other's end of the stream when one had fallen back unheard after a join was tried",
+        ),
+        (881, true, "data sent again on the only subflow was new data to a peer that had fallen back unheard"),
+        (1397, true, "the same, when the peer fell back after it had been sent again"),
+        (3575, false, "a join to a connection at rest woke it without a timer and without an account of its memory"),
+    ];
+    for (seed, honest, what) in interactions {
+        println!("{what}");
+        run_in(seed, honest, Dialect::Rich);
+    }
 }
 
 /// Programs that a fuzzer found, in hexadecimal, with what they found. `ANABRANCH_PROGRAM` adds one.

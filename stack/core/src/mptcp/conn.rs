@@ -353,7 +353,7 @@ impl Conn {
     /// Fallback reason for `info`, if the connection is plain TCP.
     pub(super) fn fallback(&self) -> Option<FallbackReason> {
         match self.mode {
-            Mode::Plain(reason) => Some(reason),
+            Mode::Plain(plain) => Some(plain.reason),
             Mode::Mptcp(_) => None,
         }
     }

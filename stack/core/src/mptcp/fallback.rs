@@ -4,11 +4,12 @@
 use crate::info::TcpState;
 use crate::pm::Notice;
 use crate::shard::Slot;
-use crate::wire::{Flags, Segment};
+use crate::wire::{Dss, Flags, MptcpOption, Segment};
 use crate::{FallbackReason, ResetReason};
 
 use super::Mode;
 use super::conn::{Conn, Cx, Stage};
+use super::state::Plain;
 
 impl Conn {
     /// From now on the connection is plain TCP. Offsets and positions of the only subflow agree, since
@@ -20,7 +21,8 @@ impl Conn {
         if mp.fully_established {
             cx.counters.mp_curr_estab = cx.counters.mp_curr_estab.saturating_sub(1);
         }
-        self.mode = Mode::Plain(reason);
+        let idsn = mp.remote.map_or(0, |remote| remote.idsn);
+        self.mode = Mode::Plain(Plain { reason, idsn });
         self.release_held(cx);
         self.data_timer = None;
         for subflow in &mut self.subflows {
@@ -120,6 +122,21 @@ impl Conn {
     pub(super) fn may_end(&self, at: usize, pos: u64, segment: &Segment) -> bool {
         let end = pos + segment.payload.len() as u64;
         self.mp().is_none() || self.subflows.len() > 1 || end <= self.subflows[at].rcv.nxt()
+    }
+
+    /// Plain TCP now, but the peer goes on with MPTCP and has sent data again at another place in the subflow: read as it
+    /// comes it would be in the stream twice.
+    pub(super) fn is_contradicted(&self, at: usize, segment: &Segment) -> bool {
+        let Mode::Plain(Plain { idsn: idsn @ 1.., .. }) = self.mode else { return false };
+        // As long as offsets and positions agree the two numbers of a mapping are the same distance apart.
+        let apart = (idsn as u32).wrapping_add(u32::from(self.subflows[at].fast.received));
+        let elsewhere = |option: &MptcpOption| match option {
+            MptcpOption::Dss(Dss { mapping: Some(mapping), .. }) => {
+                mapping.len > 0 && (mapping.dsn as u32).wrapping_sub(mapping.ssn) != apart
+            }
+            _ => false,
+        };
+        !segment.payload.is_empty() && segment.options.mptcp.iter().any(elsewhere)
     }
 
     /// The only subflow acknowledges data without a word of MPTCP, after a second one was tried: the peer may have fallen

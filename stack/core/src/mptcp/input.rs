@@ -133,6 +133,11 @@ impl Conn {
             if self.fallback() == Some(FallbackReason::Checksum) {
                 segment.options.mptcp.iter().for_each(|option| self.hear_answer(cx, option));
             }
+            if self.is_contradicted(at, segment) {
+                cx.counters.dss_corruption_reset += 1;
+                self.fail(cx, Error::Reset, Some(ResetReason::Middlebox));
+                return None;
+            }
             return Some(told);
         }
         let id = self.subflows[at].id;

@@ -200,7 +200,7 @@ impl RestingConn {
         let Tuple { local, remote } = self.tuple.unpack();
         let (mp, fallback) = match &self.mode {
             Mode::Mptcp(mp) => (Some(mp), None),
-            Mode::Plain(reason) => (None, Some(*reason)),
+            Mode::Plain(plain) => (None, Some(plain.reason)),
         };
         ConnInfo {
             local,

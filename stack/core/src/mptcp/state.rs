@@ -17,10 +17,25 @@ use super::removal::Doubt;
 /// Which protocol a connection speaks.
 #[derive(Debug)]
 pub(crate) enum Mode {
-    /// TCP: the stream is the subflow's. With the reason why it is not MPTCP.
-    Plain(FallbackReason),
+    /// TCP: the stream is the subflow's.
+    Plain(Plain),
     /// MPTCP.
     Mptcp(Box<Mp>),
+}
+
+/// Why a connection speaks plain TCP, and what it did before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plain {
+    pub(crate) reason: FallbackReason,
+    /// The peer's initial data sequence number, if it was spoken MPTCP with; 0 if not.
+    pub(crate) idsn: u64,
+}
+
+impl Mode {
+    /// Plain TCP from the start.
+    pub(crate) fn plain(reason: FallbackReason) -> Self {
+        Self::Plain(Plain { reason, idsn: 0 })
+    }
 }
 
 /// An address that we announce to the peer.

@@ -84,11 +84,11 @@ impl Shard {
     /// What a connection that the application opens begins as.
     pub(super) fn mode_to_ask_for(&mut self, now: Instant, destination: IpAddr, options: &SocketOptions) -> Mode {
         if !options.mptcp {
-            return Mode::Plain(FallbackReason::Disabled);
+            return Mode::plain(FallbackReason::Disabled);
         }
         if self.blackholes.avoids(now, destination) {
             self.counters.mp_capable_syn_tx_disabled += 1;
-            return Mode::Plain(FallbackReason::Blackhole);
+            return Mode::plain(FallbackReason::Blackhole);
         }
         let mut mp = Mp::new(self.new_key(), None);
         mp.checksum = options.checksum;

@@ -184,8 +184,8 @@ impl Shard {
         }
         let mode = match key {
             Some(key) => mptcp::fast_mode(key, deny_join_initial),
-            None if options.mptcp => Mode::Plain(FallbackReason::SynNoCapable),
-            None => Mode::Plain(FallbackReason::Disabled),
+            None if options.mptcp => Mode::plain(FallbackReason::SynNoCapable),
+            None => Mode::plain(FallbackReason::Disabled),
         };
         let addrs = (entry.tuple.local, entry.tuple.remote);
         let Ok(conn) = self.add_conn(now, addrs, mode, Arc::clone(options), true) else { return false };
@@ -418,10 +418,10 @@ impl Shard {
             }
             (Some(_), None) => {
                 self.counters.mp_capable_fallback_ack += 1;
-                Mode::Plain(FallbackReason::AckNoCapable)
+                Mode::plain(FallbackReason::AckNoCapable)
             }
-            (None, _) if listener.options.mptcp => Mode::Plain(FallbackReason::SynNoCapable),
-            (None, _) => Mode::Plain(FallbackReason::Disabled),
+            (None, _) if listener.options.mptcp => Mode::plain(FallbackReason::SynNoCapable),
+            (None, _) => Mode::plain(FallbackReason::Disabled),
         };
         let options = Arc::clone(&listener.options);
         let addrs = (entry.tuple.local, entry.tuple.remote);
