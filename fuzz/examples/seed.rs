@@ -1,4 +1,5 @@
-//! Writes the first corpus of the targets `options` and `segment`: what a kernel really sends.
+//! Writes the first corpus of the targets `options` and `segment`, what a kernel really sends, and of `tools`, what people
+//! write.
 //!
 //! `cargo run --example seed`, in this folder.
 
@@ -7,11 +8,24 @@ use std::{fs, io};
 
 const SAMPLES: &str = include_str!("../../stack/core/src/wire/tests/linux-6.18.txt");
 
+/// Settings as lists and as a file, and a trace.
+const WRITTEN: [&str; 5] = [
+    "rate=50mbit,delay=20ms,jitter=5ms:normal,loss=1%,queue=1bdp",
+    "loss=ge:1%:20%:50%,reorder=1%:0..20ms,duplicate=1%,corrupt=0.1%,overhead=-4",
+    "rate=1gbit,queue=50ms,aqm=codel:5ms:100ms,ecn,police=10mbit:64kB",
+    "rate = \"none\"\naqm = \"red:30kB:90kB:10%\"\necn = true\nqueue = \"100p\"\n",
+    "0\n0\n5\n12\n",
+];
+
 fn main() -> io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    let (options, segments) = (corpus.join("options"), corpus.join("segment"));
-    fs::create_dir_all(&options)?;
-    fs::create_dir_all(&segments)?;
+    let [options, segments, tools] = ["options", "segment", "tools"].map(|target| corpus.join(target));
+    for folder in [&options, &segments, &tools] {
+        fs::create_dir_all(folder)?;
+    }
+    for (number, text) in WRITTEN.iter().enumerate() {
+        fs::write(tools.join(format!("written-{number}")), text)?;
+    }
     let lines = SAMPLES.lines().filter(|line| !line.starts_with('#'));
     for (number, line) in lines.enumerate() {
         let datagram = bytes(line);

@@ -7,5 +7,5 @@ mod middle;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|program: &[u8]| {
-    middle::run(program);
+    middle::run(program, middle::Dialect::Rich);
 });

@@ -90,9 +90,8 @@ impl Peer {
         let mut peer = Self::new(key, window, EndpointFlags::default());
         peer.listen(options);
         peer.open(options.checksum);
-        let third = MpCapable::offer(Some(key), Some(peer.keys[1]), None);
-        let third = MpCapable { checksum_required: options.checksum, ..third };
-        peer.say(0, &Say { window, options: vec![MptcpOption::Capable(third)], ..Say::default() });
+        assert_ne!(peer.keys[1], 0, "a SYN/ACK without MP_CAPABLE");
+        peer.finish_open(options.checksum);
         peer
     }
 
@@ -173,14 +172,22 @@ impl Peer {
     }
 
     /// SYN and SYN/ACK of the first subflow.
-    fn open(&mut self, checksum_required: bool) {
+    pub(crate) fn open(&mut self, checksum_required: bool) {
         let syn = MpCapable { checksum_required, ..MpCapable::offer(None, None, None) };
         let synack = self.handshake(0, Some(MptcpOption::Capable(syn)));
         let capable = synack.options.mptcp.iter().find_map(|option| match option {
             MptcpOption::Capable(capable) => capable.sender_key,
             _ => None,
         });
-        self.keys[1] = capable.expect("a SYN/ACK with MP_CAPABLE");
+        self.keys[1] = capable.unwrap_or(0);
+    }
+
+    /// The third ACK of the first subflow; without MP_CAPABLE if the SYN/ACK had none.
+    pub(crate) fn finish_open(&mut self, checksum_required: bool) {
+        let [own, theirs] = self.keys;
+        let third = MpCapable { checksum_required, ..MpCapable::offer(Some(own), Some(theirs), None) };
+        let options = if theirs == 0 { Vec::new() } else { vec![MptcpOption::Capable(third)] };
+        self.say(0, &Say { window: self.window, options, ..Say::default() });
     }
 
     /// Subflow number `flow` joins and is answered.
@@ -220,6 +227,12 @@ impl Peer {
 
     /// The peer says something on a subflow.
     pub(crate) fn say(&mut self, flow: usize, say: &Say<'_>) {
+        let packet = self.packet(flow, say);
+        self.hear(PathId(flow as u16), packet);
+    }
+
+    /// A segment of the peer's as it stands on the wire.
+    pub(crate) fn packet(&self, flow: usize, say: &Say<'_>) -> Payload {
         let mut options = OptionWriter::new();
         if say.flags.has(Flags::SYN) {
             options.syn(1460, Some(0), false, None);
@@ -246,7 +259,7 @@ impl Peer {
             &Transmit { path, header, transport_offset, checksum_offset: 16, payload, segment_size },
             &mut bytes,
         );
-        self.hear(path, Payload::from(bytes));
+        Payload::from(bytes)
     }
 
     /// A packet reaches the stack.
