@@ -72,6 +72,20 @@ pub fn connect_with(
     })
 }
 
+/// An MPTCP socket that sends its first bytes with the SYN, if the kernel has a cookie for the peer (RFC 7413).
+///
+/// # Errors
+/// What the kernel says.
+pub fn connect_fast(netns: &Netns, remote: SocketAddr, first: &[u8]) -> Result<TcpStream> {
+    const MSG_FASTOPEN: i32 = 0x2000_0000;
+    netns.run(|| {
+        let socket = open(Protocol::Mptcp, remote, &CONGESTION)?;
+        let sent = socket.send_to_with_flags(first, &remote.into(), MSG_FASTOPEN)?;
+        ensure!(sent == first.len(), "the kernel took {sent} bytes");
+        Ok(socket.into())
+    })
+}
+
 /// A socket for `addr`'s family in the namespace of the calling thread, neither bound nor connected.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 //! * [`Lab`]: a subject under test, two paths and a kernel peer, in one of the [`Layout`]s;
 //! * [`kernel`]: the kernel's TCP and MPTCP sockets;
 //! * [`transfer`]: many bytes both ways at once, compared by content and by hash;
+//! * [`interop`]: the matrix of what both do with each other;
 //! * [`Counters`]: what the kernel counted, `MPTcpExt…` above all;
 //! * [`Process`]: a command in a namespace, such as `anabranch` itself;
 //! * [`Capture`] and [`tshark`]: what was on the wire, and what a dissector thinks of it.
@@ -17,6 +18,7 @@ mod breakage;
 mod capture;
 mod command;
 mod counters;
+pub mod interop;
 pub mod kernel;
 mod lab;
 mod netns;

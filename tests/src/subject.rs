@@ -117,9 +117,25 @@ impl Anabranch {
         paths: &[PathOptions],
         options: impl FnOnce(Builder) -> Builder + Send,
     ) -> Result<Self> {
-        let specs = (0_u8..).zip(paths).map(|(path, flags)| {
+        let words: Vec<String> = paths.iter().map(|flags| flags.words().join(",")).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        Self::over_tun_with_words(wires, family, &words, options)
+    }
+
+    /// The same with the words of `--path` for each path.
+    ///
+    /// # Errors
+    /// When the stack cannot be built.
+    pub fn over_tun_with_words(
+        wires: &Netns,
+        family: Family,
+        paths: &[&str],
+        options: impl FnOnce(Builder) -> Builder + Send,
+    ) -> Result<Self> {
+        let specs = (0_u8..).zip(paths).map(|(path, words)| {
             let (own, host, prefix) = (family.subject(path), family.host(path), family.network_prefix());
-            with_words(format!("tun:ab{path},addr={own}/{prefix},host={host}"), *flags)
+            let comma = if words.is_empty() { "" } else { "," };
+            format!("tun:ab{path},addr={own}/{prefix},host={host}{comma}{words}")
         });
         let stack = build(wires, specs, options)?;
         Ok(Self { stack, netns: None })

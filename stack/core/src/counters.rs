@@ -369,7 +369,9 @@ counters! {
     rm_addr_drop => "MPTcpExtRmAddrDrop",
     /// REMOVE_ADDRs sent.
     rm_addr_tx => "MPTcpExtRmAddrTx",
-    /// Subflows closed by REMOVE_ADDR.
+    /// REMOVE_ADDRs that no subflow had room for: they wait.
+    rm_addr_tx_drop => "MPTcpExtRmAddrTxDrop",
+    /// Subflows closed because their address was removed, by us or by the peer.
     rm_subflow => "MPTcpExtRmSubflow",
     /// MP_PRIOs sent.
     mp_prio_tx => "MPTcpExtMPPrioTx",

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::Duration;
 
+use anabranch_core::config::SynCookies;
 use anabranch_core::{
     IpCidr, Limits, PathConfig, PmtuConfig, Shard, ShardConfig, SockOpt, SocketOptions, cc, pm, sched,
 };
@@ -58,6 +59,7 @@ pub struct Builder {
     syn_retrans_before_tcp_fallback: Option<u8>,
     pmtu: PmtuConfig,
     ecn_fallback: bool,
+    syn_cookies: SynCookies,
     linger: Duration,
 }
 
@@ -104,6 +106,7 @@ impl Builder {
             syn_retrans_before_tcp_fallback: None,
             pmtu: PmtuConfig::default(),
             ecn_fallback: true,
+            syn_cookies: SynCookies::UnderLoad,
             linger: Duration::from_secs(5),
         }
     }
@@ -261,6 +264,14 @@ impl Builder {
         self
     }
 
+    /// Whether SYNs are answered without remembering anything of them (`tcp_syncookies`). Default: while the SYN queue is
+    /// full.
+    #[must_use]
+    pub fn syn_cookies(mut self, when: SynCookies) -> Self {
+        self.syn_cookies = when;
+        self
+    }
+
     /// How long TIME-WAIT lasts. Default 60 s.
     #[must_use]
     pub fn time_wait(mut self, time: Duration) -> Self {
@@ -408,6 +419,7 @@ impl Builder {
             config.syn_retrans_before_tcp_fallback = retrans.unwrap_or(config.syn_retrans_before_tcp_fallback);
             config.pmtu = self.pmtu;
             config.ecn_fallback = self.ecn_fallback;
+            config.handshake.syncookies = self.syn_cookies;
             let mut shard = Shard::new(config);
             for path in &configs {
                 shard.add_path(clock.now(), path.clone()).map_err(|error| bad_path(path, &error))?;

@@ -53,6 +53,7 @@ mod sync;
 pub mod tokio;
 mod worker;
 
+pub use anabranch_core::config::SynCookies;
 pub use anabranch_core::info::{CaState, TcpState};
 pub use anabranch_core::{
     ConnInfo, Counters, Ecn, Endpoint, EndpointFlags, FallbackReason, IcmpCause, IpCidr, Limits, MtuProbing,

@@ -179,14 +179,14 @@ impl Conn {
         if there {
             self.manage_paths(cx, &PmEvent::EndpointUp(*endpoint));
         } else {
-            let told = self.mp().is_some_and(|mp| mp.announcements.iter().any(|one| one.id == endpoint.id));
-            if told {
-                self.withdraw(cx, endpoint.id);
-            }
             if self.mp().is_some() {
                 self.leave(cx, false, |subflow| subflow.tuple.local.ip() == endpoint.addr);
-                self.send_withdrawn(cx);
             }
+            // Unless that was told with its subflows.
+            if self.mp().is_some_and(|mp| mp.announcements.iter().any(|one| one.id == endpoint.id)) {
+                self.withdraw(cx, endpoint.id);
+            }
+            self.send_withdrawn(cx);
             self.manage_paths(cx, &PmEvent::EndpointDown(*endpoint));
         }
         self.settle(cx);
@@ -239,6 +239,7 @@ impl Conn {
         for id in there {
             let Some(at) = self.index_of(id).filter(|_| elsewhere || !may_stay) else { continue };
             let local_id = self.subflows[at].local_id;
+            cx.counters.rm_subflow += u64::from(!may_stay);
             self.drop_subflow(cx, at, None);
             // The address may be in use on another path, as the first one is when the peer joins to it:
             // the peer would close that subflow, too.

@@ -51,6 +51,8 @@ impl Conn {
                 let told = mp.withdrawn.len().min(8);
                 mp.withdrawn.drain(..told);
             }
+        } else {
+            cx.counters.rm_addr_tx_drop += 1;
         }
     }
 
