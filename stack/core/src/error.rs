@@ -192,6 +192,13 @@ pub enum ResetReason {
 }
 
 impl ResetReason {
+    /// Whether it may be otherwise the next time (the T flag): memory that was short, a path that fell silent or led
+    /// through a box that meddles.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        !matches!(self, Self::MptcpError | Self::Prohibited | Self::TooMuchOutstanding)
+    }
+
     /// The reason with this code; unknown codes read as unspecified.
     #[must_use]
     pub fn from_code(code: u8) -> Self {

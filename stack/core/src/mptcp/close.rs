@@ -124,9 +124,14 @@ impl Conn {
         if let Some(reason) = reset {
             let mp = self.mp().is_some();
             cx.counters.mp_rst_tx += u64::from(mp);
-            let option = MptcpOption::Reset { transient: false, reason };
+            let option = MptcpOption::Reset { transient: reason.is_transient(), reason };
             self.send_reset(cx, at, if mp { core::slice::from_ref(&option) } else { &[] });
         }
+        self.lose_subflow(cx, at, reset.is_none_or(ResetReason::is_transient));
+    }
+
+    /// A subflow is gone; `broken` if it may be opened again.
+    pub(super) fn lose_subflow(&mut self, cx: &mut Cx<'_>, at: usize, broken: bool) {
         let subflow = self.subflows.remove(at);
         self.salvage(&subflow);
         self.forget(cx, &subflow);
@@ -134,7 +139,7 @@ impl Conn {
             self.fail(cx, Error::Reset, None);
             return;
         }
-        self.after_loss_of(cx, &subflow, true);
+        self.after_loss_of(cx, &subflow, broken);
     }
 
     /// What only this subflow carried is to be sent once more, on another.

@@ -60,7 +60,7 @@ impl Conn {
                 }
             }
             IcmpKind::Problem { cause, .. } => {
-                self.opening_failed(cx, at, cause.into());
+                self.opening_failed(cx, at, cause.into(), false);
                 self.settle(cx);
             }
         }

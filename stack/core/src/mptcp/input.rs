@@ -534,7 +534,7 @@ impl Conn {
             }
             return;
         }
-        self.drop_subflow(cx, at, None);
+        self.lose_subflow(cx, at, !is_final(segment));
     }
 
     /// MP_FASTCLOSE: what is left of subflows is reset (RFC 8684 §3.5).
@@ -549,4 +549,10 @@ impl Conn {
             self.fail(cx, Error::Reset, None);
         }
     }
+}
+
+/// Whether a reset says why, and that it will be no other the next time (RFC 8684 §3.6).
+pub(super) fn is_final(reset: &Segment) -> bool {
+    let says_so = |option: &MptcpOption| matches!(option, MptcpOption::Reset { transient: false, reason } if *reason != ResetReason::Unspecified);
+    reset.options.mptcp.iter().any(says_so)
 }

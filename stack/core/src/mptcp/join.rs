@@ -17,6 +17,7 @@ use anabranch_frame::{Instant, Payload, Slices, Transmit};
 
 use super::addr::{established_entry, opening_entry};
 use super::conn::{Conn, Cx, Stage};
+use super::input::is_final;
 use super::options::pacing_of;
 use super::{Fast, Key, Mode, Mp, join_ack, join_synack, same};
 
@@ -168,7 +169,11 @@ impl Conn {
                 cx.counters.tcp_out_rsts += u64::from(reset.is_some());
                 self.parting.extend(reset);
             }
-            Disposition::Refused => self.opening_failed(cx, at, Error::Refused),
+            Disposition::Refused => {
+                let told = segment.options.mptcp.iter().any(|option| matches!(option, MptcpOption::Reset { .. }));
+                cx.counters.mp_rst_rx += u64::from(told);
+                self.opening_failed(cx, at, Error::Refused, is_final(segment));
+            }
             Disposition::SynReceived => {
                 if self.openings[at].id == 0 && self.mp().is_some() {
                     cx.counters.simult_connect_fallback += 1;
@@ -188,22 +193,22 @@ impl Conn {
         self.settle(cx);
     }
 
-    /// An open came to nothing.
-    pub(super) fn opening_failed(&mut self, cx: &mut Cx<'_>, at: usize, error: Error) {
+    /// An open came to nothing, for good if it is `last`.
+    pub(super) fn opening_failed(&mut self, cx: &mut Cx<'_>, at: usize, error: Error, last: bool) {
         let opening = self.openings.remove(at);
         cx.release_tuple(&opening.tuple, Slot::Conn(self.id.index(), opening.id));
         cx.counters.tcp_attempt_fails += 1;
         if opening.id == 0 {
             self.fail(cx, error, None);
         } else {
-            self.join_failed(cx, &opening, error);
+            self.join_failed(cx, &opening, error, last);
         }
     }
 
-    fn join_failed(&mut self, cx: &mut Cx<'_>, opening: &Opening, error: Error) {
+    fn join_failed(&mut self, cx: &mut Cx<'_>, opening: &Opening, error: Error, last: bool) {
         let subflow = opening_entry(opening);
         self.report(cx, || Notice::SubflowDown { subflow, broken: true, error: Some(error) });
-        self.manage_paths(cx, &PmEvent::SubflowDown { subflow, broken: true });
+        self.manage_paths(cx, &PmEvent::SubflowDown { subflow, broken: !last });
         self.note_no_subflow(cx);
     }
 
@@ -339,7 +344,7 @@ impl Conn {
             cx.counters.mp_rst_tx += 1;
             cx.counters.tcp_out_rsts += 1;
             self.parting.extend(reset_for(segment, Some(&reason)));
-            self.join_failed(cx, opening, Error::Refused);
+            self.join_failed(cx, opening, Error::Refused, true);
             return;
         };
         let joining = Joining::AwaitsAck { hmac, deadline: cx.now, sent: 0, due: true };

@@ -5,12 +5,12 @@ use alloc::vec::Vec;
 use anabranch_frame::{Instant, PathId};
 use smallvec::SmallVec;
 
-use crate::Error;
 use crate::config::Endpoint;
 use crate::pm::{Command, Notice, PmCommand, PmEvent, PmView, RemoteAddr, SubflowEntry};
 use crate::sched::SubflowId;
 use crate::tcp::Subflow;
 use crate::wire::MptcpOption;
+use crate::{Error, ResetReason};
 
 use super::addr::{established_entry, opening_entry};
 use super::conn::{Conn, Cx, Stage};
@@ -230,8 +230,8 @@ impl Conn {
         self.send_withdrawn(cx);
     }
 
-    /// Closes some subflows without a word to where they lead: the others tell the peer. If there are none to go on with
-    /// they may stay, should the path come back before the peer gives up.
+    /// Ends some subflows; the others tell the peer. If there are none to go on with they `may_stay`, should the path come
+    /// back before the peer gives up.
     fn leave(&mut self, cx: &mut Cx<'_>, may_stay: bool, leaves: impl Fn(&Subflow) -> bool) {
         let elsewhere = self.subflows.iter().any(|subflow| subflow.usable() && !leaves(subflow));
         let there: SmallVec<[SubflowId; 4]> =
@@ -240,7 +240,9 @@ impl Conn {
             let Some(at) = self.index_of(id).filter(|_| elsewhere || !may_stay) else { continue };
             let local_id = self.subflows[at].local_id;
             cx.counters.rm_subflow += u64::from(!may_stay);
-            self.drop_subflow(cx, at, None);
+            // As a courtesy to what is on the way, if something can be said there (RFC 8684 §3.4.2).
+            let reset = (!may_stay).then_some(ResetReason::Unspecified);
+            self.drop_subflow(cx, at, reset);
             // The address may be in use on another path, as the first one is when the peer joins to it:
             // the peer would close that subflow, too.
             if !self.subflows.iter().any(|other| !leaves(other) && other.local_id == local_id) {

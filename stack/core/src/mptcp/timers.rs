@@ -74,7 +74,7 @@ impl Conn {
                 }
                 at += 1;
             } else {
-                self.opening_failed(cx, at, Error::TimedOut);
+                self.opening_failed(cx, at, Error::TimedOut, false);
             }
         }
     }

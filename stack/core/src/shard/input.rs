@@ -183,7 +183,7 @@ impl Shard {
         if self.loose.len() >= LOOSE_MAX {
             return;
         }
-        let option = reason.map(|reason| MptcpOption::Reset { transient: false, reason });
+        let option = reason.map(|reason| MptcpOption::Reset { transient: reason.is_transient(), reason });
         if let Some(reset) = reset_for(segment, option.as_ref()) {
             self.counters.tcp_out_rsts += 1;
             self.counters.mp_rst_tx += u64::from(option.is_some());

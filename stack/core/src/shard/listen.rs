@@ -308,6 +308,8 @@ impl SynEntry {
 pub(crate) struct SynQueue {
     entries: Slab<SynEntry>,
     joins: usize,
+    /// How many joins each connection has, by its place.
+    joins_of: BTreeMap<u32, u8>,
     /// Those of listeners whose SYN/ACK was sent once.
     young: usize,
     most: usize,
@@ -315,7 +317,7 @@ pub(crate) struct SynQueue {
 
 impl SynQueue {
     pub(crate) fn new(most: usize) -> Self {
-        Self { entries: Slab::new(), joins: 0, young: 0, most }
+        Self { entries: Slab::new(), joins: 0, joins_of: BTreeMap::new(), young: 0, most }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &SynEntry)> {
@@ -338,6 +340,11 @@ impl SynQueue {
         self.joins >= self.most
     }
 
+    /// The joins of the connection at this place that wait for their third ACK.
+    pub(crate) fn joins_of(&self, conn: u32) -> u8 {
+        self.joins_of.get(&conn).copied().unwrap_or(0)
+    }
+
     /// How often a SYN/ACK is repeated: `most` times, less while more than half of the queue is in use, most of it by
     /// those that do not answer. Those make room then for younger ones (as in Linux).
     pub(crate) fn retries(&self, most: u8) -> u8 {
@@ -355,6 +362,9 @@ impl SynQueue {
         let join = matches!(entry.kind, SynKind::Join { .. });
         self.joins += usize::from(join);
         self.young += usize::from(!join);
+        if let SynKind::Join { conn, .. } = entry.kind {
+            *self.joins_of.entry(conn.index()).or_default() += 1;
+        }
         self.entries.insert(entry) as u32
     }
 
@@ -372,6 +382,14 @@ impl SynQueue {
     pub(crate) fn remove(&mut self, key: u32) -> Option<SynEntry> {
         let entry = self.entries.try_remove(key as usize)?;
         self.joins -= usize::from(entry.is_join());
+        if let SynKind::Join { conn, .. } = entry.kind
+            && let Some(count) = self.joins_of.get_mut(&conn.index())
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.joins_of.remove(&conn.index());
+            }
+        }
         self.young -= usize::from(!entry.is_join() && entry.transmissions < 2);
         Some(entry)
     }

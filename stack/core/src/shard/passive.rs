@@ -8,8 +8,8 @@ use anabranch_frame::Instant;
 use crate::config::SynCookies;
 use crate::mptcp::{self, Cx, Joined, Mode};
 use crate::options::SocketOptions;
-use crate::tcp::{Backup, EcnWish, Half, IpOptions, Local, Negotiated, initial_seq, timestamp_offset};
-use crate::wire::{Flags, MpJoin, MptcpOption, Segment};
+use crate::tcp::{Backup, EcnWish, Half, IpOptions, Local, Negotiated, initial_seq, syn_cookie_key, timestamp_offset};
+use crate::wire::{Flags, MpJoin, MptcpOption, Segment, SeqNum, Tuple};
 use crate::{FallbackReason, ResetReason};
 
 use super::fastopen::Answer;
@@ -21,6 +21,9 @@ use super::{ConnId, Event, Level, ListenerId, Shard, Slot, cx, syncookie};
 
 /// Cookies come back so long after the last one was sent, at most.
 const COOKIES_LAST: Duration = Duration::from_secs(120);
+
+/// Joins of one connection that may wait for their third ACK, so that who knows one token takes no room from others.
+const HALF_OPEN_JOINS_MAX: u8 = 8;
 
 /// An MP_JOIN on a SYN.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +67,7 @@ impl Shard {
         // A version above ours is answered with ours.
         let usable =
             capable.filter(|capable| mptcp && capable.version >= 1 && capable.hmac_sha256 && !capable.extensibility);
-        let key = usable.map(|_| self.new_key());
+        let key = usable.filter(|_| !cookie).map(|_| self.new_key());
         let kind = SynKind::New {
             listener: id,
             key,
@@ -73,7 +76,7 @@ impl Shard {
             checksum: checksum || usable.is_some_and(|capable| capable.checksum_required),
         };
         if cookie {
-            self.send_cookie(now, segment, kind, &options);
+            self.send_cookie(now, segment, kind, &options, usable.is_some());
         } else {
             self.answer_syn(now, segment, id, kind, &options);
         }
@@ -100,7 +103,7 @@ impl Shard {
     }
 
     /// Answers a SYN without remembering anything of it (RFC 4987 §3.6).
-    fn send_cookie(&mut self, now: Instant, segment: &Segment, kind: SynKind, options: &SocketOptions) {
+    fn send_cookie(&mut self, now: Instant, segment: &Segment, kind: SynKind, options: &SocketOptions, mptcp: bool) {
         let Some(mut entry) = self.syn_entry(now, segment, kind, options).filter(|_| self.loose.len() < LOOSE_MAX)
         else {
             return;
@@ -108,6 +111,13 @@ impl Shard {
         let negotiated = &mut entry.negotiated;
         negotiated.iss = syncookie::isn(&self.config.isn_key, &segment.tuple, now, negotiated.irs, negotiated.peer_mss);
         entry.ts_offset = syncookie::hide_options(now, entry.ts_offset, negotiated);
+        let iss = negotiated.iss;
+        if let SynKind::New { key, .. } = &mut entry.kind
+            && mptcp
+        {
+            *key = self.cookie_keys(&segment.tuple, iss).find(|key| self.may_have(key));
+            self.counters.mp_fallback_token_init += u64::from(key.is_none());
+        }
         self.counters.syncookies_sent += 1;
         self.loose.push_back(entry.synack(now));
     }
@@ -123,12 +133,13 @@ impl Shard {
         let Some(id) = self.listeners.find(segment.tuple.local) else { return false };
         let Some(listener) = self.listeners.get(id) else { return false };
         let options = Arc::clone(&listener.options);
-        // The client repeats our key: it need not be remembered, as long as its token is free and names this worker.
-        let key = capable_syn(segment).filter(|capable| options.mptcp && capable.is_spoken()).and_then(|capable| {
-            let key = mptcp::Key::new(capable.receiver_key?);
-            let ours = self.crew.may_give(key.token) && self.tokens.find(key.token).is_none();
-            capable.sender_key.filter(|_| ours).map(|_| key)
-        });
+        // The client repeats our key: it need not be remembered, since only we could have made it.
+        let capable = capable_syn(segment).filter(|capable| options.mptcp && capable.is_spoken());
+        let told = capable.filter(|capable| capable.sender_key.is_some()).and_then(|capable| capable.receiver_key);
+        let iss = SeqNum(segment.ack.0.wrapping_sub(1));
+        let key = told.and_then(|told| self.cookie_keys(&segment.tuple, iss).find(|key| key.is(told)));
+        let key = key.filter(|key| self.may_have(key));
+        self.counters.mp_fallback_token_init += u64::from(told.is_some() && key.is_none());
         let checksum = options.checksum || capable_syn(segment).is_some_and(|capable| capable.checksum_required);
         let denies_join = !options.allow_join_initial_addr_port;
         let kind = SynKind::New { listener: id, key, deny_join_initial: false, denies_join, checksum };
@@ -141,6 +152,18 @@ impl Shard {
         self.counters.syncookies_recv += 1;
         self.finish_new(now, None, &entry, (id, key, false, checksum), segment);
         true
+    }
+
+    /// The keys that a connection may have whose SYN/ACK has the cookie `iss`.
+    fn cookie_keys(&self, tuple: &Tuple, iss: SeqNum) -> impl Iterator<Item = mptcp::Key> {
+        // One of as many as there are workers has a token that names this one.
+        let attempts = 8 * self.crew.len() as u16;
+        (0..attempts).map(move |attempt| mptcp::Key::new(syn_cookie_key(&self.config.isn_key, tuple, iss, attempt)))
+    }
+
+    /// Whether a key's token is free and names this worker.
+    fn may_have(&self, key: &mptcp::Key) -> bool {
+        self.crew.may_give(key.token) && self.tokens.find(key.token).is_none()
     }
 
     /// Answers the SYN of a new connection, which may be open at once (RFC 7413 §4.2.2).
@@ -230,6 +253,7 @@ impl Shard {
             self.counters.listen_drops += 1;
             return;
         }
+        let half_open = self.syns.joins_of(index);
         let nonce = self.rng.u32();
         let Some(place) = self.conns.get_mut(index as usize) else { return };
         place.wake(&mut self.counters.conns_at_rest, self.memory.level());
@@ -247,6 +271,10 @@ impl Shard {
             return self.reset(segment, Some(ResetReason::Prohibited));
         };
         self.counters.mp_join_port_syn_rx += u64::from(port);
+        if half_open >= HALF_OPEN_JOINS_MAX {
+            self.counters.mp_join_rejected += 1;
+            return self.reset(segment, Some(ResetReason::LackOfResources));
+        }
         let id = conn.id;
         let initial = at.ip() == conn.initial_local();
         let local_id = if initial { 0 } else { self.paths.endpoint_id(at.ip()).unwrap_or(0) };
@@ -453,9 +481,10 @@ impl Shard {
             _ => None,
         });
         let Some(told) = told else {
-            // Data before the third ACK, or a stripped option: the joiner repeats its ACK until we answer.
+            // The joiner says nothing else before we answer: somebody stripped it (RFC 8684 §3.2).
             self.counters.mp_join_ack_no_mpjoin += 1;
-            return;
+            self.remove_syn(now, key);
+            return self.reset(segment, Some(ResetReason::MptcpError));
         };
         self.counters.mp_join_ack_rx += 1;
         let keys_of = |conn: &mptcp::Conn| conn.mp().and_then(|mp| Some((mp.local.key, mp.remote?.key)));

@@ -45,6 +45,18 @@ pub(crate) fn syn_cookie_hash(key: &[u8; 16], tuple: &Tuple, minute: Option<u32>
     hasher.finish()
 }
 
+/// The MPTCP key of a connection whose SYN/ACK has the cookie `iss`: nobody else can name it. Of several, the one with a
+/// free token is taken.
+pub(crate) fn syn_cookie_key(key: &[u8; 16], tuple: &Tuple, iss: SeqNum, attempt: u16) -> u64 {
+    let mut hasher = SipHasher24::new_with_key(key);
+    hasher.write_u8(9);
+    hasher.write_u32(iss.0);
+    hasher.write_u16(attempt);
+    add_address(&mut hasher, tuple.local);
+    add_address(&mut hasher, tuple.remote);
+    hasher.finish()
+}
+
 /// Hash of where a connection goes, for the choice of its source port (RFC 6056 §3.3.4).
 pub(crate) fn port_hash(key: &[u8; 16], local: IpAddr, remote: SocketAddr) -> u64 {
     hash(key, &Tuple { local: SocketAddr::new(local, 0), remote }, 4)

@@ -23,7 +23,8 @@ pub(crate) use handshake::{
 };
 pub(crate) use ip::{IpOptions, flow_label};
 pub(crate) use isn::{
-    fast_open_cookie, fast_open_key, home_hash, initial_seq, port_hash, syn_cookie_hash, timestamp_offset,
+    fast_open_cookie, fast_open_key, home_hash, initial_seq, port_hash, syn_cookie_hash, syn_cookie_key,
+    timestamp_offset,
 };
 pub(crate) use plpmtud::Search;
 pub(crate) use rcv::{AckDue, Arrival, Rcv};

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 
 use anabranch_core::SocketOptions;
 use anabranch_core::config::SynCookies;
-use anabranch_core::wire::{Flags, IpOut, OptionWriter, Segment, SegmentOut, SeqNum, Tuple};
+use anabranch_core::wire::{
+    Flags, IpOut, MpCapable, MpJoin, MptcpOption, OptionWriter, Segment, SegmentOut, SeqNum, Tuple,
+};
 use anabranch_frame::{PathId, Payload, RxPacket, Slices, Transmit, gso};
-use anabranch_sim::middlebox::TcpPacket;
+use anabranch_sim::middlebox::{Strip, TcpPacket, Which};
 use anabranch_sim::{Action, Chatter, Note, Pair, Pattern, Random, Verdict};
 
 use crate::support::*;
@@ -252,4 +254,99 @@ fn what_is_signed_is_dropped_for_want_of_a_key() {
         assert_eq!(counts, if kind == 19 { (2, 0) } else { (0, 2) });
         assert_no_reset(&net);
     }
+}
+
+/// A segment from a stranger to the server, with an MPTCP option.
+fn forge_mptcp(from: SocketAddr, seq: u32, ack: u32, flags: Flags, option: &MptcpOption) -> Payload {
+    let mut options = OptionWriter::new();
+    if flags.has(Flags::SYN) {
+        options.syn(1460, None, false, None);
+    }
+    assert!(options.mptcp(option));
+    let (header, transport_offset) = SegmentOut {
+        tuple: Tuple { local: from, remote: Pair::server_addr(0) },
+        seq: SeqNum(seq),
+        ack: SeqNum(ack),
+        flags,
+        window: 1000,
+        ip: IpOut::default(),
+        options: &options,
+        payload_len: 0,
+    }
+    .emit();
+    let payload = Slices::new();
+    let transmit =
+        Transmit { path: PathId(0), header, transport_offset, checksum_offset: 16, payload, segment_size: None };
+    let mut bytes = Vec::new();
+    gso::complete(&transmit, &mut bytes);
+    Payload::from(bytes)
+}
+
+#[test]
+fn with_syn_cookies_nobody_chooses_our_key() {
+    // Given a server that remembers nothing of SYNs, and two clients that got its SYN/ACK,
+    for honest in [true, false] {
+        let always = |host: &mut anabranch_sim::HostConfig| host.shard.handshake.syncookies = SynCookies::Always;
+        let mut net = Pair::seeded(1120).path(wifi()).server(always).build();
+        net.spawn(Pair::SERVER, Chatter::listen(Pair::server_addr(0)));
+        let (sender, answers) = std::sync::mpsc::channel();
+        let link = net.down_link(0);
+        net.set_middlebox(link, move |_, packet| {
+            let _ = sender.send(Segment::parse(RxPacket::new(PathId(0), packet)));
+            anabranch_sim::Verdict::Drop
+        });
+        let from = SocketAddr::new(Pair::client_addr(0), 4000);
+        let offer = MptcpOption::Capable(MpCapable::offer(None, None, None));
+        net.inject(Pair::SERVER, PathId(0), forge_mptcp(from, 99, 0, Flags::SYN, &offer));
+        net.run_for(ms(50));
+        let synack = answers.try_iter().next().expect("a SYN/ACK").expect("whole");
+        let MptcpOption::Capable(answer) = synack.options.mptcp[0] else { panic!("{:?}", synack.options) };
+        // when one repeats the key and the other one makes one up,
+        let key = answer.sender_key.expect("our key");
+        let key = if honest { key } else { key ^ 1 };
+        let ack = MptcpOption::Capable(MpCapable::offer(Some(77), Some(key), None));
+        let acked = synack.seq.add(1).0;
+        net.inject(Pair::SERVER, PathId(0), forge_mptcp(from, 100, acked, Flags::ACK, &ack));
+        net.run_for(ms(50));
+        // then only the first has an MPTCP connection.
+        let counters = net.counters(Pair::SERVER);
+        assert_eq!(counters.syncookies_recv, 1);
+        assert_eq!(counters.mp_capable_ack_rx, u64::from(honest));
+        assert_eq!(counters.mp_fallback_token_init, u64::from(!honest));
+    }
+}
+
+#[test]
+fn who_knows_one_token_takes_no_room_from_others() {
+    // Given somebody who knows the token of one connection and begins a hundred joins to it,
+    let (mut net, server, ..) = established(1121, true);
+    let conn = net.app(server).conn().expect("accepted");
+    let token = net.shard(Pair::SERVER, 0).info(conn).expect("it lives").token;
+    for n in 0..100u16 {
+        let from = SocketAddr::new(Pair::client_addr(0), 5000 + n);
+        let join = MptcpOption::Join(MpJoin::Syn { backup: false, addr_id: 1, token, nonce: n.into() });
+        net.inject(Pair::SERVER, PathId(0), forge_mptcp(from, 1, 0, Flags::SYN, &join));
+    }
+    // then eight of them are remembered, and the others are told that there is no room now.
+    let counters = net.counters(Pair::SERVER);
+    assert_eq!((counters.mp_join_syn_rx, counters.mp_join_rejected, counters.mp_rst_tx), (100, 92, 92));
+    assert_eq!(net.sizes(Pair::SERVER).0[0].half_open, 8);
+    // A minute later they are forgotten.
+    net.run_for(secs(70));
+    assert_eq!(net.sizes(Pair::SERVER).0[0].half_open, 0);
+}
+
+#[test]
+fn a_join_that_lost_its_option_is_reset() {
+    // Given a network that strips the option of the third ACK on the second path,
+    let mut net = two_paths(1122);
+    net.box_up(1, Strip::mptcp(Which::NO_SYN));
+    let apps = start(&mut net, MEGABYTE, 0, &SocketOptions::default());
+    finish(&mut net, apps, secs(5));
+    // then the server resets it, for good, and the client goes on with one path.
+    let (client, server) = (net.counters(Pair::CLIENT), net.counters(Pair::SERVER));
+    assert_eq!((server.mp_join_ack_no_mpjoin, server.mp_join_ack_rx, server.mp_rst_tx), (1, 0, 1));
+    assert_eq!((client.mp_rst_rx, client.mp_join_syn_tx), (1, 1));
+    net.run_for(secs(10));
+    assert_eq!(net.counters(Pair::CLIENT).mp_join_syn_tx, 1, "it is not tried again");
 }

@@ -142,7 +142,11 @@ fn the_syn_ack_of_the_join_is_stripped() {
 fn the_third_ack_of_the_join_is_stripped() {
     Scenario {
         carried: [USED, UNUSED],
-        trouble: [&[], &[("MPTcpExtMPJoinAckNoMPJoin", 1..=6)]],
+        trouble: [
+            &[("MPTcpExtMPRstRx", 1..=1)],
+            &[("MPTcpExtMPJoinAckNoMPJoin", 1..=1), ("MPTcpExtMPRstTx", 1..=1), ("TcpOutRsts", 1..=1)],
+        ],
+        resets: &[ResetReason::MptcpError],
         ..Scenario::two_paths(|net| net.box_up(1, Strip::mptcp(Which::NO_SYN)))
     }
     .run(7014);
