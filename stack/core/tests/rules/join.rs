@@ -41,6 +41,11 @@ fn is_reset(segment: &Segment, why: ResetReason) -> bool {
         && matches!(segment.options.mptcp[..], [MptcpOption::Reset { reason, .. }] if reason == why)
 }
 
+/// The T flag of MP_TCPRST.
+fn may_be_tried_again(reset: &Segment) -> bool {
+    reset.options.mptcp.iter().any(|option| matches!(option, MptcpOption::Reset { transient: true, .. }))
+}
+
 #[test]
 fn an_unknown_token_is_reset() {
     let mut peer = connected();
@@ -58,17 +63,21 @@ fn an_unknown_token_is_reset() {
 
 #[test]
 fn a_join_has_to_be_proven() {
-    // Whatever bit of the proof is wrong,
-    for bit in [0, 79, 159] {
+    // Whatever bit of the proof is wrong, or if there is none,
+    for wrong in [Some(0), Some(79), Some(159), None] {
         let mut peer = connected();
         let join = asks(&peer);
         let (_, theirs) = answer_of(&peer.handshake(1, Some(join)));
         let mut proof = peer.proof(NONCE, theirs);
-        proof[bit / 8] ^= 0x80 >> (bit % 8);
-        peer.say(1, &Say { options: vec![third(&proof)], ..Say::default() });
-        // the subflow is reset, and leaves nothing behind.
+        if let Some(bit) = wrong {
+            proof[bit / 8] ^= 0x80 >> (bit % 8);
+        }
+        let options = wrong.map(|_| third(&proof)).into_iter().collect();
+        peer.say(1, &Say { options, ..Say::default() });
+        // the subflow is reset, for good, and leaves nothing behind.
         let reset = peer.heard(1).pop().expect("an answer");
-        assert!(is_reset(&reset, ResetReason::MptcpError), "bit {bit}: {reset:?}");
+        assert!(is_reset(&reset, ResetReason::MptcpError), "{wrong:?}: {reset:?}");
+        assert!(!may_be_tried_again(&reset));
         assert_eq!((peer.info().subflows, peer.shard.sizes().half_open), (0, 0));
     }
     // The right one is let in.
@@ -174,4 +183,51 @@ fn no_data_goes_before_the_third_ack_is_answered() {
     let options = vec![peer.acks(0)];
     peer.say(1, &Say { options, ..Say::default() });
     assert!(peer.heard(1).iter().any(|segment| !segment.payload.is_empty()));
+}
+
+/// The same, joined.
+fn joined() -> Peer {
+    let (mut peer, syn) = joining();
+    let (_, theirs) = question_of(&syn);
+    let proof = peer.proof(NONCE, theirs);
+    peer.answer(&syn, Some(proves(&proof)));
+    let options = vec![peer.acks(0)];
+    peer.say(1, &Say { options, ..Say::default() });
+    peer.heard(1);
+    assert_eq!(peer.info().subflows, 1);
+    peer
+}
+
+#[test]
+fn what_was_reset_for_good_is_not_joined_again() {
+    for transient in [false, true] {
+        let mut peer = joined();
+        let reset = MptcpOption::Reset { transient, reason: ResetReason::Prohibited };
+        peer.say(1, &Say { flags: Flags::RST, options: vec![reset], ..Say::default() });
+        assert_eq!(peer.info().subflows, 0);
+        peer.pass(Duration::from_secs(100));
+        let joins = peer.heard(1).iter().filter(|segment| segment.flags == Flags::SYN).count();
+        assert_eq!(joins > 0, transient, "{joins} SYNs");
+    }
+}
+
+#[test]
+fn a_subflow_that_fell_silent_may_be_tried_again() {
+    // Given a subflow that has something to say to a peer that says nothing there any more,
+    let mut peer = joined();
+    peer.write(&vec![1; 100_000]);
+    let mut reset = None;
+    for _ in 0..2000 {
+        peer.pass(Duration::from_secs(1));
+        reset = reset.or_else(|| peer.heard(1).into_iter().find(|segment| segment.flags.has(Flags::RST)));
+        // while all of it arrives on the other one,
+        let heard = peer.heard(0);
+        let end = heard.iter().map(|segment| peer.end(0, segment)).max();
+        if let Some(ack) = end {
+            let options = vec![peer.acks(0)];
+            peer.say(0, &Say { ack, options, ..Say::default() });
+        }
+    }
+    // then it is given up, and the reset says that another may be opened.
+    assert!(may_be_tried_again(&reset.expect("a reset")));
 }
