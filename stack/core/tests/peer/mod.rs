@@ -277,6 +277,7 @@ impl Peer {
             self.settle();
         }
         self.now = end;
+        self.settle();
     }
 
     fn settle(&mut self) {
