@@ -9,6 +9,7 @@
 //! * `failover`: how long a stream pauses when one of its paths dies;
 //! * `syn-flood`: what a flood leaves of connections.
 
+pub mod bulk;
 pub mod cpu;
 pub mod idle;
 mod machine;

@@ -1,23 +1,22 @@
 //! One measurement: transfers over a site, and what came of them.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anabranch_benches::bulk::{read_until, write_until};
 use anabranch_benches::pattern::{CHUNK, Pattern};
 use anabranch_benches::{Listener, Stream};
 use anabranch_tests::Netns;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, Pairing};
 use crate::site::{How, Seen, Side, Site};
 
-/// How often somebody who waits looks at the clock.
-const LOOK: Duration = Duration::from_millis(50);
 /// How long a peer may take that has nothing more to do.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Slots of the record of what arrived when.
@@ -194,23 +193,9 @@ fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiv
     receiver
 }
 
-fn waits(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
-}
-
 /// Writes until it is told to stop. Then, of our stack, what was sent and sent again.
-fn send(mut stream: &Stream, stop: &AtomicBool, ours: bool) -> Result<Option<(u64, u64)>> {
-    stream.set_write_timeout(LOOK)?;
-    let pattern = Pattern::new();
-    let mut at = 0;
-    while !stop.load(Ordering::Relaxed) {
-        match stream.write(pattern.slice(at, CHUNK)) {
-            Ok(0) => bail!("a write of nothing"),
-            Ok(bytes) => at += bytes as u64,
-            Err(error) if waits(&error) => {}
-            Err(error) => return Err(error).context("writing"),
-        }
-    }
+fn send(stream: &Stream, stop: &AtomicBool, ours: bool) -> Result<Option<(u64, u64)>> {
+    write_until(stream, stop)?;
     let Stream::Anabranch(stream) = stream else { return Ok(None) };
     ensure!(ours, "a stream of ours where the kernel's was to be");
     let subflows = stream.subflows()?;
@@ -221,29 +206,15 @@ fn send(mut stream: &Stream, stop: &AtomicBool, ours: bool) -> Result<Option<(u6
 }
 
 /// Reads until `end`, and compares.
-fn receive(mut stream: &Stream, start: Instant, end: Instant) -> Result<Flow> {
-    stream.set_read_timeout(LOOK)?;
-    let pattern = Pattern::new();
-    let mut buffer = vec![0; CHUNK];
+fn receive(stream: &Stream, start: Instant, end: Instant) -> Result<Flow> {
     let mut flow = Flow::default();
-    loop {
-        let got = stream.read(&mut buffer);
-        let now = Instant::now();
-        if now >= end {
-            return Ok(flow);
-        }
-        let bytes = match got {
-            Ok(0) => bail!("the stream ended after {} bytes", flow.bytes),
-            Ok(bytes) => bytes,
-            Err(error) if waits(&error) => continue,
-            Err(error) => return Err(error).context("reading"),
-        };
-        ensure!(buffer[..bytes] == *pattern.slice(flow.bytes, bytes), "wrong bytes after {} of them", flow.bytes);
-        flow.bytes += bytes as u64;
+    read_until(stream, end, |now, bytes| {
+        flow.bytes += bytes;
         let slot = ((now - start).as_nanos() / SLOT.as_nanos()) as usize;
         flow.slots.resize(flow.slots.len().max(slot + 1), 0);
-        flow.slots[slot] += bytes as u64;
-    }
+        flow.slots[slot] += bytes;
+    })?;
+    Ok(flow)
 }
 
 /// Reads to the end of a stream of so many bytes. When that was.

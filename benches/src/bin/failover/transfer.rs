@@ -1,13 +1,11 @@
 //! One transfer in the midst of which a path dies.
 
-use std::io::{ErrorKind, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anabranch_benches::Stream;
-use anabranch_benches::pattern::{CHUNK, Pattern};
-use anyhow::{Context, Result, bail, ensure};
+use anabranch_benches::bulk::{LOOK, read_until, write_until};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::site::{Ours, Site};
@@ -22,8 +20,6 @@ const AFTER: Duration = Duration::from_millis(2500);
 const RATE_TIME: Duration = Duration::from_millis(1000);
 /// What has to have come over a path before it dies, or its death means nothing.
 const USED: u64 = 1_000_000;
-/// How often somebody who waits looks at the clock.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// What came of a transfer.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -63,17 +59,18 @@ pub(crate) fn measure(link: &Link, pairing: Pairing, round: u32) -> Result<Outco
     let accepted = listener.accept().context("accepting")?;
     let stop = AtomicBool::new(false);
     let arrivals = thread::scope(|scope| {
-        let sender = scope.spawn(|| send(&stream, &stop));
+        let sender = scope.spawn(|| write_until(&stream, &stop));
         let watch = scope.spawn(|| {
             thread::sleep(death.saturating_duration_since(Instant::now() + LOOK));
             site.right.received()
         });
-        let arrivals = receive(&accepted, death + AFTER);
+        let mut arrivals = Vec::new();
+        let read = read_until(&accepted, death + AFTER, |at, bytes| arrivals.push(Arrival { at, bytes }));
         stop.store(true, Ordering::Relaxed);
         sender.join().expect("no panic in a sender")?;
         let received = watch.join().expect("no panic in a watcher")?;
         ensure!(received.iter().all(|&bytes| bytes > USED), "the paths brought only {received:?} bytes until then");
-        arrivals
+        read.map(|()| arrivals)
     })?;
     let (suspected, in_vain) = site.left.suspicions();
     drop((stream, accepted));
@@ -81,50 +78,6 @@ pub(crate) fn measure(link: &Link, pairing: Pairing, round: u32) -> Result<Outco
     let pause = longest_gap(&arrivals, death).context("nothing came after the death")?;
     let (before, after) = (rate(&arrivals, death), rate(&arrivals, death + AFTER));
     Ok(Outcome { pairing, round, dead, pause_ms: pause.as_secs_f64() * 1e3, suspected, in_vain, before, after })
-}
-
-fn waits(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
-}
-
-/// Writes until it is told to stop.
-fn send(mut stream: &Stream, stop: &AtomicBool) -> Result<()> {
-    stream.set_write_timeout(LOOK)?;
-    let pattern = Pattern::new();
-    let mut at = 0;
-    while !stop.load(Ordering::Relaxed) {
-        match stream.write(pattern.slice(at, CHUNK)) {
-            Ok(0) => bail!("a write of nothing"),
-            Ok(bytes) => at += bytes as u64,
-            Err(error) if waits(&error) => {}
-            Err(error) => return Err(error).context("writing"),
-        }
-    }
-    Ok(())
-}
-
-/// Reads until `end`, and compares.
-fn receive(mut stream: &Stream, end: Instant) -> Result<Vec<Arrival>> {
-    stream.set_read_timeout(LOOK)?;
-    let pattern = Pattern::new();
-    let mut buffer = vec![0; CHUNK];
-    let (mut arrivals, mut at) = (Vec::new(), 0);
-    loop {
-        let got = stream.read(&mut buffer);
-        let now = Instant::now();
-        if now >= end {
-            return Ok(arrivals);
-        }
-        let bytes = match got {
-            Ok(0) => bail!("the stream ended after {at} bytes"),
-            Ok(bytes) => bytes,
-            Err(error) if waits(&error) => continue,
-            Err(error) => return Err(error).context("reading"),
-        };
-        ensure!(buffer[..bytes] == *pattern.slice(at, bytes), "wrong bytes after {at} of them");
-        at += bytes as u64;
-        arrivals.push(Arrival { at: now, bytes: bytes as u64 });
-    }
 }
 
 /// The longest time between two arrivals of which the second comes after `from`.
