@@ -6,7 +6,7 @@ use anabranch_frame::{Instant, PathId};
 use smallvec::SmallVec;
 
 use crate::config::Endpoint;
-use crate::pm::{Command, Notice, PmCommand, PmEvent, PmView, RemoteAddr, SubflowEntry};
+use crate::pm::{Command, Notice, PmEvent, PmView, RemoteAddr, SubflowEntry};
 use crate::sched::SubflowId;
 use crate::tcp::Subflow;
 use crate::wire::MptcpOption;
@@ -50,7 +50,8 @@ impl Conn {
             self.path_manager.on_event(&view, event, &mut commands);
         }
         for command in commands {
-            self.obey(cx, &endpoints, command);
+            // What cannot be done any more, after another command, is not.
+            let _ = self.command(cx, command);
         }
     }
 
@@ -58,31 +59,6 @@ impl Conn {
     pub(super) fn path_manager_deadline(&self) -> Option<Instant> {
         let asked = self.stage == Stage::Open && self.mp().is_some_and(|mp| mp.fully_established);
         self.path_manager.deadline().filter(|_| asked)
-    }
-
-    fn obey(&mut self, cx: &mut Cx<'_>, endpoints: &[Endpoint], command: PmCommand) {
-        if self.stage != Stage::Open {
-            return;
-        }
-        let find = |id: u8| endpoints.iter().find(|endpoint| endpoint.id == id).copied();
-        match command {
-            PmCommand::Announce(id) => {
-                if let Some(endpoint) = find(id) {
-                    self.announce(cx, &endpoint);
-                }
-            }
-            PmCommand::Withdraw(id) => self.withdraw(cx, id),
-            PmCommand::Open { endpoint, remote, backup } => {
-                if let Some(endpoint) = find(endpoint) {
-                    self.open_from(cx, &endpoint, remote, backup);
-                }
-            }
-            PmCommand::Close(id) => {
-                if let Some(at) = self.index_of(id) {
-                    self.subflows[at].wants_fin = true;
-                }
-            }
-        }
     }
 
     /// Opens a subflow from an endpoint, if that can be. Whether it was begun.
@@ -95,7 +71,7 @@ impl Conn {
         possible
     }
 
-    /// Does what a program wants done, whatever the path manager.
+    /// Does what the path manager or a program wants done.
     pub(crate) fn command(&mut self, cx: &mut Cx<'_>, command: Command) -> Result<(), Error> {
         let ready = self.stage == Stage::Open && self.mp().is_some_and(|mp| mp.fully_established);
         if !ready {

@@ -108,7 +108,7 @@ impl Rejoin {
     }
 
     /// Opens what is due. A pair of which an address is gone is forgotten.
-    pub(super) fn on_timer(&mut self, view: &PmView<'_>, out: &mut Vec<super::PmCommand>) {
+    pub(super) fn on_timer(&mut self, view: &PmView<'_>, out: &mut Vec<super::Command>) {
         self.lost.retain(|lost| view.remotes.contains(&lost.remote));
         let mut opener = Opener::new(view, out);
         for lost in &mut self.lost {

@@ -6,7 +6,7 @@ use core::cmp::Reverse;
 use anabranch_frame::Instant;
 
 use super::backoff::Rejoin;
-use super::{Opener, PathManager, PmCommand, PmEvent, PmView, RemoteAddr, announce, may_join, withdraw};
+use super::{Command, Opener, PathManager, PmEvent, PmView, RemoteAddr, announce, may_join, withdraw};
 use crate::config::{Endpoint, IpCidr};
 
 /// Announces `signal` endpoints; on the side that opened the connection, joins the peer's initial
@@ -27,7 +27,7 @@ impl PathManager for Endpoints {
         "endpoints"
     }
 
-    fn on_event(&mut self, view: &PmView<'_>, event: &PmEvent, out: &mut Vec<PmCommand>) {
+    fn on_event(&mut self, view: &PmView<'_>, event: &PmEvent, out: &mut Vec<Command>) {
         let signal = |endpoint: &Endpoint| endpoint.flags.signal;
         let wanted = |endpoint: &Endpoint, remote: &RemoteAddr| wanted(view, endpoint, remote);
         match event {
@@ -89,12 +89,12 @@ fn in_use(view: &PmView<'_>, endpoint: &Endpoint) -> bool {
 }
 
 /// Closes what an endpoint had only because of `fullmesh`.
-fn close_mesh(view: &PmView<'_>, endpoint: &Endpoint, out: &mut Vec<PmCommand>) {
+fn close_mesh(view: &PmView<'_>, endpoint: &Endpoint, out: &mut Vec<Command>) {
     let surplus = view.subflows.iter().filter(|subflow| {
         let kept = subflow.local_id == 0 || (subflow.remote == view.initial_remote && endpoint.flags.subflow);
         subflow.local.ip() == endpoint.addr && subflow.established && !kept
     });
-    out.extend(surplus.map(|subflow| PmCommand::Close(subflow.id)));
+    out.extend(surplus.map(|subflow| Command::Close(subflow.id)));
 }
 
 /// The endpoint whose source address routing would choose: that of the longest matching network, the

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{PathManager, PmCommand, PmEvent, PmView};
+use super::{Command, PathManager, PmEvent, PmView};
 
 /// Does nothing by itself: a program that hears the [`Report`](super::Report)s announces, withdraws, opens and closes with
 /// the commands of [`Shard`](crate::Shard), as the daemons of the kernel's `userspace` path manager do. What the peer
@@ -15,5 +15,5 @@ impl PathManager for External {
         "external"
     }
 
-    fn on_event(&mut self, _: &PmView<'_>, _: &PmEvent, _: &mut Vec<PmCommand>) {}
+    fn on_event(&mut self, _: &PmView<'_>, _: &PmEvent, _: &mut Vec<Command>) {}
 }

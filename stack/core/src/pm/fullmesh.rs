@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use anabranch_frame::Instant;
 
 use super::backoff::Rejoin;
-use super::{Opener, PathManager, PmCommand, PmEvent, PmView, announce, withdraw};
+use super::{Command, Opener, PathManager, PmEvent, PmView, announce, withdraw};
 
 /// Announces every address, and on the side that opened the connection joins every address of the peer from every one
 /// of ours, whatever the flags of the endpoints; `backup` is kept. What breaks is opened again with back-off.
@@ -19,7 +19,7 @@ impl PathManager for FullMesh {
         "fullmesh"
     }
 
-    fn on_event(&mut self, view: &PmView<'_>, event: &PmEvent, out: &mut Vec<PmCommand>) {
+    fn on_event(&mut self, view: &PmView<'_>, event: &PmEvent, out: &mut Vec<Command>) {
         match event {
             PmEvent::FullyEstablished => {
                 announce(view, view.endpoints, |_| true, out);

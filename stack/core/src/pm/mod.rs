@@ -119,32 +119,12 @@ pub enum PmEvent {
     },
 }
 
-/// What a path manager wants done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PmCommand {
-    /// Announce this endpoint (by identifier) to the peer with ADD_ADDR.
-    Announce(u8),
-    /// Withdraw it with REMOVE_ADDR.
-    Withdraw(u8),
-    /// Open a subflow from this endpoint (by identifier) to an address of the peer.
-    Open {
-        /// Identifier of our endpoint.
-        endpoint: u8,
-        /// The peer's address.
-        remote: RemoteAddr,
-        /// Ask the peer to use it only as a backup.
-        backup: bool,
-    },
-    /// Close a subflow in good order.
-    Close(SubflowId),
-}
-
 /// A path manager of one connection: events in, commands out.
 pub trait PathManager: fmt::Debug + Send {
     /// Its name in the registry.
     fn name(&self) -> &'static str;
     /// Something happened: append what is to be done to `out`.
-    fn on_event(&mut self, view: &PmView<'_>, event: &PmEvent, out: &mut Vec<PmCommand>);
+    fn on_event(&mut self, view: &PmView<'_>, event: &PmEvent, out: &mut Vec<Command>);
     /// When it wants a [`PmEvent::Timer`], if ever.
     fn deadline(&self) -> Option<Instant> {
         None

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use anabranch_frame::Instant;
 
 use super::backoff::Backoff;
-use super::{PathManager, PmCommand, PmEvent, PmView, RemoteAddr, may_join};
+use super::{Command, PathManager, PmEvent, PmView, RemoteAddr, may_join};
 
 /// Subflows if the name does not say how many.
 const SUBFLOWS: u8 = 2;
@@ -34,14 +34,14 @@ impl NDiffPorts {
     }
 
     /// Opens what is missing.
-    fn fill(&self, view: &PmView<'_>, out: &mut Vec<PmCommand>) {
+    fn fill(&self, view: &PmView<'_>, out: &mut Vec<Command>) {
         let remote = RemoteAddr { id: 0, addr: view.initial_remote };
         let from = |endpoint: &&crate::config::Endpoint| endpoint.addr == view.initial_local;
         let Some(endpoint) = view.endpoints.iter().find(from).filter(|endpoint| may_join(view, endpoint, &remote))
         else {
             return;
         };
-        let open = PmCommand::Open { endpoint: endpoint.id, remote, backup: endpoint.flags.backup };
+        let open = Command::Open { endpoint: endpoint.id, remote, backup: endpoint.flags.backup };
         let missing = self.missing(view).min(view.subflows_left);
         out.extend(core::iter::repeat_n(open, usize::from(missing)));
     }
@@ -61,7 +61,7 @@ impl PathManager for NDiffPorts {
         "ndiffports"
     }
 
-    fn on_event(&mut self, view: &PmView<'_>, event: &PmEvent, out: &mut Vec<PmCommand>) {
+    fn on_event(&mut self, view: &PmView<'_>, event: &PmEvent, out: &mut Vec<Command>) {
         match event {
             PmEvent::FullyEstablished | PmEvent::EndpointUp(_) => self.fill(view, out),
             PmEvent::SubflowDown { broken: true, .. } if self.missing(view) > 0 => self.backoff.on_lost(view.now),

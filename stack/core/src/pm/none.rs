@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{PathManager, PmCommand, PmEvent, PmView};
+use super::{Command, PathManager, PmEvent, PmView};
 
 /// Announces nothing and opens nothing. Subflows that the peer opens are accepted within the limits.
 #[derive(Debug, Default)]
@@ -13,5 +13,5 @@ impl PathManager for NoPathManager {
         "none"
     }
 
-    fn on_event(&mut self, _: &PmView<'_>, _: &PmEvent, _: &mut Vec<PmCommand>) {}
+    fn on_event(&mut self, _: &PmView<'_>, _: &PmEvent, _: &mut Vec<Command>) {}
 }

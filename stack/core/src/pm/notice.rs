@@ -113,7 +113,7 @@ impl Reports {
     }
 }
 
-/// What a program wants done with a connection (the commands of the kernel's `userspace` path manager).
+/// What a path manager wants done with a connection, or a program (the commands of the kernel's `userspace` path manager).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Command {
     /// Announce an endpoint of ours (`MPTCP_PM_CMD_ANNOUNCE`), again if it was before.

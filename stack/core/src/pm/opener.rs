@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{PmCommand, PmView, RemoteAddr};
+use super::{Command, PmView, RemoteAddr};
 use crate::config::Endpoint;
 
 /// Announces those of the endpoints that are `meant` to be and were not, but never the address that the peer knows anyway.
@@ -10,20 +10,20 @@ pub(super) fn announce(
     view: &PmView<'_>,
     endpoints: &[Endpoint],
     meant: impl Fn(&Endpoint) -> bool,
-    out: &mut Vec<PmCommand>,
+    out: &mut Vec<Command>,
 ) {
     let new = |endpoint: &&Endpoint| {
         let initial = endpoint.addr == view.initial_local && endpoint.port.is_none();
         let known = initial || view.announced.contains(&endpoint.id);
         endpoint.up && meant(endpoint) && !known
     };
-    out.extend(endpoints.iter().filter(new).map(|endpoint| PmCommand::Announce(endpoint.id)));
+    out.extend(endpoints.iter().filter(new).map(|endpoint| Command::Announce { endpoint: endpoint.id, port: None }));
 }
 
 /// Withdraws an endpoint that was announced.
-pub(super) fn withdraw(view: &PmView<'_>, gone: &Endpoint, out: &mut Vec<PmCommand>) {
+pub(super) fn withdraw(view: &PmView<'_>, gone: &Endpoint, out: &mut Vec<Command>) {
     if view.announced.contains(&gone.id) {
-        out.push(PmCommand::Withdraw(gone.id));
+        out.push(Command::Withdraw(gone.id));
     }
 }
 
@@ -32,11 +32,11 @@ pub(super) struct Opener<'a> {
     view: &'a PmView<'a>,
     left: u8,
     pub(super) opened: bool,
-    out: &'a mut Vec<PmCommand>,
+    out: &'a mut Vec<Command>,
 }
 
 impl<'a> Opener<'a> {
-    pub(super) fn new(view: &'a PmView<'a>, out: &'a mut Vec<PmCommand>) -> Self {
+    pub(super) fn new(view: &'a PmView<'a>, out: &'a mut Vec<Command>) -> Self {
         // A client may be behind a NAT or a firewall: only it opens subflows (RFC 8684 §3.2).
         let left = if view.server_side { 0 } else { view.subflows_left };
         Self { view, left, opened: false, out }
@@ -70,8 +70,8 @@ impl<'a> Opener<'a> {
 
     pub(super) fn open(&mut self, endpoint: &Endpoint, remote: RemoteAddr) {
         let exists = |local, addr| local == endpoint.addr && addr == remote.addr;
-        let ordered = |command: &PmCommand| match command {
-            PmCommand::Open { endpoint: id, remote: other, .. } => *id == endpoint.id && other.addr == remote.addr,
+        let ordered = |command: &Command| match command {
+            Command::Open { endpoint: id, remote: other, .. } => *id == endpoint.id && other.addr == remote.addr,
             _ => false,
         };
         let duplicate = self.view.subflows.iter().any(|subflow| exists(subflow.local.ip(), subflow.remote))
@@ -81,7 +81,7 @@ impl<'a> Opener<'a> {
         }
         self.left -= 1;
         self.opened = true;
-        self.out.push(PmCommand::Open { endpoint: endpoint.id, remote, backup: endpoint.flags.backup });
+        self.out.push(Command::Open { endpoint: endpoint.id, remote, backup: endpoint.flags.backup });
     }
 }
 

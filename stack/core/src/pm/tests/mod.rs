@@ -130,14 +130,15 @@ impl Case {
     }
 }
 
-fn describe(command: &PmCommand) -> String {
+fn describe(command: &Command) -> String {
     match command {
-        PmCommand::Announce(id) => format!("announce {id}"),
-        PmCommand::Withdraw(id) => format!("withdraw {id}"),
-        PmCommand::Open { endpoint, remote, backup } => {
+        Command::Announce { endpoint: id, .. } => format!("announce {id}"),
+        Command::Withdraw(id) => format!("withdraw {id}"),
+        Command::Open { endpoint, remote, backup } => {
             format!("{endpoint} > {}#{}{}", remote.addr, remote.id, if *backup { " backup" } else { "" })
         }
-        PmCommand::Close(id) => format!("close {id}"),
+        Command::Close(id) => format!("close {id}"),
+        Command::SetBackup { subflow, backup } => format!("set {subflow} backup {backup}"),
     }
 }
 
