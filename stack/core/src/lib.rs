@@ -46,4 +46,4 @@ pub use error::{Error, FallbackReason, IcmpCause, ResetReason};
 pub use info::{ConnInfo, SubflowInfo};
 pub use mptcp::Follows;
 pub use options::{Ecn, SockOpt, SocketOptions};
-pub use shard::{ConnId, Event, ListenerId, Mail, Shard, Sizes, WorkerId};
+pub use shard::{ConnId, Event, ListenerId, Mail, Shard, Sizes, WorkerId, worker_of_token};

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use anabranch_core::pm::{Command, Report};
-use anabranch_core::{Endpoint, EndpointFlags, Error, Limits, NewEndpoint};
+use anabranch_core::{Endpoint, EndpointFlags, Error, Limits, NewEndpoint, worker_of_token};
 
 use crate::Stack;
 use crate::error::{stack_is_gone, to_io};
@@ -137,7 +137,7 @@ impl Stack {
     /// `NotConnected` if there is no such connection or it is not fully established, `InvalidInput` for what is not
     /// there or not possible.
     pub fn path_command(&self, token: u32, command: Command) -> io::Result<()> {
-        let owner = &self.handles()[token as usize % self.handles().len()];
+        let owner = &self.handles()[worker_of_token(token, self.handles().len())];
         owner.ask(move |worker| worker.command(token, command))?.map_err(to_io)
     }
 

@@ -20,6 +20,14 @@ pub(crate) struct Crew {
     ended: Vec<bool>,
 }
 
+/// Which of so many workers, one at least, is asked about the connection that a token of ours names.
+///
+/// While all of them live that is where the connection is.
+#[must_use]
+pub fn worker_of_token(token: u32, workers: usize) -> usize {
+    token as usize % workers.max(1)
+}
+
 impl Crew {
     pub(crate) fn new(config: &ShardConfig) -> Self {
         Self { own: config.worker, key: config.hash_key, ended: vec![false; usize::from(config.workers.max(1))] }
@@ -57,12 +65,12 @@ impl Crew {
 
     /// The worker of the connection that a token names.
     pub(crate) fn of_token(&self, token: u32) -> WorkerId {
-        self.living(token as usize % self.len())
+        self.living(worker_of_token(token, self.len()))
     }
 
     /// Whether a token that we give to a connection names this worker.
     pub(crate) fn may_give(&self, token: u32) -> bool {
-        token as usize % self.len() == usize::from(self.own)
+        worker_of_token(token, self.len()) == usize::from(self.own)
     }
 
     /// A worker has ended. `false` if that is known.

@@ -11,7 +11,7 @@ use crate::mptcp::{Conn, Cx};
 use crate::options::SockOpt;
 use crate::pm::{Command, Report};
 
-use super::{ConnId, ListenerId, Place, Shard, WorkerId, cx};
+use super::{ConnId, ListenerId, Place, Shard, cx};
 
 impl Shard {
     /// Our addresses as path managers see them, those of paths that are down included.
@@ -86,12 +86,6 @@ impl Shard {
     /// How many reports were dropped since the last call, because nobody polled.
     pub fn take_dropped_reports(&mut self) -> u64 {
         self.reports.take_dropped()
-    }
-
-    /// The worker on which a connection lives, by our token.
-    #[must_use]
-    pub fn worker_of(&self, token: u32) -> WorkerId {
-        self.crew.of_token(token)
     }
 
     /// The connection of this worker that has a token.

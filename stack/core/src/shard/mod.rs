@@ -56,6 +56,7 @@ pub use memory::MemoryUse;
 
 pub(crate) use blackhole::Blackholes;
 pub(crate) use crew::Crew;
+pub use crew::worker_of_token;
 pub(crate) use destinations::Destinations;
 pub(crate) use fastopen::{FastOpens, Heard, Offer};
 pub(crate) use listen::{SynEntry, SynKind};
