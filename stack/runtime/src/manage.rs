@@ -108,8 +108,9 @@ impl Stack {
     /// # Errors
     /// `NotConnected` when the stack was shut down.
     pub fn set_limits(&self, limits: Limits) -> io::Result<()> {
-        self.shared().options.lock().limits = limits;
-        self.on_all(move |worker| {
+        let mut options = self.shared().options.lock();
+        options.limits = limits;
+        self.on_each(move |worker| {
             worker.set_limits(limits);
             Ok(())
         })
@@ -145,9 +146,14 @@ impl Stack {
         self.handles().iter().filter(|worker| !worker.ended.stands())
     }
 
-    /// Runs something on all workers.
+    /// Runs something on all workers, one caller at a time: they agree afterwards.
     fn on_all(&self, run: impl Fn(&mut Worker) -> Result<(), Error> + Clone + Send + 'static) -> io::Result<()> {
         let _one_at_a_time = self.shared().options.lock();
+        self.on_each(run)
+    }
+
+    /// The same for a caller that is the only one.
+    fn on_each(&self, run: impl Fn(&mut Worker) -> Result<(), Error> + Clone + Send + 'static) -> io::Result<()> {
         for worker in self.living() {
             let run = run.clone();
             worker.ask(move |worker| run(worker))?.map_err(to_io)?;
