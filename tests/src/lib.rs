@@ -25,6 +25,7 @@ mod netns;
 mod permission;
 mod process;
 mod proof;
+mod resets;
 mod subject;
 pub mod transfer;
 pub mod tshark;

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::command::run;
+use crate::resets;
 
 /// Every complaint of its MPTCP dissector.
 const MPTCP_EXPERT: [&str; 5] = [
@@ -53,8 +54,10 @@ pub struct Findings {
     pub bad_checksums: Vec<String>,
     /// Those with errors of other kinds, or with any complaint of the MPTCP dissector.
     pub errors: Vec<String>,
-    /// Resets.
+    /// Resets, but for those that answer an acknowledgement which came when the stream was over.
     pub resets: Vec<String>,
+    /// Those.
+    pub belated_resets: Vec<String>,
     /// Those that carry a DATA_FIN.
     pub data_fins: Vec<String>,
 }
@@ -83,6 +86,11 @@ impl Findings {
         for line in run("tshark", &args)?.lines() {
             findings.classify(line);
         }
+        if !findings.resets.is_empty() {
+            let belated = resets::belated(Path::new(capture))?;
+            let is_belated = |text: &mut String| belated.iter().any(|frame| text.starts_with(&format!("#{frame} ")));
+            findings.belated_resets = findings.resets.extract_if(.., is_belated).collect();
+        }
         Ok(findings)
     }
 
@@ -99,7 +107,7 @@ impl Findings {
         Ok(())
     }
 
-    /// No reset.
+    /// No reset, but where a stream was over for both sides.
     ///
     /// # Errors
     /// With the first resets.

@@ -65,6 +65,26 @@ fn both_sides_close_the_peer_first() {
     assert_eq!(script.counters().tcp_out_rsts, 0);
 }
 
+/// RFC 9293 §3.10.7.4, §3.10.7.1: who closes second is gone once the FIN is acknowledged. If it went twice because the
+/// acknowledgement took long, the second acknowledgement is answered with a reset, which harms nobody in TIME-WAIT.
+#[test]
+fn the_second_acknowledgement_of_a_last_fin_finds_nobody() {
+    let mut script = Script::new().accepted();
+    script.run(
+        "+0    < F. 1:1(0) ack 1 win 65535
+         +0    > . 1:1(0) ack 2
+         +0    eof
+         +0    shutdown
+         +0    > F. 1:1(0) ack 2
+         +0.3  > F. 1:1(0) ack 2
+         +0    < . 2:2(0) ack 2 win 65535
+         +0.01 < . 2:2(0) ack 2 win 65535
+         +0    > R 2:2(0)
+         +70   quiet",
+    );
+    assert_eq!((script.counters().tcp_out_rsts, script.counters().tcp_estab_resets), (1, 0));
+}
+
 /// RFC 6298 §5: without an answer the segment goes again after the timeout, which doubles each time.
 #[test]
 fn the_retransmission_timeout_doubles() {
