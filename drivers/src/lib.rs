@@ -20,6 +20,7 @@ mod device;
 pub mod echo;
 mod ether;
 pub mod faults;
+mod gro;
 pub mod memory;
 mod netlink;
 pub mod packet;

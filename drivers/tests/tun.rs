@@ -145,20 +145,19 @@ fn a_super_segment_leaves_in_one_piece_and_is_cut_by_the_kernel() {
                 sender.transmit(&packet).unwrap();
 
                 let mut received = Vec::new();
-                let mut segments = 0;
                 receive_until(&mut receiver, |_, packet| {
                     let Some(tcp) = tcp_of(&packet) else { return false };
-                    assert!(checksum_is_right(&packet));
+                    assert!(packet.checksum == RxChecksum::Trusted || checksum_is_right(&packet));
                     assert_eq!(tcp[4..8], (received.len() as u32).to_be_bytes(), "sequence number");
                     received.extend_from_slice(&tcp[20..]);
-                    segments += 1;
                     received.len() == data.len()
                 });
 
-                assert_eq!((segments, &received), (4, &data));
+                assert_eq!(received, data);
             }
         }
         assert_eq!((sender.counters().tx_packets, sender.counters().tx_segments), (6, 24));
+        assert_eq!(receiver.counters().rx_segments, 24);
         assert_eq!(sender.counters().tx_rejected, 0);
     });
 }
@@ -189,15 +188,42 @@ fn without_offload_super_segments_are_cut_in_software() {
         for (source, destination) in FORWARDED {
             sender.transmit(&tcp_segment(PathId(1), source, destination, &[&[1; 3_000]], Some(1_400))).unwrap();
 
-            let mut lens = Vec::new();
+            let mut received = Vec::new();
             receive_until(&mut receiver, |_, packet| {
                 let Some(tcp) = tcp_of(&packet) else { return false };
-                assert!(checksum_is_right(&packet));
-                lens.push(tcp.len() - 20);
-                lens.len() == 3
+                received.extend_from_slice(&tcp[20..]);
+                received.len() == 3_000
             });
 
-            assert_eq!(lens, [1_400, 1_400, 200]);
+            assert_eq!(received, [1; 3_000]);
+        }
+        assert_eq!(receiver.counters().rx_segments, 6, "1400, 1400 and 200 bytes each");
+    });
+}
+
+#[test]
+fn without_offload_segments_that_wait_together_are_handed_up_together() {
+    in_namespace(|| {
+        let [mut sender, mut receiver] = forwarding_pair([true, false]);
+        let data: Vec<u8> = (0..40_000u32).map(|n| (n * 7) as u8).collect();
+        for (source, destination) in FORWARDED {
+            let packet = tcp_segment(PathId(1), source, destination, &[&data], Some(1_400));
+            for _ in 0..2 {
+                sender.transmit(&packet).unwrap();
+            }
+            // All of both is there before anybody looks.
+            std::thread::sleep(Duration::from_millis(100));
+
+            let mut received = Vec::new();
+            receive_until(&mut receiver, |_, packet| {
+                received.extend(tcp_of(&packet).is_some().then_some(packet));
+                received.len() == 2
+            });
+
+            for packet in received {
+                assert_eq!((packet.checksum, packet.segment_size), (RxChecksum::Trusted, Some(1_400)));
+                assert!(tcp_of(&packet).unwrap()[20..] == data, "what came is not what was sent");
+            }
         }
     });
 }

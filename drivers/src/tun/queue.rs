@@ -2,7 +2,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use anabranch_frame::{BufferMut, PathId, Payload, RxPacket, Transmit, gso};
+use anabranch_frame::{BufferMut, PathId, Payload, RxChecksum, RxPacket, Transmit, gso};
 use arrayvec::ArrayVec;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -10,6 +10,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::TunConfig;
 use crate::buffers::Buffers;
+use crate::gro::Train;
 use crate::netlink::{Link, Netlink};
 use crate::{Capabilities, Counters, Device, Readiness, State, TransmitError, vnet};
 
@@ -17,6 +18,8 @@ use crate::{Capabilities, Counters, Device, Readiness, State, TransmitError, vne
 const LONGEST: usize = 65_535;
 /// Room for what the kernel may hand us, in bytes: an IPv6 super-segment may be 40 longer than [`LONGEST`].
 const ROOM: usize = LONGEST + 41;
+/// Longest IP and TCP header of a packet that may be continued, in bytes.
+const HEADERS_MAX: usize = 100;
 /// Pieces of one packet that are written as they are; a packet in more pieces is copied together first.
 const PIECES_MAX: usize = 64;
 
@@ -38,6 +41,11 @@ pub struct TunQueue {
     buffers: Buffers,
     /// Where the next packet is read to. It is handed up itself only if the packet is large.
     spare: Option<BufferMut>,
+    /// Without offload, what the last packet may be continued by goes here if it does not: headers, and what is too long.
+    headers: [u8; HEADERS_MAX],
+    excess: Vec<u8>,
+    /// A packet that did not continue the one before.
+    next: Option<Train>,
     segment: Vec<u8>,
     counters: Counters,
 }
@@ -55,46 +63,116 @@ impl TunQueue {
             netlink,
             buffers: Buffers::new(ROOM),
             spare: None,
+            headers: [0; HEADERS_MAX],
+            excess: vec![0; if config.offload { 0 } else { ROOM }],
+            next: None,
             segment: Vec::new(),
             counters: Counters::default(),
         }
     }
 
-    /// Reads one packet; `Ok(None)` for one that makes no sense.
+    /// Reads one packet with the header before it; `Ok(None)` for one that makes no sense.
     fn read(&mut self) -> Result<Option<RxPacket>, Errno> {
         let mut header = [0; vnet::LEN];
-        let mut spare = self.spare.take().unwrap_or_else(|| self.buffers.take_large());
-        let body = IoSliceMut::new(spare.as_mut_slice());
-        let result = match self.offload {
-            true => rustix::io::readv(&self.fd, &mut [IoSliceMut::new(&mut header), body]),
-            false => rustix::io::readv(&self.fd, &mut [body]),
-        };
-        let header_len = if self.offload { vnet::LEN } else { 0 };
+        let mut buffer = self.take_spare();
+        let body = IoSliceMut::new(buffer.as_mut_slice());
+        let result = rustix::io::readv(&self.fd, &mut [IoSliceMut::new(&mut header), body]);
         let len = match result {
-            Ok(len) => len.saturating_sub(header_len),
+            Ok(len) => len.saturating_sub(vnet::LEN),
             Err(errno) => {
-                self.spare = Some(spare);
+                self.spare = Some(buffer);
                 return Err(errno);
             }
         };
-        let first = spare.as_mut_slice()[0];
-        let known = match vnet::parse(&header, first) {
-            Some(known) if len > 0 => known,
+        let first = buffer.as_mut_slice()[0];
+        match vnet::parse(&header, first) {
+            Some(known) if len > 0 => Ok(Some(self.packet(buffer, len, known.checksum, known.segment_size))),
             _ => {
                 self.counters.rx_malformed += 1;
-                self.spare = Some(spare);
-                return Ok(None);
+                self.spare = Some(buffer);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Without offload: reads a packet and those that continue it. Whether there are no more for now is the other half.
+    fn read_plain(&mut self) -> (Result<Option<RxPacket>, Errno>, bool) {
+        let mut train = match self.next.take().map_or_else(|| self.read_first(), |train| Ok(Some(train))) {
+            Ok(Some(train)) => train,
+            Ok(None) => return (Ok(None), false),
+            Err(errno) => return (Err(errno), true),
+        };
+        let empty = loop {
+            match self.read_behind(&mut train) {
+                Ok(true) | Err(Errno::INTR) => {}
+                Ok(false) => break false,
+                // Another error than `AGAIN` comes again.
+                Err(_) => break true,
             }
         };
+        let (buffer, len, checksum, segment_size) = train.finish();
+        (Ok(Some(self.packet(buffer, len, checksum, segment_size))), empty)
+    }
+
+    fn read_first(&mut self) -> Result<Option<Train>, Errno> {
+        let mut buffer = self.take_spare();
+        match rustix::io::read(&self.fd, buffer.as_mut_slice()) {
+            Ok(len) if len > 0 && matches!(buffer.as_mut_slice()[0] >> 4, 4 | 6) => Ok(Some(Train::new(buffer, len))),
+            result => {
+                self.spare = Some(buffer);
+                result?;
+                self.counters.rx_malformed += 1;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads a packet to where it need not be moved if it continues `train`. Whether it did; if not, it is the next.
+    fn read_behind(&mut self, train: &mut Train) -> Result<bool, Errno> {
+        let Some((headers, payload)) = train.room(&mut self.headers) else { return Ok(false) };
+        let pieces = &mut [headers, payload, &mut self.excess].map(IoSliceMut::new);
+        let len = rustix::io::readv(&self.fd, pieces)?;
+        if train.take(&self.headers, len) {
+            return Ok(true);
+        }
+        let mut buffer = self.take_spare();
+        let mut at = 0;
+        let (headers, payload) = train.room(&mut self.headers).unwrap_or_default();
+        for piece in [&*headers, &*payload, &self.excess] {
+            let part = piece.len().min(len - at);
+            buffer.as_mut_slice()[at..at + part].copy_from_slice(&piece[..part]);
+            at += part;
+        }
+        if len > 0 && matches!(buffer.as_mut_slice()[0] >> 4, 4 | 6) {
+            self.next = Some(Train::new(buffer, len));
+        } else {
+            self.counters.rx_malformed += 1;
+            self.spare = Some(buffer);
+        }
+        Ok(false)
+    }
+
+    fn take_spare(&mut self) -> BufferMut {
+        self.spare.take().unwrap_or_else(|| self.buffers.take_large())
+    }
+
+    /// The packet in the first `len` bytes of `buffer`, which is kept if the packet is small.
+    fn packet(
+        &mut self,
+        mut buffer: BufferMut,
+        len: usize,
+        checksum: RxChecksum,
+        segment_size: Option<u16>,
+    ) -> RxPacket {
         let data = match self.buffers.take_fitting(len) {
             Some(mut small) => {
-                small.as_mut_slice()[..len].copy_from_slice(&spare.as_mut_slice()[..len]);
-                self.spare = Some(spare);
+                small.as_mut_slice()[..len].copy_from_slice(&buffer.as_mut_slice()[..len]);
+                self.spare = Some(buffer);
                 small.freeze(len)
             }
-            None => spare.freeze(len),
+            None => buffer.freeze(len),
         };
-        Ok(Some(RxPacket { path: self.path, data, checksum: known.checksum, segment_size: known.segment_size }))
+        RxPacket { path: self.path, data, checksum, segment_size }
     }
 
     /// Hands the kernel the packet as it is, behind a header that says what is left to do.
@@ -194,15 +272,17 @@ impl Device for TunQueue {
     }
 
     fn receive(&mut self, batch: &mut Vec<RxPacket>, max: usize) -> io::Result<usize> {
-        let mut count = 0;
-        while count < max {
-            match self.read() {
+        let (mut count, mut empty) = (0, false);
+        while count < max && !empty {
+            let result;
+            (result, empty) = if self.offload { (self.read(), false) } else { self.read_plain() };
+            match result {
                 Ok(Some(packet)) => {
                     self.counters.received(&packet);
                     batch.push(packet);
                     count += 1;
                 }
-                Ok(None) | Err(Errno::INTR) => {}
+                Ok(None) | Err(Errno::INTR) => empty = false,
                 Err(Errno::AGAIN) => break,
                 // It will say so again when there is nothing else to tell.
                 Err(_) if count > 0 => break,
