@@ -289,7 +289,7 @@ counters! {
     mp_join_syn_rx => "MPTcpExtMPJoinSynRx",
     /// MP_JOIN SYNs with the backup flag received.
     mp_join_syn_backup_rx => "MPTcpExtMPJoinSynBackupRx",
-    /// MP_JOIN SYN/ACKs received.
+    /// MP_JOIN SYN/ACKs received whose HMAC was right.
     mp_join_synack_rx => "MPTcpExtMPJoinSynAckRx",
     /// MP_JOIN SYN/ACKs with the backup flag received.
     mp_join_synack_backup_rx => "MPTcpExtMPJoinSynAckBackupRx",
@@ -297,7 +297,7 @@ counters! {
     mp_join_synack_hmac_failure => "MPTcpExtMPJoinSynAckHMacFailure",
     /// SYN/ACKs without the MP_JOIN that was asked for.
     mp_join_synack_no_mpjoin => "MPTcpExtMPJoinSynAckNoMPJoin",
-    /// Third ACKs of MP_JOIN received.
+    /// Third ACKs of MP_JOIN received whose join was accepted.
     mp_join_ack_rx => "MPTcpExtMPJoinAckRx",
     /// Third ACKs of MP_JOIN with a wrong HMAC.
     mp_join_ack_hmac_failure => "MPTcpExtMPJoinAckHMacFailure",

@@ -57,6 +57,8 @@ pub enum Set {
     DenyJoin,
     /// We answer every SYN with a cookie.
     SynCookies,
+    /// Our path manager.
+    Manager(&'static str),
     /// Data in SYNs, both sides.
     FastOpen,
     /// A variable of the kernel's peer.
@@ -84,6 +86,8 @@ pub enum Step {
     EndpointDeleteFirst,
     /// The router has this rule from now on.
     Nft(&'static str),
+    /// The same once all is acknowledged; we are the first to speak then.
+    NftAtRest(&'static str),
     /// So many milliseconds pass.
     Pause(u64),
 }
@@ -97,6 +101,9 @@ pub enum End {
     OurAbort,
     /// The kernel aborts it.
     KernelAbort,
+    /// The router has this rule from now on, which hides our DATA_ACKs from the kernel until it has repeated what it sent.
+    /// From then on it does not fall back, and resets the subflow for our first segment without a mapping.
+    TooLate(&'static str),
 }
 
 /// A counter and what it must be.

@@ -13,6 +13,12 @@ const fn row(name: &'static str, role: Role, family: crate::Family) -> Row {
 const SECOND: &str = "MPTcpExtMPJoinAckRx";
 const JOINED: &str = "MPTcpExtMPJoinSynAckRx";
 
+/// The token of a SYN, and the first bytes of the HMAC in the SYN/ACK and in the third ACK, become others on the way.
+const WRONG_TOKEN: &str = "tcp flags & (syn|ack) == syn tcp option mptcp subtype 1 tcp option @30,32,32 set 0x0badbad0";
+const WRONG_ANSWER: &str =
+    "tcp flags & (syn|ack) == syn|ack tcp option mptcp subtype 1 tcp option @30,32,32 set 0x0badbad0";
+const WRONG_PROOF: &str = "tcp flags & (syn|ack) == ack tcp option mptcp subtype 1 tcp option @30,32,32 set 0x0badbad0";
+
 /// All of them.
 pub const ROWS: &[Row] = &[
     // --- who joins -------------------------------------------------------------------------------------
@@ -81,6 +87,13 @@ pub const ROWS: &[Row] = &[
         kernel: &[is(JOINED, 2), is("MPTcpExtAddAddr", 1)],
         ours: &[is(SECOND, 2), is("MPTcpExtEchoAdd", 1)],
         ..row("the kernel meshes", Server, V6)
+    },
+    Row {
+        given: &[Set::Manager("ndiffports")],
+        subflows: (2, 2),
+        kernel: &[is(SECOND, 1), is("MPTcpExtMPJoinSynRx", 1)],
+        ours: &[is(JOINED, 1)],
+        ..row("we join from the same address", Client, V4)
     },
     Row {
         given: &[Set::Path("laminar"), Set::Endpoint("signal")],
@@ -374,6 +387,46 @@ pub const ROWS: &[Row] = &[
         ours: &[at_least("MPTcpExtMPFastcloseRx", 1)],
         ..row("the kernel aborts one subflow", Client, V6)
     },
+    // --- joins that are not what they seem ------------------------------------------------------------
+    Row {
+        given: &[Set::Path("subflow"), Set::Nft(WRONG_TOKEN)],
+        kernel: &[at_least("MPTcpExtMPJoinNoTokenFound", 1), is(SECOND, 0), is("TcpEstabResets", 0)],
+        ours: &[at_least("MPTcpExtMPRstRx", 1), is(JOINED, 0)],
+        ..row("our joins have a wrong token", Client, V4)
+    },
+    Row {
+        given: &[Set::Endpoint("subflow"), Set::Nft(WRONG_TOKEN)],
+        then: &[Step::Pause(300)],
+        kernel: &[is("MPTcpExtMPJoinSynTx", 1), is(JOINED, 0)],
+        ours: &[is("MPTcpExtMPJoinNoTokenFound", 1), is(SECOND, 0), at_least("MPTcpExtMPRstTx", 1)],
+        ..row("the kernel's join has a wrong token", Server, V6)
+    },
+    Row {
+        given: &[Set::Path("subflow"), Set::Nft(WRONG_ANSWER)],
+        kernel: &[at_least("MPTcpExtMPJoinSynRx", 1), is(SECOND, 0)],
+        ours: &[at_least("MPTcpExtMPJoinSynAckHMacFailure", 1), is(JOINED, 0), at_least("MPTcpExtMPRstTx", 1)],
+        ..row("the kernel answers our joins with a wrong HMAC", Client, V6)
+    },
+    Row {
+        given: &[Set::Endpoint("subflow"), Set::Nft(WRONG_ANSWER)],
+        then: &[Step::Pause(300)],
+        kernel: &[is("MPTcpExtMPJoinSynAckHMacFailure", 1)],
+        ours: &[is("MPTcpExtMPJoinSynRx", 1), is(SECOND, 0)],
+        ..row("we answer the kernel's join with a wrong HMAC", Server, V4)
+    },
+    Row {
+        given: &[Set::Path("subflow"), Set::Nft(WRONG_PROOF)],
+        kernel: &[at_least("MPTcpExtMPJoinAckHMacFailure", 1), is(SECOND, 0)],
+        ours: &[at_least(JOINED, 1), at_least("MPTcpExtMPRstRx", 1)],
+        ..row("our joins are proven with a wrong HMAC", Client, V4)
+    },
+    Row {
+        given: &[Set::Endpoint("subflow"), Set::Nft(WRONG_PROOF)],
+        then: &[Step::Pause(300)],
+        kernel: &[is(JOINED, 1), is("TcpEstabResets", 1)],
+        ours: &[is("MPTcpExtMPJoinAckHMacFailure", 1), is(SECOND, 0), at_least("MPTcpExtMPRstTx", 1)],
+        ..row("the kernel's join is proven with a wrong HMAC", Server, V6)
+    },
     // --- middleboxes ----------------------------------------------------------------------------------
     Row {
         given: &[Set::Path("subflow"), Set::Nft("reset tcp option mptcp")],
@@ -442,7 +495,6 @@ pub const ROWS: &[Row] = &[
         ours: &[at_least("MPTcpExtMPJoinSynTx", 1), is(JOINED, 0)],
         ..row("our joins' option is stripped", Client, V6)
     },
-    // Where DATA_ACKs vanish, too, the kernel may find out too late and reset the connection.
     Row {
         then: &[Step::Nft("oifname ab0 reset tcp option mptcp")],
         ours: &[is("MPTcpExtDssFallback", 1)],
@@ -451,6 +503,41 @@ pub const ROWS: &[Row] = &[
     Row {
         then: &[Step::Nft("oifname ab0 reset tcp option mptcp")],
         ..row("the kernel's options are stripped later", Server, V4)
+    },
+    // The kernel falls back as long as it has repeated nothing for want of a DATA_ACK; later it resets, see `End::TooLate`.
+    Row {
+        then: &[Step::NftAtRest("iifname ab0 reset tcp option mptcp")],
+        kernel: &[is("MPTcpExtDssFallback", 1), is("MPTcpExtMPRstTx", 0)],
+        ..row("our options are stripped later, we connected", Client, V4)
+    },
+    Row {
+        then: &[Step::NftAtRest("iifname ab0 reset tcp option mptcp")],
+        kernel: &[is("MPTcpExtDssFallback", 1), is("MPTcpExtMPRstTx", 0)],
+        ..row("our options are stripped later", Server, V6)
+    },
+    Row {
+        then: &[Step::NftAtRest("reset tcp option mptcp")],
+        kernel: &[is("MPTcpExtDssFallback", 1), is("MPTcpExtMPRstTx", 0)],
+        ours: &[is("MPTcpExtDssFallback", 1), is("TcpEstabResets", 0)],
+        ..row("all options are stripped later, we connected", Client, V6)
+    },
+    Row {
+        then: &[Step::NftAtRest("reset tcp option mptcp")],
+        kernel: &[is("MPTcpExtDssFallback", 1), is("MPTcpExtMPRstTx", 0)],
+        ours: &[is("MPTcpExtDssFallback", 1), is("TcpEstabResets", 0)],
+        ..row("all options are stripped later", Server, V4)
+    },
+    Row {
+        end: End::TooLate("iifname ab0 reset tcp option mptcp"),
+        kernel: &[at_least("MPTcpExtMPTCPRetrans", 1), is("MPTcpExtDssFallback", 0), is("MPTcpExtMPRstTx", 1)],
+        ours: &[is("MPTcpExtMPRstRx", 1)],
+        ..row("our options are stripped while the kernel sends, we connected", Client, V6)
+    },
+    Row {
+        end: End::TooLate("iifname ab0 reset tcp option mptcp"),
+        kernel: &[at_least("MPTcpExtMPTCPRetrans", 1), is("MPTcpExtDssFallback", 0), is("MPTcpExtMPRstTx", 1)],
+        ours: &[is("MPTcpExtMPRstRx", 1)],
+        ..row("our options are stripped while the kernel sends", Server, V4)
     },
     Row {
         given: &[Set::Path("subflow")],

@@ -11,12 +11,15 @@ use anyhow::{Context, Result, bail, ensure};
 use super::{End, Expect, Row, Set, Step};
 use crate::kernel::{self, Protocol};
 use crate::transfer::Stream;
-use crate::{Anabranch, Counters, Join, Lab, LabBuilder, Layout, PORT, PathOptions, Role};
+use crate::tshark::rows;
+use crate::{Anabranch, Capture, Counters, Join, Lab, LabBuilder, Layout, PORT, PathOptions, Role};
 
 /// Bytes of each exchange, each way.
 const BYTES: usize = 200_000;
 /// How long something may take to come about.
 const PATIENCE: Duration = Duration::from_secs(12);
+/// Longer than an acknowledgement is delayed, and than the kernel waits for a DATA_ACK.
+const SILENCE: Duration = Duration::from_millis(600);
 
 /// A row's network, with the stack on it.
 pub(super) struct Case<'a> {
@@ -71,7 +74,7 @@ impl<'a> Case<'a> {
             Set::Sysctl(name, value) => peer.sysctl(name, value)?,
             Set::FastOpen => peer.sysctl("net.ipv4.tcp_fastopen", "1027")?,
             Set::Nft(rule) => self.nft(rule)?,
-            Set::Path(_) | Set::Checksum | Set::Limits(..) | Set::DenyJoin | Set::SynCookies => {}
+            Set::Path(_) | Set::Manager(_) | Set::Checksum | Set::Limits(..) | Set::DenyJoin | Set::SynCookies => {}
         }
         Ok(())
     }
@@ -102,7 +105,7 @@ impl<'a> Case<'a> {
         self.has_subflows(ends, self.row.subflows.0)?;
         self.exchange(ends).context("bytes on all subflows")?;
         for step in self.row.then {
-            self.step(step).with_context(|| format!("{step:?}"))?;
+            self.step(ends, step).with_context(|| format!("{step:?}"))?;
             self.exchange(ends).with_context(|| format!("bytes after {step:?}"))?;
         }
         self.has_subflows(ends, self.row.subflows.1)?;
@@ -168,16 +171,8 @@ impl<'a> Case<'a> {
         let (ours, kernel): (&dyn Stream, &dyn Stream) = (&ends.ours, &ends.kernel);
         std::thread::scope(|scope| {
             let ways = [(ours, kernel, 1), (kernel, ours, 7)];
-            let moving = ways.map(|(from, to, seed)| {
-                let bytes: Vec<u8> = (0..BYTES).map(|at| (at * seed % 251) as u8).collect();
-                let sent = bytes.clone();
-                (scope.spawn(move || from.send_all(&sent)), scope.spawn(move || receive(to, &bytes)))
-            });
-            for (sender, reader) in moving {
-                sender.join().expect("no panic").context("sending")?;
-                reader.join().expect("no panic")?;
-            }
-            Ok(())
+            let moving = ways.map(|(from, to, seed)| scope.spawn(move || one_way(from, to, seed)));
+            moving.into_iter().try_for_each(|way| way.join().expect("no panic"))
         })
     }
 
@@ -206,7 +201,7 @@ impl<'a> Case<'a> {
         endpoints.into_iter().find(|endpoint| endpoint.addr == addr).context("our endpoint is there")
     }
 
-    fn step(&self, step: &Step) -> Result<()> {
+    fn step(&self, ends: &Ends, step: &Step) -> Result<()> {
         let peer = &self.lab.peer;
         match step {
             Step::Change(words) => {
@@ -225,6 +220,11 @@ impl<'a> Case<'a> {
                 drop(peer.ip(&format!("mptcp endpoint delete id 0 {}", self.lab.peer_addr(0)))?);
             }
             Step::Nft(rule) => self.nft(rule)?,
+            Step::NftAtRest(rule) => {
+                std::thread::sleep(SILENCE);
+                self.nft(rule)?;
+                one_way(&ends.ours, &ends.kernel, 3)?;
+            }
             Step::Pause(millis) => std::thread::sleep(Duration::from_millis(*millis)),
         }
         // Long enough for a word to arrive, and for what follows from it to begin.
@@ -250,7 +250,22 @@ impl<'a> Case<'a> {
                 kernel::reset(ends.kernel)?;
                 ensure!(ends.ours.receive(&mut [0]).is_err(), "we did not hear of the kernel's abort");
             }
+            End::TooLate(rule) => self.too_late(&ends, rule)?,
         }
+        Ok(())
+    }
+
+    fn too_late(&self, ends: &Ends, rule: &str) -> Result<()> {
+        self.nft(rule)?;
+        one_way(&ends.kernel, &ends.ours, 5)?;
+        std::thread::sleep(SILENCE);
+        let capture = Capture::start(&self.lab.peer, 256)?;
+        ends.ours.send_all(b"without a mapping")?;
+        self.has_subflows(ends, 0)?;
+        let resets = rows(&capture.stop()?.path(), "tcp.flags.reset == 1", &["tcp.options.mptcp.rst_reason"])?;
+        let middlebox = resets.iter().flatten().any(|reason| reason == "0x06");
+        ensure!(middlebox, "no reset of the kernel names a middlebox: {resets:?}");
+        ends.ours.abort();
         Ok(())
     }
 
@@ -296,6 +311,17 @@ fn read(stream: &dyn Stream, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
+/// Bytes from one end to the other.
+fn one_way(from: &dyn Stream, to: &dyn Stream, seed: usize) -> Result<()> {
+    let bytes: Vec<u8> = (0..BYTES).map(|at| (at * seed % 251) as u8).collect();
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| from.send_all(&bytes));
+        let received = receive(to, &bytes);
+        sender.join().expect("no panic").context("sending")?;
+        received
+    })
+}
+
 fn receive(stream: &dyn Stream, expected: &[u8]) -> Result<()> {
     let mut at = 0;
     let mut buffer = vec![0; 64 << 10];
@@ -317,6 +343,7 @@ fn configured(mut builder: anabranch::Builder, row: &Row) -> anabranch::Builder 
             Set::Limits(subflows, add_addr_accepted) => {
                 builder.option(SockOpt::Limits(Limits { subflows, add_addr_accepted }))
             }
+            Set::Manager(name) => builder.path_manager(name),
             Set::DenyJoin => builder.option(SockOpt::AllowJoinInitialAddrPort(false)),
             Set::SynCookies => builder.syn_cookies(SynCookies::Always),
             Set::FastOpen => builder.socket_options(SocketOptions {

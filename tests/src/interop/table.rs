@@ -41,6 +41,10 @@ pub fn table() -> String {
             End::Close => {}
             End::OurAbort => then.push("we abort".into()),
             End::KernelAbort => then.push("the kernel aborts".into()),
+            End::TooLate(rule) => then.push(format!(
+                "router: `{rule}`; the kernel sends, and repeats it for want of a DATA_ACK; we send; the kernel resets \
+                 (MP_TCPRST, reason 6)"
+            )),
         }
         // Writing to a string cannot fail.
         let _ = writeln!(
@@ -64,6 +68,7 @@ fn describe_set(set: Set) -> String {
         Set::KernelLimits(subflows, accepted) => format!("kernel's limits {subflows}, {accepted}"),
         Set::DenyJoin => "we set the C flag".into(),
         Set::SynCookies => "we answer with SYN cookies".into(),
+        Set::Manager(name) => format!("our path manager `{name}`"),
         Set::FastOpen => "Fast Open".into(),
         Set::Sysctl(name, value) => format!("`{name}={value}`"),
         Set::Nft(rule) => format!("router: `{rule}`"),
@@ -80,6 +85,7 @@ fn describe_step(step: Step) -> String {
         Step::EndpointDelete => "kernel's address 2 goes".into(),
         Step::EndpointDeleteFirst => "kernel's address 1 goes".into(),
         Step::Nft(rule) => format!("router: `{rule}`"),
+        Step::NftAtRest(rule) => format!("router, when all is acknowledged: `{rule}`; we send first"),
         Step::Pause(millis) => format!("{millis} ms pass"),
     }
 }

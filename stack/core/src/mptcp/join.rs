@@ -323,12 +323,12 @@ impl Conn {
         let Want::Join { nonce, .. } = opening.want else { return };
         let proven = match (answer, keys) {
             (Some((backup, hmac, peer_nonce)), Some((local, remote))) => {
-                cx.counters.mp_join_synack_rx += 1;
-                let port = opening.tuple.remote.port() != self.tuple.1.port();
-                cx.counters.mp_join_port_synack_rx += u64::from(port);
-                cx.counters.mp_join_synack_backup_rx += u64::from(backup);
                 let expected = join_synack(remote, local, peer_nonce, nonce);
                 let good = same(&expected.to_be_bytes(), &hmac.to_be_bytes());
+                let port = opening.tuple.remote.port() != self.tuple.1.port();
+                cx.counters.mp_join_synack_rx += u64::from(good);
+                cx.counters.mp_join_port_synack_rx += u64::from(good && port);
+                cx.counters.mp_join_synack_backup_rx += u64::from(good && backup);
                 cx.counters.mp_join_synack_hmac_failure += u64::from(!good);
                 good.then_some((backup, join_ack(local, remote, nonce, peer_nonce)))
             }

@@ -486,7 +486,6 @@ impl Shard {
             self.remove_syn(now, key);
             return self.reset(segment, Some(ResetReason::MptcpError));
         };
-        self.counters.mp_join_ack_rx += 1;
         let keys_of = |conn: &mptcp::Conn| conn.mp().and_then(|mp| Some((mp.local.key, mp.remote?.key)));
         let at = segment.tuple.local;
         let (keys, admitted, port) = self
@@ -509,6 +508,7 @@ impl Shard {
             self.remove_syn(now, key);
             return self.reset(segment, Some(ResetReason::Prohibited));
         };
+        self.counters.mp_join_ack_rx += 1;
         self.counters.mp_join_port_ack_rx += u64::from(port);
         self.syn_wheel.cancel(key);
         self.syns.remove(key);
