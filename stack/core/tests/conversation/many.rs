@@ -1,8 +1,8 @@
 //! Many connections, full backlogs, several workers.
 
 use anabranch_core::shard::Shutdown;
-use anabranch_core::{Error, Event, ListenerId, SocketOptions};
-use anabranch_sim::{Application, Chatter, Echo, HostCtx, LinkConfig, Note, Pair, Steering, Transfer};
+use anabranch_core::{Error, Event, Limits, ListenerId, SocketOptions};
+use anabranch_sim::{Action, Application, Chatter, Echo, HostCtx, LinkConfig, Note, Pair, Steering, Transfer};
 
 use crate::support::*;
 
@@ -130,12 +130,12 @@ fn workers_hand_each_other_what_is_not_theirs() {
 fn a_port_is_free_again_after_time_wait() {
     let mut net = Pair::seeded(706).path(wifi()).build();
     let from = std::net::SocketAddr::new(Pair::client_addr(0), 4000);
-    let listen = Chatter::listen(Pair::server_addr(0)).at(ms(100), anabranch_sim::Action::Shutdown(Shutdown::Write));
+    let listen = Chatter::listen(Pair::server_addr(0)).at(ms(100), Action::Shutdown(Shutdown::Write));
     net.spawn(Pair::SERVER, listen);
     let talk = || {
         Chatter::connect_from(from, Pair::server_addr(0))
-            .at(ms(50), anabranch_sim::Action::Shutdown(Shutdown::Write))
-            .at(ms(500), anabranch_sim::Action::Release)
+            .at(ms(50), Action::Shutdown(Shutdown::Write))
+            .at(ms(500), Action::Release)
     };
     net.spawn(Pair::CLIENT, talk());
     net.run_to(secs(2));
@@ -144,4 +144,52 @@ fn a_port_is_free_again_after_time_wait() {
     net.run_to(secs(70));
     let late = net.spawn(Pair::CLIENT, talk());
     assert!(net.app(late).log().is_empty(), "{:?}", net.app(late).log());
+}
+
+/// As in the kernel each subflow waits for itself, in a small entry, and there are never more than `max_tw_buckets`.
+#[test]
+fn a_thousand_connections_of_eight_subflows_close_without_a_storm() {
+    const CONNECTIONS: usize = 1000;
+    const SUBFLOWS: u64 = 8;
+    for most in [65_536, 500] {
+        let mut net = (0..SUBFLOWS).fold(Pair::seeded(707), |net, _| net.path(LinkConfig::new(1000, 5)));
+        net = net.client(|host| host.shard.handshake.max_tw_buckets = most);
+        let mut net = net.server(|host| host.shard.handshake.max_tw_buckets = most).build();
+        let limits = Limits { subflows: SUBFLOWS as u8 - 1, ..Limits::default() };
+        let options = SocketOptions { limits, ..SocketOptions::default() };
+        let listen = Transfer::listen(Pair::server_addr(0)).options(options.clone()).sends(1000);
+        net.spawn(Pair::SERVER, listen.closes_when_sent(false));
+        // Given all with all their subflows,
+        let closing = || {
+            let talk = Chatter::connect(Pair::server_addr(0)).options(options.clone());
+            talk.at(secs(2), Action::Shutdown(Shutdown::Write)).at(secs(3), Action::Release)
+        };
+        for _ in 0..CONNECTIONS {
+            net.spawn(Pair::CLIENT, closing());
+        }
+        net.run_for(ms(1900));
+        let joins = net.counters(Pair::SERVER).mp_join_ack_rx;
+        assert_eq!(joins, CONNECTIONS as u64 * (SUBFLOWS - 1), "at most {most}");
+        // when all close at once,
+        net.run_for(secs(3));
+        for host in [Pair::CLIENT, Pair::SERVER] {
+            let (sizes, counters) = (net.shard(host, 0).sizes(), net.counters(host));
+            // then there is one entry for each subflow at most, and no more than there may be.
+            assert_eq!(sizes.connections, 0, "{host:?}, at most {most}");
+            assert!(
+                sizes.time_waits <= most.min(CONNECTIONS * SUBFLOWS as usize),
+                "{host:?}, at most {most}: {sizes:?}"
+            );
+            assert_eq!(counters.tw_overflow, counters.tw - sizes.time_waits as u64, "{host:?}, at most {most}");
+        }
+        let waited = net.counters(Pair::CLIENT).tw + net.counters(Pair::SERVER).tw;
+        assert!(waited >= CONNECTIONS as u64 * SUBFLOWS, "at most {most}: only {waited} waited");
+        assert_no_reset(&net);
+        // After a minute nothing is left, and all ports are free.
+        net.run_for(secs(61));
+        for host in [Pair::CLIENT, Pair::SERVER] {
+            let sizes = net.shard(host, 0).sizes();
+            assert_eq!((sizes.time_waits, sizes.tuples), (0, 0), "{host:?}, at most {most}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anabranch_core::wire::{DataAck, Dss, Flags, Mapping, MpCapable, MptcpOption, Segment};
 use anabranch_core::{FallbackReason, ResetReason, SocketOptions};
 
-use crate::peer::{Peer, Say, bytes_at};
+use crate::peer::{Peer, Say, bytes_at, token_and_idsn};
 
 fn connected() -> Peer {
     Peer::connected(7, &SocketOptions::default())
@@ -240,4 +240,25 @@ fn after_an_infinite_mapping_it_is_tcp_for_good() {
     peer.say(0, &Say { pos: 31, ack: 101, ..Say::default() });
     assert_eq!((peer.info().bytes_acked, peer.read()), (100, bytes_at(0, 30)));
     assert!(!peer.info().mptcp);
+}
+
+#[test]
+fn short_numbers_wrap_in_the_middle_of_a_conversation() {
+    // Given a peer whose numbers' low half wraps after less than 20000 bytes,
+    let wraps_soon = |key: &u64| token_and_idsn(*key).1 as u32 > u32::MAX - 20_000;
+    let key = (1..).find(wraps_soon).expect("one key in 200000 is such");
+    let mut peer = Peer::connected(key, &SocketOptions::default());
+    // when it says 40000 bytes, every other time with numbers of four bytes,
+    for (at, long) in (0..40).zip([true, false].into_iter().cycle()) {
+        let off = at * 1000;
+        let dsn = if long { peer.dsn(off) } else { peer.dsn(off) & 0xffff_ffff };
+        let ssn = 1 + off as u32;
+        let options = vec![mapped(Mapping { dsn, dsn_long: long, ssn, len: 1000, checksum: None })];
+        peer.say(0, &Say { pos: ssn, options, payload: &bytes_at(off, 1000), ..Say::default() });
+        // then each is heard where it belongs.
+        assert_eq!(peer.read(), bytes_at(off, 1000), "key {key}, from {off} on");
+    }
+    peer.pass(Duration::from_millis(200));
+    let acks = peer.heard(0);
+    assert_eq!(acks.last().and_then(|ack| peer.acked(ack)), Some(40_000), "key {key}");
 }
