@@ -53,7 +53,9 @@ impl Relay {
         self.next = Some(end);
         self.bytes += len;
         self.kept.push_back(Kept { end, len, packet, sent: None });
-        let mut answer = segment.answer(Flags::ACK, end);
+        // A FIN is the receiver's to acknowledge: its sender would be gone while there is data here yet.
+        let acknowledged = segment.seq().add(len as u32);
+        let mut answer = segment.answer(Flags::ACK, acknowledged);
         answer.set_window(u16::MAX);
         self.limit(&mut answer);
         if let (Some(own), Some(range)) = (self.timestamp, segment.options(option::TIMESTAMPS).first()) {

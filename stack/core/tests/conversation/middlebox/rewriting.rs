@@ -79,7 +79,7 @@ fn segments_are_joined_on_the_second_path_with_the_options_of_the_first() {
             &[("MPTcpExtFallbackFailed", 1..=9), ("MPTcpExtMPRstTx", 1..=9), ("TcpOutRsts", 1..=2000)],
         ],
         resets: &[ResetReason::Middlebox],
-        ..Scenario::two_paths(|net| net.box_up(1, Coalesce::new(ms(2), 2800, Keep::First)))
+        ..Scenario::two_paths(|net| net.box_up(1, Coalesce::new(ms(2), 2900, Keep::First)))
     }
     .run(7108);
 }
@@ -96,7 +96,7 @@ fn segments_are_joined_on_the_second_path_with_the_options_of_the_first_and_chec
             &[("MPTcpExtFallbackFailed", 1..=9), ("MPTcpExtMPRstTx", 1..=9), ("TcpOutRsts", 1..=2000)],
         ],
         resets: &[ResetReason::Middlebox],
-        ..Scenario::two_paths(|net| net.box_up(1, Coalesce::new(ms(2), 2800, Keep::First))).checksums()
+        ..Scenario::two_paths(|net| net.box_up(1, Coalesce::new(ms(2), 2900, Keep::First))).checksums()
     }
     .run(7109);
 }
