@@ -85,9 +85,8 @@ impl Cubic {
     fn slow_start(&mut self, sample: &AckSample) -> u64 {
         // HyStart++ watches the first slow start only, but all of it (RFC 9406 §4.3).
         let first = self.state.window.ssthresh == u64::MAX;
-        let segments = self.state.window.cwnd / self.state.window.mss;
-        let verdict = if first { self.hystart.on_ack(sample, segments) } else { Verdict::Grow(sample.delivered) };
         let window = &mut self.state.window;
+        let verdict = if first { self.hystart.on_ack(sample, window) } else { Verdict::Grow(sample.delivered) };
         match verdict {
             Verdict::Grow(bytes) if sample.cwnd_limited && !sample.disordered => window.slow_start(bytes),
             Verdict::Grow(_) => 0,

@@ -2,7 +2,8 @@
 //!
 //! With the other half of the original HyStart (Ha and Rhee, "Taming the elephants: New TCP slow start", 2011), which the
 //! RFC leaves out and Linux has: acknowledgements that keep coming without a pause tell that the pipe is full, before its
-//! queue is.
+//! queue is. In Linux the first pause ends a round's train. A path that holds packets back puts pauses into every round; here
+//! they are taken out of the train, and the rest of it counts.
 
 use core::num::NonZeroU64;
 use core::time::Duration;
@@ -10,6 +11,7 @@ use core::time::Duration;
 use anabranch_frame::Instant;
 
 use super::AckSample;
+use super::window::Window;
 
 /// RFC 9406 §4.3, times in nanoseconds.
 const MIN_RTT_THRESH: u64 = 4_000_000;
@@ -18,8 +20,10 @@ const MIN_RTT_DIVISOR: u64 = 8;
 const N_RTT_SAMPLE: u32 = 8;
 const CSS_GROWTH_DIVISOR: u64 = 4;
 const CSS_ROUNDS: u32 = 5;
-/// Acknowledgements no further apart belong to one train (Linux: `hystart_ack_delta_us`).
+/// Acknowledgements no further apart belong to one train (Linux: `hystart_ack_delta_us`), for each segment that the later one
+/// stands for. A receiver that delays them acknowledges every second segment.
 const TRAIN_GAP: Duration = Duration::from_millis(2);
+const TRAIN_SEGMENTS: u64 = 2;
 /// A train is over the pipe's length when it takes this part of the smallest round trip: it took half of it on the way.
 const TRAIN_DIVISOR: u32 = 2;
 /// Windows of fewer segments are too small for a train to mean something (Linux: `hystart_low_window`).
@@ -49,7 +53,7 @@ pub(super) enum Verdict {
     Leave,
 }
 
-/// Acknowledgements of a round that came without a pause.
+/// Acknowledgements of a round: when the first one came, later by all pauses since, and when the last one did.
 #[derive(Clone, Copy, Debug)]
 struct Train {
     begin: Instant,
@@ -67,9 +71,9 @@ pub(super) struct HyStart {
 }
 
 impl HyStart {
-    /// An acknowledgement came (RFC 9406 §4.2), with a window of so many segments.
-    pub(super) fn on_ack(&mut self, sample: &AckSample, segments: u64) -> Verdict {
-        if self.train_fills_the_pipe(sample) && segments >= TRAIN_WINDOW {
+    /// An acknowledgement came (RFC 9406 §4.2), with this window.
+    pub(super) fn on_ack(&mut self, sample: &AckSample, window: &Window) -> Verdict {
+        if self.train_fills_the_pipe(sample, window.mss) && window.cwnd >= TRAIN_WINDOW * window.mss {
             return Verdict::Leave;
         }
         if sample.round_start {
@@ -93,22 +97,20 @@ impl HyStart {
         Verdict::Grow(sample.delivered / divisor)
     }
 
-    /// Whether acknowledgements have come without a pause for half a round trip.
-    fn train_fills_the_pipe(&mut self, sample: &AckSample) -> bool {
+    /// Whether acknowledgements have come for half a round trip, pauses left out.
+    fn train_fills_the_pipe(&mut self, sample: &AckSample, mss: u64) -> bool {
         let now = sample.now;
-        match &mut self.train {
-            Some(train) if !sample.round_start => {
-                if now.saturating_since(train.last) > TRAIN_GAP {
-                    return false;
-                }
-                train.last = now;
-                now.saturating_since(train.begin) > sample.min_rtt / TRAIN_DIVISOR
-            }
-            train => {
-                *train = Some(Train { begin: now, last: now });
-                false
-            }
+        let Some(train) = self.train.as_mut().filter(|_| !sample.round_start) else {
+            self.train = Some(Train { begin: now, last: now });
+            return false;
+        };
+        let gap = now.saturating_since(core::mem::replace(&mut train.last, now));
+        let segments = (sample.delivered / mss).clamp(1, TRAIN_SEGMENTS);
+        if gap > TRAIN_GAP * segments as u32 {
+            train.begin += gap;
+            return false;
         }
+        now.saturating_since(train.begin) > sample.min_rtt / TRAIN_DIVISOR
     }
 
     /// Enters or leaves conservative slow start, with enough samples of this round.

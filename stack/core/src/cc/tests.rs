@@ -365,13 +365,49 @@ fn hystart_leaves_slow_start_when_acknowledgements_come_without_a_pause() {
 }
 
 #[test]
+fn hystart_takes_pauses_out_of_a_train() {
+    // Given a round trip of 80 ms with acknowledgements of one segment each, a millisecond apart but for a pause of 10 ms
+    // after every fifteenth,
+    let mut cubic = by_name("cubic", MSS).unwrap();
+    let mut path = Path::new(80);
+    path.round(&mut *cubic);
+    let mut left_after = None;
+    for n in 1..=60 {
+        path.now += Duration::from_millis(if n % 15 == 0 { 10 } else { 1 });
+        let sample = AckSample { round_start: n == 1, ..sample(path.now, MSS, path.rtt) };
+        cubic.on_ack(&sample, ALONE);
+        if !cubic.in_slow_start() {
+            left_after.get_or_insert(n);
+        }
+    }
+    // then slow start ends when those without a pause come to half a round trip.
+    assert_eq!(left_after, Some(44));
+}
+
+#[test]
+fn hystart_knows_that_a_delayed_acknowledgement_stands_for_two_segments() {
+    // Given acknowledgements of every second segment of 10 Mbit/s, 2.4 ms apart, or of each one with such a pause,
+    let ends = |segments: u64| {
+        let mut cubic = by_name("cubic", MSS).unwrap();
+        let mut path = Path::new(80);
+        path.round(&mut *cubic);
+        for n in 0..20 {
+            path.now += Duration::from_micros(2400);
+            let sample = AckSample { round_start: n == 0, ..sample(path.now, segments * MSS, path.rtt) };
+            cubic.on_ack(&sample, ALONE);
+        }
+        !cubic.in_slow_start()
+    };
+    // then the former are a train, and the latter are none.
+    assert_eq!([ends(2), ends(1)], [true, false]);
+}
+
+#[test]
 fn hystart_sees_no_train_in_pauses_nor_in_a_small_window() {
-    // Given acknowledgements that fill the round trip, but 3 ms apart,
+    // Given acknowledgements of two segments each that fill the round trip, but 6 ms apart,
     let mut path = Path::new(80);
     let mut cubic = by_name("cubic", MSS).unwrap();
-    for _ in 0..2 {
-        path.round(&mut *cubic);
-    }
+    path.round(&mut *cubic);
     path.round_within(&mut *cubic, Duration::from_millis(60));
     assert!(cubic.in_slow_start());
     // or a window of ten segments whose acknowledgements come without a pause, then slow start goes on.

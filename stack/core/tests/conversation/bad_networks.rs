@@ -76,3 +76,18 @@ fn slow_start_ends_before_the_queue_is_full() {
         assert_eq!(net.up_stats(0).dropped(), 0, "{mbits} Mbit/s, {rtt} ms");
     }
 }
+
+#[test]
+fn slow_start_ends_in_time_where_packets_are_held_back() {
+    // Given paths that hold one packet in ten back, and lose none but by their queue,
+    for (mbits, rtt, queue) in [(10, 300, 4.0), (100, 100, 1.0)] {
+        for seed in SEEDS {
+            let mut net = Pair::seeded(seed).path(held(link(mbits, rtt, queue), 10.0)).build();
+            start(&mut net, 10_000 * MEGABYTE, 0, &plain());
+            // when a client begins to send, whose acknowledgements never come without a pause for long,
+            net.run_for(ms(20 * rtt));
+            // then nothing was dropped in the first twenty round trips.
+            assert_eq!(net.up_stats(0).dropped(), 0, "{mbits} Mbit/s, {rtt} ms, seed {seed}");
+        }
+    }
+}
