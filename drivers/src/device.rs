@@ -117,6 +117,42 @@ impl<D: Device + ?Sized> Device for Box<D> {
 }
 
 impl Counters {
+    /// Adds what another device counted.
+    pub fn merge(&mut self, more: &Self) {
+        let Self {
+            rx_packets,
+            rx_segments,
+            rx_bytes,
+            rx_malformed,
+            rx_overflow,
+            rx_foreign,
+            rx_dropped,
+            tx_packets,
+            tx_segments,
+            tx_bytes,
+            tx_full,
+            tx_down,
+            tx_rejected,
+            tx_unresolved,
+            tx_dropped,
+        } = more;
+        self.rx_packets += rx_packets;
+        self.rx_segments += rx_segments;
+        self.rx_bytes += rx_bytes;
+        self.rx_malformed += rx_malformed;
+        self.rx_overflow += rx_overflow;
+        self.rx_foreign += rx_foreign;
+        self.rx_dropped += rx_dropped;
+        self.tx_packets += tx_packets;
+        self.tx_segments += tx_segments;
+        self.tx_bytes += tx_bytes;
+        self.tx_full += tx_full;
+        self.tx_down += tx_down;
+        self.tx_rejected += tx_rejected;
+        self.tx_unresolved += tx_unresolved;
+        self.tx_dropped += tx_dropped;
+    }
+
     /// Counts a packet that was received and delivered.
     pub(crate) fn received(&mut self, packet: &RxPacket) {
         self.rx_packets += 1;

@@ -71,6 +71,14 @@ impl LinkMonitor {
         self.socket.as_fd()
     }
 
+    /// Whether there is an interface of this name now. Asks the kernel.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn is_present(&mut self, name: &str) -> io::Result<bool> {
+        Ok(self.requests.link_by_name(name)?.is_some())
+    }
+
     /// Appends what happened since the last call and returns how many events that is. Does not block.
     ///
     /// # Errors

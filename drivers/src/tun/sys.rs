@@ -5,12 +5,14 @@ use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
 
-use rustix::ioctl::{IntegerSetter, Opcode, Setter, ioctl, opcode};
+use rustix::io::Errno;
+use rustix::ioctl::{Getter, IntegerSetter, Opcode, Setter, ioctl, opcode};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
 use crate::vnet;
 
 const TUNSETOFFLOAD: Opcode = opcode::write::<u32>(b'T', 208);
+const TUNGETIFF: Opcode = opcode::read::<u32>(b'T', 210);
 const TUNSETVNETHDRSZ: Opcode = opcode::write::<c_int>(b'T', 216);
 
 /// Partial checksums and TCP super-segments, v4 and v6, also those that carry CWR. Not UDP's.
@@ -26,6 +28,10 @@ pub(super) fn attach(name: &str, multi_queue: bool, offload: bool) -> io::Result
         .build_sync()?;
     let name = device.name()?;
     let fd = into_fd(device);
+    if has_header(&fd)? != offload {
+        // As long as somebody else has another queue the interface stays what that one made it.
+        return Err(Errno::BUSY.into());
+    }
     rustix::io::ioctl_fionbio(&fd, true)?;
     if offload {
         set_header_len(&fd, vnet::LEN)?;
@@ -37,6 +43,15 @@ pub(super) fn attach(name: &str, multi_queue: bool, offload: bool) -> io::Result
 fn into_fd(device: SyncDevice) -> OwnedFd {
     // SAFETY: into_raw_fd gives up the only owner of an open descriptor.
     unsafe { OwnedFd::from_raw_fd(device.into_raw_fd()) }
+}
+
+/// Whether there is a virtio-net header before each packet of the interface.
+fn has_header(fd: impl AsFd) -> io::Result<bool> {
+    // SAFETY: TUNGETIFF writes a whole ifreq, which is plain old data, whatever size its number names.
+    let request = unsafe { ioctl(fd, Getter::<TUNGETIFF, libc::ifreq>::new()) }?;
+    // SAFETY: the kernel wrote the flags into the union.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Ok(c_int::from(flags) & libc::IFF_VNET_HDR != 0)
 }
 
 fn set_offloads(fd: impl AsFd, offloads: usize) -> io::Result<()> {
