@@ -150,6 +150,25 @@ impl Conn {
         self.settle(cx);
     }
 
+    /// A path of ours was removed, and these addresses with it: what is on it ends, or goes on elsewhere.
+    pub(crate) fn on_path_removed(&mut self, cx: &mut Cx<'_>, path: PathId, endpoints: &[Endpoint]) {
+        let unreachable = Error::Unreachable(self.tuple.1.ip());
+        while let Some(at) = self.openings.iter().position(|opening| opening.link.path == path) {
+            self.opening_failed(cx, at, unreachable, true);
+        }
+        let uses = |subflow: &Subflow| subflow.link.path == path;
+        if self.mp().is_some() {
+            self.leave(cx, false, uses);
+            for endpoint in endpoints {
+                self.forget_endpoint(cx, endpoint);
+            }
+        } else if self.subflows.iter().any(uses) {
+            cx.counters.tcp_estab_resets += u64::from(self.stage == Stage::Open);
+            self.fail(cx, unreachable, Some(ResetReason::Unspecified));
+        }
+        self.settle(cx);
+    }
+
     /// An address of ours came, or went for good: what used it goes with it.
     pub(crate) fn on_endpoint(&mut self, cx: &mut Cx<'_>, endpoint: &Endpoint, there: bool) {
         if there {
@@ -158,14 +177,18 @@ impl Conn {
             if self.mp().is_some() {
                 self.leave(cx, false, |subflow| subflow.tuple.local.ip() == endpoint.addr);
             }
-            // Unless that was told with its subflows.
-            if self.mp().is_some_and(|mp| mp.announcements.iter().any(|one| one.id == endpoint.id)) {
-                self.withdraw(cx, endpoint.id);
-            }
-            self.send_withdrawn(cx);
-            self.manage_paths(cx, &PmEvent::EndpointDown(*endpoint));
+            self.forget_endpoint(cx, endpoint);
         }
         self.settle(cx);
+    }
+
+    /// What was announced is withdrawn, unless that was told with its subflows.
+    fn forget_endpoint(&mut self, cx: &mut Cx<'_>, endpoint: &Endpoint) {
+        if self.mp().is_some_and(|mp| mp.announcements.iter().any(|one| one.id == endpoint.id)) {
+            self.withdraw(cx, endpoint.id);
+        }
+        self.send_withdrawn(cx);
+        self.manage_paths(cx, &PmEvent::EndpointDown(*endpoint));
     }
 
     /// What may be done with an address of ours is something else now.

@@ -9,7 +9,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use anabranch_frame::Instant;
+use anabranch_frame::{Instant, PathId};
 use smallvec::SmallVec;
 
 use crate::info::{ConnInfo, SubflowInfo};
@@ -121,6 +121,11 @@ impl Conn {
 }
 
 impl RestingConn {
+    /// Whether it has a subflow on this path.
+    pub(crate) fn is_on(&self, path: PathId) -> bool {
+        self.subflows.iter().any(|subflow| subflow.path() == path)
+    }
+
     /// The connection as it was.
     pub(crate) fn resume(self) -> Conn {
         let charged = self.memory();

@@ -8,6 +8,7 @@ use anabranch_frame::Instant;
 use arrayvec::ArrayVec;
 
 use super::{Opener, PmView, RemoteAddr, SubflowEntry};
+use crate::config::Endpoint;
 
 /// First waiting time. It doubles with each attempt.
 const FIRST: Duration = Duration::from_secs(1);
@@ -103,6 +104,14 @@ impl Rejoin {
         }
     }
 
+    /// An address of ours is there again: what was lost on it is opened, whatever its flags.
+    pub(super) fn on_address(&mut self, view: &PmView<'_>, back: &Endpoint, out: &mut Vec<super::Command>) {
+        let mut opener = Opener::new(view, out);
+        for lost in self.lost.iter().filter(|lost| lost.local == back.addr && view.remotes.contains(&lost.remote)) {
+            opener.open_all(&[*back], &[lost.remote], |_, _| true);
+        }
+    }
+
     fn find(&mut self, subflow: &SubflowEntry) -> Option<&mut Lost> {
         self.lost.iter_mut().find(|lost| lost.local == subflow.local.ip() && lost.remote.addr == subflow.remote)
     }
@@ -117,7 +126,7 @@ impl Rejoin {
             }
             match view.endpoints.iter().find(|endpoint| endpoint.addr == lost.local) {
                 Some(endpoint) if endpoint.up => opener.open_all(&[*endpoint], &[lost.remote], |_, _| true),
-                // The path manager sees to it when the address comes back.
+                // When the address comes back.
                 _ => lost.backoff = Backoff::default(),
             }
         }

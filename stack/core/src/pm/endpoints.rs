@@ -14,8 +14,8 @@ use crate::config::{Endpoint, IpCidr};
 /// address from a `laminar` endpoint that has no subflow yet, or, where there are none, from the endpoint that routing
 /// would choose.
 ///
-/// Beyond the kernel, a subflow that broke is opened again with back-off while both addresses are there, and an endpoint
-/// that comes while no subflow is left opens one whatever its flags, so that a connection outlives the loss of all its
+/// Beyond the kernel, a subflow that broke is opened again with back-off while both addresses are there, and at once when ours
+/// comes back, and an endpoint that comes while no subflow is left opens one whatever its flags, so that a connection outlives the loss of all its
 /// paths.
 #[derive(Debug, Default)]
 pub struct Endpoints {
@@ -43,6 +43,7 @@ impl PathManager for Endpoints {
                 if view.subflows.is_empty() && !opener.opened {
                     opener.open_any(new);
                 }
+                self.rejoin.on_address(view, new, out);
             }
             PmEvent::EndpointDown(gone) => withdraw(view, gone, out),
             PmEvent::EndpointChanged { before, after } => {

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use anabranch_frame::{Instant, Transmit};
+use anabranch_frame::{Instant, PathId, Transmit};
 use slab::Slab;
 
 use crate::Error;
@@ -392,6 +392,11 @@ impl SynQueue {
         }
         self.young -= usize::from(!entry.is_join() && entry.transmissions < 2);
         Some(entry)
+    }
+
+    /// The half-open connections on a path.
+    pub(crate) fn on_path(&self, path: PathId) -> alloc::vec::Vec<u32> {
+        self.entries.iter().filter(|(_, entry)| entry.link.path == path).map(|(key, _)| key as u32).collect()
     }
 
     /// The half-open connections of a listener.

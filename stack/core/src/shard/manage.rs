@@ -1,4 +1,4 @@
-//! Addresses and subflows at run time: endpoints that come, go and change, and programs that manage paths.
+//! Paths, addresses and subflows at run time: what comes, goes and changes, and programs that manage paths.
 
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
@@ -6,14 +6,80 @@ use core::num::NonZeroU16;
 use anabranch_frame::{Instant, PathId};
 
 use crate::Error;
-use crate::config::{Endpoint, EndpointFlags, Limits, NewEndpoint};
-use crate::mptcp::{Conn, Cx};
+use crate::config::{Endpoint, EndpointFlags, Limits, NewEndpoint, PathConfig};
+use crate::mptcp::{Conn, Cx, RestingConn};
 use crate::options::SockOpt;
 use crate::pm::{Command, Report};
 
 use super::{ConnId, ListenerId, Place, Shard, cx};
 
 impl Shard {
+    /// Adds a path.
+    ///
+    /// # Errors
+    /// [`Error::BadPath`] if the identifier is taken.
+    pub fn add_path(&mut self, now: Instant, path: PathConfig) -> Result<(), Error> {
+        let id = path.id;
+        self.paths.add(path)?;
+        self.tell_path(now, id, true);
+        Ok(())
+    }
+
+    /// Adds a path that is down until [`set_path_up`](Self::set_path_up): its addresses are ours from now on, but not used.
+    ///
+    /// # Errors
+    /// [`Error::BadPath`] if the identifier is taken.
+    pub fn add_path_down(&mut self, path: PathConfig) -> Result<(), Error> {
+        let id = path.id;
+        self.paths.add(path)?;
+        self.paths.set_up(id, false).map(|_| ())
+    }
+
+    /// Removes a path, and its addresses with it: they are withdrawn, and the subflows on the path reset. Their data goes elsewhere. What
+    /// has nothing but the path, plain TCP or a first handshake, ends with [`Error::Unreachable`]; an MPTCP connection
+    /// waits for another subflow.
+    ///
+    /// # Errors
+    /// [`Error::BadPath`] if there is no such path.
+    pub fn remove_path(&mut self, now: Instant, path: PathId) -> Result<(), Error> {
+        let endpoints = self.paths.remove(path)?;
+        for key in self.syns.on_path(path) {
+            self.remove_syn(now, key);
+        }
+        let elsewhere = |resting: &RestingConn| !resting.is_mptcp() && !resting.is_on(path);
+        self.tell_all_but(now, elsewhere, |conn, cx| conn.on_path_removed(cx, path, &endpoints));
+        Ok(())
+    }
+
+    /// The path's device came up or went down. Subflows on a path that is down are closed if there is
+    /// another one to go on with; their data goes there.
+    ///
+    /// # Errors
+    /// [`Error::BadPath`] if there is no such path.
+    pub fn set_path_up(&mut self, now: Instant, path: PathId, up: bool) -> Result<(), Error> {
+        if self.paths.set_up(path, up)? {
+            self.tell_path(now, path, up);
+        }
+        Ok(())
+    }
+
+    /// The path's MTU in bytes is another one now: segments that are sent from now on fit it, those that are repeated,
+    /// too, and new connections tell their peers.
+    ///
+    /// # Errors
+    /// [`Error::BadPath`] if there is no such path.
+    pub fn set_path_mtu(&mut self, path: PathId, mtu: u16) -> Result<(), Error> {
+        if let Some(mtu) = self.paths.set_mtu(path, mtu)? {
+            let all: Vec<u32> = self.conns.iter().map(|(index, _)| index as u32).collect();
+            for index in all {
+                let place = &mut self.conns[index as usize];
+                place.wake(&mut self.counters.conns_at_rest, self.memory.level()).on_path_mtu(path, mtu);
+                self.touch(index);
+            }
+        }
+        Ok(())
+    }
+
     /// Our addresses as path managers see them, those of paths that are down included.
     #[must_use]
     pub fn endpoints(&self) -> Vec<Endpoint> {
@@ -118,11 +184,21 @@ impl Shard {
 
     /// Tells all connections that have other paths to go to.
     fn tell_all(&mut self, now: Instant, tell: impl Fn(&mut Conn, &mut Cx<'_>)) {
+        // Plain TCP at rest has nowhere else to go, and nothing under way to be sent again.
+        self.tell_all_but(now, |resting| !resting.is_mptcp(), tell);
+    }
+
+    /// Tells all connections but those at rest that need not be woken for it.
+    fn tell_all_but(
+        &mut self,
+        now: Instant,
+        may_rest: impl Fn(&RestingConn) -> bool,
+        tell: impl Fn(&mut Conn, &mut Cx<'_>),
+    ) {
         let all: Vec<u32> = self.conns.iter().map(|(index, _)| index as u32).collect();
         for index in all {
             let place = &mut self.conns[index as usize];
-            if matches!(place, Place::Resting(Some(resting)) if !resting.is_mptcp()) {
-                // It has nowhere else to go, and nothing under way to be sent again.
+            if matches!(place, Place::Resting(Some(resting)) if may_rest(resting)) {
                 continue;
             }
             let conn = place.wake(&mut self.counters.conns_at_rest, self.memory.level());

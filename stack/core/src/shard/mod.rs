@@ -31,11 +31,11 @@ use alloc::vec::Vec;
 
 use core::net::{IpAddr, SocketAddr};
 
-use anabranch_frame::{Instant, PathId, Payload, RxPacket, Transmit};
+use anabranch_frame::{Instant, Payload, RxPacket, Transmit};
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::config::{Handshake, PacingConfig, PathConfig, Recovery, ShardConfig};
+use crate::config::{Handshake, PacingConfig, Recovery, ShardConfig};
 use crate::info::{ConnInfo, SubflowInfo};
 use crate::mptcp::{self, Conn, Copies, Cx, Fast, Follows, Key, Mode};
 use crate::options::{Shared, SocketOptions};
@@ -357,47 +357,7 @@ impl Shard {
         [self.conn_wheel.next(), self.syn_wheel.next(), self.time_waits.next()].into_iter().flatten().min()
     }
 
-    // --- paths -----------------------------------------------------------------------------------
-
-    /// Adds a path.
-    ///
-    /// # Errors
-    /// [`Error::BadPath`] if the identifier is taken.
-    pub fn add_path(&mut self, now: Instant, path: PathConfig) -> Result<(), Error> {
-        let id = path.id;
-        self.paths.add(path)?;
-        self.tell_path(now, id, true);
-        Ok(())
-    }
-
-    /// The path's device came up or went down. Subflows on a path that is down are closed if there is
-    /// another one to go on with; their data goes there.
-    ///
-    /// # Errors
-    /// [`Error::BadPath`] if there is no such path.
-    pub fn set_path_up(&mut self, now: Instant, path: PathId, up: bool) -> Result<(), Error> {
-        if self.paths.set_up(path, up)? {
-            self.tell_path(now, path, up);
-        }
-        Ok(())
-    }
-
-    /// The path's MTU in bytes is another one now: segments that are sent from now on fit it, those that are repeated,
-    /// too, and new connections tell their peers.
-    ///
-    /// # Errors
-    /// [`Error::BadPath`] if there is no such path.
-    pub fn set_path_mtu(&mut self, path: PathId, mtu: u16) -> Result<(), Error> {
-        if let Some(mtu) = self.paths.set_mtu(path, mtu)? {
-            let all: Vec<u32> = self.conns.iter().map(|(index, _)| index as u32).collect();
-            for index in all {
-                let place = &mut self.conns[index as usize];
-                place.wake(&mut self.counters.conns_at_rest, self.memory.level()).on_path_mtu(path, mtu);
-                self.touch(index);
-            }
-        }
-        Ok(())
-    }
+    // --- settings --------------------------------------------------------------------------------
 
     /// Changes how lost data is found and sent again, for connections that are established from now on; the limits on
     /// retries hold for all at once.

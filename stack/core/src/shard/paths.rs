@@ -69,6 +69,13 @@ impl Paths {
         Ok(())
     }
 
+    /// Removes a path. Returns what its endpoints were.
+    pub(crate) fn remove(&mut self, id: PathId) -> Result<Vec<Endpoint>, Error> {
+        let at = self.paths.iter().position(|path| path.config.id == id).ok_or(Error::BadPath)?;
+        let gone = self.paths.remove(at);
+        Ok(gone.addrs.iter().map(|addr| Endpoint { up: false, ..gone.endpoint(addr) }).collect())
+    }
+
     /// `wanted` if no endpoint has it, else the first identifier that is free.
     fn free_id(&self, wanted: u8, also: &[Addr]) -> Option<u8> {
         let taken = |id: u8| self.all_addrs().map(|(_, addr)| addr).chain(also).any(|addr| addr.id == id);

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use anabranch_frame::Instant;
+use anabranch_frame::{Instant, PathId};
 use arrayvec::ArrayVec;
 
 use super::{Backup, Counts, FastOpened, Joining, Link, Subflow};
@@ -119,6 +119,11 @@ impl Subflow {
 impl RestingSubflow {
     pub(crate) fn tuple(&self) -> Tuple {
         self.tuple.unpack()
+    }
+
+    /// The path that it is on.
+    pub(crate) fn path(&self) -> PathId {
+        self.link.path
     }
 
     /// Bytes of memory that it holds.
