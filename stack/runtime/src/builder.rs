@@ -10,26 +10,23 @@ use anabranch_core::config::SynCookies;
 use anabranch_core::{
     IpCidr, Limits, PathConfig, PmtuConfig, Shard, ShardConfig, SockOpt, SocketOptions, cc, pm, sched,
 };
-use anabranch_drivers::packet::{Packet, PacketConfig};
-use anabranch_drivers::pcap::{Capture, Pcap};
-#[cfg(feature = "pnet")]
-use anabranch_drivers::pnet::Pnet;
-#[cfg(feature = "tun-tap")]
-use anabranch_drivers::tun_tap::TunTap;
-use anabranch_drivers::{Device, LinkMonitor, Network, Tun, TunConfig};
-use anabranch_frame::{HEADER_MAX, PathId};
+use anabranch_drivers::pcap::Capture;
+use anabranch_drivers::{Device, LinkMonitor};
+use anabranch_frame::PathId;
 use parking_lot::Mutex;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::buffers::WriteBuffers;
-use crate::stack::{Path, Shared};
+use crate::devices::{Opened, fit, open_spec};
+use crate::opener::OpenerSeat;
+use crate::paths::{PATHS_MAX, Path, Registry};
+use crate::stack::Shared;
 use crate::worker::{Clock, Handle, PathQueue, Worker, WorkerParts, thread as worker_thread};
-use crate::{Driver, Error, PathSpec, Stack};
+use crate::{Error, PathSpec, Stack};
 
-/// Most workers of a stack, and most paths.
+/// Most workers of a stack.
 const WORKERS_MAX: usize = 64;
-const PATHS_MAX: usize = 64;
 /// Longer than this nobody means it.
 const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
 /// Least budget of memory of a worker, in bytes.
@@ -312,7 +309,8 @@ impl Builder {
     }
 
     /// Opens the devices and starts the workers. Must be called on a thread that is in the network
-    /// namespace in which TUN devices are to be.
+    /// namespace in which TUN devices are to be; there they are opened again, too, should their interface vanish and
+    /// come back.
     ///
     /// # Errors
     /// See [`Error`].
@@ -323,17 +321,17 @@ impl Builder {
         let addresses: Vec<Vec<IpAddr>> = self.paths.iter().map(Source::addresses).collect();
         for (at, source) in std::mem::take(&mut self.paths).into_iter().enumerate() {
             let path = PathId(at as u16);
-            let (config, queues) = match source {
+            let (path_opened, spec) = match source {
                 Source::Spec(spec) => {
                     let others = addresses.iter().enumerate().filter(|(other, _)| *other != at);
                     let also = others.flat_map(|(_, addresses)| addresses).copied().collect();
-                    open_spec(path, &spec, self.workers, also)?
+                    (open_spec(path, &spec, self.workers, also)?, Some(spec))
                 }
-                Source::Devices(config, queues) => (config, queues),
+                Source::Devices(config, queues) => (Opened { config, queues }, None),
             };
-            opened.push(fit(path, config, queues, self.workers, capture.as_ref())?);
+            opened.push((fit(path, path_opened, self.workers, capture.as_ref())?, spec));
         }
-        self.start(opened)
+        self.start(opened, capture)
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -391,7 +389,7 @@ impl Builder {
         Ok(())
     }
 
-    fn start(self, opened: Vec<(PathConfig, Vec<Box<dyn Device>>)>) -> Result<Stack, Error> {
+    fn start(self, opened: Vec<(Opened, Option<PathSpec>)>, capture: Option<Capture>) -> Result<Stack, Error> {
         let handle = |id| Handle::new(id as u16, self.busy_poll).map(Arc::new);
         let handles: Result<Vec<_>, _> = (0..self.workers).map(handle).collect();
         let handles: Arc<[_]> = handles.map_err(system("event descriptors"))?.into();
@@ -400,7 +398,13 @@ impl Builder {
         keys.iter_mut().for_each(|key| random.fill_bytes(key));
         let clock = Clock::start();
         let memory = self.memory.unwrap_or_else(|| quarter_of_memory().max(MEMORY_MIN * self.workers as u64));
-        let (configs, queues): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
+        let (configs, paths, queues) = sorted(opened);
+        let reopens = paths.iter().any(|path| path.spec.is_some());
+        let paths = Arc::new(Registry::new(paths));
+        let mut opener = OpenerSeat::new(capture);
+        if reopens {
+            opener.start(&handles, &paths).map_err(system("a thread that opens devices"))?;
+        }
         let mut workers = Vec::new();
         for (handle, queues) in handles.iter().zip(by_worker(queues, self.workers)) {
             let mut seed = [0; 32];
@@ -424,7 +428,7 @@ impl Builder {
             for path in &configs {
                 shard.add_path(clock.now(), path.clone()).map_err(|error| bad_path(path, &error))?;
             }
-            let monitored = queues.iter().any(|device| device.interface_index().is_some());
+            let monitored = queues.iter().any(|(device, _)| device.interface_index().is_some());
             let links = monitored.then(LinkMonitor::open).transpose().map_err(system("news of links"))?;
             let parts = WorkerParts {
                 shard,
@@ -432,23 +436,16 @@ impl Builder {
                 peers: Arc::clone(&handles),
                 clock,
                 links,
-                paths: queues.into_iter().map(PathQueue::new).collect(),
+                paths: queues.into_iter().map(|(device, spec)| PathQueue::new(device, opener.asked(spec))).collect(),
             };
             workers.push(Worker::new(parts).map_err(system("an epoll set"))?);
         }
-        let path = |config: PathConfig| Path {
-            id: config.id,
-            name: config.name,
-            addrs: config.addrs,
-            mtu: config.mtu,
-            any_address: config.point_to_point,
-        };
-        let paths = configs.into_iter().map(path).collect();
         let stack = Stack::new(Shared {
             handles,
             threads: Mutex::new(Vec::new()),
             options: Mutex::new(self.options),
             paths,
+            opener: Mutex::new(opener),
             linger: self.linger,
             buffers: WriteBuffers::new(),
             next_worker: AtomicUsize::new(0),
@@ -480,11 +477,11 @@ fn quarter_of_memory() -> u64 {
     info.totalram as u64 * u64::from(info.mem_unit) / 4
 }
 
-fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+pub(crate) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
     move |source| Error::System { what, source }
 }
 
-fn bad_path(path: &PathConfig, error: &anabranch_core::Error) -> Error {
+pub(crate) fn bad_path(path: &PathConfig, error: &anabranch_core::Error) -> Error {
     Error::Path { name: path.name.clone(), problem: error.to_string() }
 }
 
@@ -502,8 +499,22 @@ fn check_names(options: &SocketOptions) -> Result<(), Error> {
     Ok(())
 }
 
+/// A device, and whether it can be opened again.
+type Queue = (Box<dyn Device>, bool);
+
+/// What the shards, the application and the workers have of each path.
+fn sorted(opened: Vec<(Opened, Option<PathSpec>)>) -> (Vec<PathConfig>, Vec<Path>, Vec<Vec<Queue>>) {
+    let (mut configs, mut paths, mut queues) = (Vec::new(), Vec::new(), Vec::new());
+    for (opened, spec) in opened {
+        queues.push(opened.queues.into_iter().map(|device| (device, spec.is_some())).collect());
+        paths.push(Path::new(&opened.config, spec));
+        configs.push(opened.config);
+    }
+    (configs, paths, queues)
+}
+
 /// The devices of each worker, from those of each path.
-fn by_worker(paths: Vec<Vec<Box<dyn Device>>>, workers: usize) -> Vec<Vec<Box<dyn Device>>> {
+fn by_worker(paths: Vec<Vec<Queue>>, workers: usize) -> Vec<Vec<Queue>> {
     let mut sorted: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
     for queues in paths {
         for (worker, queue) in sorted.iter_mut().zip(queues) {
@@ -511,97 +522,6 @@ fn by_worker(paths: Vec<Vec<Box<dyn Device>>>, workers: usize) -> Vec<Vec<Box<dy
         }
     }
     sorted
-}
-
-/// Opens what a specification names. `also` are the addresses of the stack's other paths.
-fn open_spec(
-    path: PathId,
-    spec: &PathSpec,
-    workers: usize,
-    also: Vec<IpAddr>,
-) -> Result<(PathConfig, Vec<Box<dyn Device>>), Error> {
-    let queues = match spec.driver {
-        Driver::Tun => boxed(Tun::open(&tun_config(path, spec, workers))),
-        Driver::Packet => boxed(Packet::open(&packet_config(path, spec, workers, also))),
-        #[cfg(feature = "tun-tap")]
-        Driver::TunTap => boxed(TunTap::open(&tun_config(path, spec, 1)).map(|queue| vec![queue])),
-        #[cfg(feature = "pnet")]
-        Driver::Pnet => boxed(Pnet::open(&packet_config(path, spec, 1, also)).map(|queue| vec![queue])),
-        #[cfg(not(all(feature = "tun-tap", feature = "pnet")))]
-        driver => {
-            let problem = format!("the driver '{driver}' is not built in: build with `--features {driver}`");
-            return Err(Error::Path { name: spec.name.clone(), problem });
-        }
-    };
-    let queues = queues.map_err(|source| Error::Device { name: spec.name.clone(), source })?;
-    let mut config = PathConfig::new(path, spec.addrs.clone());
-    config.name.clone_from(&spec.name);
-    config.gateways.clone_from(&spec.gateways);
-    config.endpoint_id = spec.id.unwrap_or(0);
-    config.flags = spec.flags;
-    config.port = spec.port;
-    config.cost = spec.cost;
-    config.point_to_point = spec.driver.makes_interface();
-    Ok((config, queues))
-}
-
-fn boxed<D, E>(opened: Result<Vec<D>, E>) -> std::io::Result<Vec<Box<dyn Device>>>
-where
-    D: Device + 'static,
-    E: std::error::Error + Send + Sync + 'static,
-{
-    let queues = opened.map_err(std::io::Error::other)?;
-    Ok(queues.into_iter().map(|queue| Box::new(queue) as Box<dyn Device>).collect())
-}
-
-fn tun_config(path: PathId, spec: &PathSpec, workers: usize) -> TunConfig {
-    let host_of = |addr: IpAddr| spec.hosts.iter().copied().find(|host| host.is_ipv4() == addr.is_ipv4());
-    let network = |cidr: &IpCidr| Network { address: cidr.addr, prefix: cidr.prefix, host: host_of(cidr.addr) };
-    TunConfig {
-        queues: workers,
-        mtu: spec.mtu,
-        offload: spec.offload,
-        networks: spec.addrs.iter().map(network).collect(),
-        ..TunConfig::new(&spec.name, path)
-    }
-}
-
-fn packet_config(path: PathId, spec: &PathSpec, workers: usize, also: Vec<IpAddr>) -> PacketConfig {
-    PacketConfig {
-        queues: workers,
-        mtu: spec.mtu,
-        offload: spec.offload,
-        addresses: spec.addrs.iter().map(|cidr| (cidr.addr, cidr.prefix)).collect(),
-        gateways: spec.gateways.clone(),
-        also,
-        ..PacketConfig::new(&spec.name, path)
-    }
-}
-
-/// Makes the configuration and the devices of a path fit each other.
-fn fit(
-    path: PathId,
-    mut config: PathConfig,
-    mut queues: Vec<Box<dyn Device>>,
-    workers: usize,
-    capture: Option<&Capture>,
-) -> Result<(PathConfig, Vec<Box<dyn Device>>), Error> {
-    let problem = |config: &PathConfig, problem| Err(Error::Path { name: config.name.clone(), problem });
-    let Some(capabilities) = queues.first().filter(|_| queues.len() == workers).map(Device::capabilities) else {
-        return problem(&config, format!("{} devices for {workers} workers: give one for each", queues.len()));
-    };
-    if let Some(queue) = queues.iter().find(|queue| queue.path() != path) {
-        return problem(&config, format!("its device says {}, but it is {path}", queue.path()));
-    }
-    config.id = path;
-    config.mtu = capabilities.mtu;
-    // A super-segment's payload is what its header leaves.
-    let room = capabilities.max_len.saturating_sub(HEADER_MAX as u32);
-    config.gso_max = if capabilities.max_len > u32::from(capabilities.mtu) { room } else { 0 };
-    if let Some(capture) = capture {
-        queues = queues.into_iter().map(|device| Box::new(Pcap::new(device, capture)) as Box<dyn Device>).collect();
-    }
-    Ok((config, queues))
 }
 
 fn open_capture(path: PathBuf) -> Result<Capture, Error> {

@@ -71,10 +71,10 @@ impl Stack {
     /// that is taken, and a path whose device was told its addresses when it was opened; `NotConnected` when the stack was
     /// shut down.
     pub fn add_endpoint(&self, new: NewEndpoint) -> io::Result<u8> {
-        let path = self.shared().paths.iter().find(|path| path.id == new.path).ok_or_else(|| to_io(Error::BadPath))?;
-        if !path.any_address {
+        let (name, any_address) = self.shared().paths.takes_any(new.path).ok_or_else(|| to_io(Error::BadPath))?;
+        if !any_address {
             let problem = "takes the addresses that it was opened with: give it another one with addr=, or use tun";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("path {}: {problem}", path.name)));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("path {name}: {problem}")));
         }
         let mut new = new;
         let _one_at_a_time = self.shared().options.lock();
@@ -142,7 +142,8 @@ impl Stack {
         owner.ask(move |worker| worker.command(token, command))?.map_err(to_io)
     }
 
-    fn living(&self) -> impl Iterator<Item = &Arc<Handle>> {
+    /// The workers that have not ended.
+    pub(crate) fn living(&self) -> impl Iterator<Item = &Arc<Handle>> {
         self.handles().iter().filter(|worker| !worker.ended.stands())
     }
 

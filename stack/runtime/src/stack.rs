@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anabranch_core::{ConnInfo, Counters, Error, IpCidr, Sizes, SocketOptions, SubflowInfo, WorkerId};
-use anabranch_frame::PathId;
+use anabranch_core::{ConnInfo, Counters, Error, Sizes, SocketOptions, SubflowInfo, WorkerId};
 use parking_lot::Mutex;
 
 use crate::buffers::WriteBuffers;
 use crate::conn::Conn;
 use crate::error::{stack_is_gone, to_io};
+use crate::opener::OpenerSeat;
+use crate::paths::Registry;
 use crate::worker::{Handle, Opening};
 use crate::{Builder, TcpListener, TcpStream};
 
@@ -32,24 +33,14 @@ pub(crate) struct Shared {
     pub(crate) handles: Arc<[Arc<Handle>]>,
     pub(crate) threads: Mutex<Vec<JoinHandle<usize>>>,
     pub(crate) options: Mutex<SocketOptions>,
-    pub(crate) paths: Vec<Path>,
+    pub(crate) paths: Arc<Registry>,
+    pub(crate) opener: Mutex<OpenerSeat>,
     pub(crate) linger: Duration,
     pub(crate) buffers: WriteBuffers,
     /// Counts connections opened, to spread them over the workers.
     pub(crate) next_worker: AtomicUsize,
     /// Connections that were aborted by a shutdown.
     pub(crate) aborted: AtomicUsize,
-}
-
-/// What is known of a path from its making.
-#[derive(Debug)]
-pub(crate) struct Path {
-    pub(crate) id: PathId,
-    pub(crate) name: String,
-    pub(crate) addrs: Vec<IpCidr>,
-    pub(crate) mtu: u16,
-    /// Its device takes packets for any address; others were told theirs when they were opened.
-    pub(crate) any_address: bool,
 }
 
 impl Drop for Shared {
@@ -84,27 +75,6 @@ pub struct Connection {
     /// What is known of its subflows.
     pub subflows: Vec<SubflowInfo>,
 }
-
-/// A path as it is now.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct PathInfo {
-    /// What packets and subflows call it.
-    pub id: PathId,
-    /// The interface.
-    pub name: String,
-    /// Our addresses on it.
-    pub addrs: Vec<IpCidr>,
-    /// Largest IP packet in bytes.
-    pub mtu: u16,
-    /// Whether it carries packets: its device is up, and nobody [took it down](Stack::set_path_up).
-    pub up: bool,
-    /// What passed and what was lost, over all workers.
-    pub counters: PathCounters,
-}
-
-/// What passed a path's devices and what was lost there.
-pub type PathCounters = anabranch_drivers::Counters;
 
 /// What a worker has done since its start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -244,21 +214,6 @@ impl Stack {
         self.handles().iter().flat_map(of_worker).collect()
     }
 
-    /// The paths, in the order in which they were added.
-    #[must_use]
-    pub fn paths(&self) -> Vec<PathInfo> {
-        self.shared.paths.iter().enumerate().map(|(at, path)| self.path_info(at, path)).collect()
-    }
-
-    /// Takes a path down for all connections, or lets it be used again, whatever its device does.
-    ///
-    /// # Errors
-    /// `NotFound` if there is no such path, `NotConnected` when the stack was shut down.
-    pub fn set_path_up(&self, path: PathId, up: bool) -> io::Result<()> {
-        let at = self.shared.paths.iter().position(|known| known.id == path).ok_or_else(|| to_io(Error::BadPath))?;
-        self.handles().iter().try_for_each(|worker| worker.ask(move |worker| worker.want_path_up(at, up)))
-    }
-
     /// Shuts the stack down. Listeners close and nothing new is opened; connections go on until their
     /// sockets are dropped and they have closed in good order. What is left after `timeout` is
     /// aborted (MP_FASTCLOSE, RST). Returns when the workers have ended: `true` if nothing
@@ -275,6 +230,7 @@ impl Stack {
             let aborted = thread.join().unwrap_or(1);
             self.shared.aborted.fetch_add(aborted, Ordering::Relaxed);
         }
+        self.shared.opener.lock().end();
         self.shared.aborted.load(Ordering::Relaxed) == 0
     }
 
@@ -357,28 +313,6 @@ impl Stack {
         }
         Err(to_io(Error::AddrInUse(addr)))
     }
-
-    fn path_info(&self, at: usize, path: &Path) -> PathInfo {
-        let mut info = PathInfo {
-            id: path.id,
-            name: path.name.clone(),
-            addrs: path.addrs.clone(),
-            mtu: path.mtu,
-            up: true,
-            counters: PathCounters::default(),
-        };
-        for worker in self.handles() {
-            let status = worker.ask(move |worker| worker.path_status(at)).ok().flatten();
-            let Some((up, mtu, counters)) = status else {
-                info.up = false;
-                continue;
-            };
-            info.up &= up;
-            info.mtu = mtu.unwrap_or(info.mtu);
-            add_counters(&mut info.counters, &counters);
-        }
-        info
-    }
 }
 
 /// The addresses to listen on for `addr`: the unspecified one of IPv6 stands for both families.
@@ -399,39 +333,4 @@ fn each_address<T>(addr: impl ToSocketAddrs, mut attempt: impl FnMut(SocketAddr)
         }
     }
     Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the name has no address")))
-}
-
-fn add_counters(sum: &mut PathCounters, more: &PathCounters) {
-    let PathCounters {
-        rx_packets,
-        rx_segments,
-        rx_bytes,
-        rx_malformed,
-        rx_overflow,
-        rx_foreign,
-        rx_dropped,
-        tx_packets,
-        tx_segments,
-        tx_bytes,
-        tx_full,
-        tx_down,
-        tx_rejected,
-        tx_unresolved,
-        tx_dropped,
-    } = more;
-    sum.rx_packets += rx_packets;
-    sum.rx_segments += rx_segments;
-    sum.rx_bytes += rx_bytes;
-    sum.rx_malformed += rx_malformed;
-    sum.rx_overflow += rx_overflow;
-    sum.rx_foreign += rx_foreign;
-    sum.rx_dropped += rx_dropped;
-    sum.tx_packets += tx_packets;
-    sum.tx_segments += tx_segments;
-    sum.tx_bytes += tx_bytes;
-    sum.tx_full += tx_full;
-    sum.tx_down += tx_down;
-    sum.tx_rejected += tx_rejected;
-    sum.tx_unresolved += tx_unresolved;
-    sum.tx_dropped += tx_dropped;
 }

@@ -22,7 +22,7 @@ pub(crate) use gate::Gate;
 #[cfg(feature = "tokio")]
 pub(crate) use gate::TaskKey;
 pub(crate) use mailbox::Mailbox;
-pub(crate) use reply::reply;
+pub(crate) use reply::{Reply, reply};
 pub(crate) use ring::Ring;
 use sleepers::Sleepers;
 pub(crate) use spin::spin;

@@ -180,8 +180,8 @@ impl Worker {
             Token::Bell => {}
             Token::Timer => self.timer = None,
             Token::Links => self.hear_of_links(),
-            Token::Path(at) => {
-                if let Some(path) = self.paths.get_mut(at) {
+            Token::Path(id) => {
+                if let Some(path) = super::paths::find(&mut self.paths, id) {
                     path.ready(event);
                 }
             }

@@ -28,12 +28,12 @@ pub(crate) use conns::Opening;
 pub(crate) use handle::{Handle, Stats};
 pub(crate) use manage::Watcher;
 pub(crate) use paths::PathQueue;
+pub(crate) use poll::{Poll, Token};
 pub(crate) use seat::thread;
 
 use crate::listener::Accepting;
 use conns::Slot;
 use life::Life;
-use poll::Token;
 use seat::Woken;
 
 /// Packets taken from one device in one turn.
@@ -71,6 +71,7 @@ pub(crate) struct Worker {
     peers: Arc<[Arc<Handle>]>,
     clock: Clock,
     links: Option<LinkMonitor>,
+    /// In the order of their identifiers.
     paths: Vec<PathQueue>,
     conns: Slab<Slot>,
     by_id: HashMap<ConnId, u32>,
@@ -112,8 +113,8 @@ impl Worker {
         if let Some(monitor) = &links {
             poll.add(monitor.poll_fd(), Token::Links)?;
         }
-        for (at, path) in paths.iter().enumerate() {
-            path.register(poll, Token::Path(at))?;
+        for path in &paths {
+            path.register(poll)?;
         }
         Ok(Self {
             shard,
@@ -252,7 +253,7 @@ impl Worker {
     }
 
     fn transmit(&mut self, now: Instant, packet: anabranch_frame::Transmit) {
-        match self.paths.get_mut(usize::from(packet.path.0)) {
+        match paths::find(&mut self.paths, packet.path) {
             Some(path) => path.send(now, packet, &self.handle.stats),
             None => Stats::count(&self.handle.stats.transmit_dropped),
         }

@@ -9,7 +9,9 @@ use anabranch_frame::{Instant, PathId, RxPacket, Transmit};
 
 use super::poll::{Poll, Ready, Token};
 use super::{Stats, Worker};
+use crate::opener::{Request, Requests};
 
+mod changes;
 #[cfg(test)]
 mod tests;
 
@@ -26,8 +28,12 @@ pub(super) const REFRESH_EVERY: Duration = Duration::from_millis(100);
 pub(crate) struct PathQueue {
     id: PathId,
     name: String,
-    /// `None` once it is gone for good.
+    /// `None` while it is gone.
     device: Option<Box<dyn Device>>,
+    /// Who opens it again when it is gone, if anybody can.
+    opener: Option<Requests>,
+    /// Which opening of the path the device is of.
+    opening: u32,
     device_up: bool,
     /// What the application wants.
     wanted_up: bool,
@@ -46,12 +52,12 @@ pub(crate) struct PathQueue {
     look_due: Option<Instant>,
     /// Packets were handed to the device and not flushed.
     unflushed: bool,
-    /// What the device had counted when it went.
-    last_counters: Counters,
+    /// What the devices that went had counted.
+    earlier: Counters,
 }
 
 impl PathQueue {
-    pub(crate) fn new(device: Box<dyn Device>) -> Self {
+    pub(crate) fn new(device: Box<dyn Device>, opener: Option<Requests>) -> Self {
         Self {
             id: device.path(),
             name: device.name().into(),
@@ -60,6 +66,8 @@ impl PathQueue {
             shard_up: true,
             shard_mtu: device.capabilities().mtu,
             device: Some(device),
+            opener,
+            opening: 0,
             readable: true,
             stash: VecDeque::new(),
             full_since: None,
@@ -67,13 +75,13 @@ impl PathQueue {
             watches_out: false,
             look_due: None,
             unflushed: false,
-            last_counters: Counters::default(),
+            earlier: Counters::default(),
         }
     }
 
     /// Registers the device.
-    pub(crate) fn register(&self, poll: &Poll, token: Token) -> std::io::Result<()> {
-        self.device.as_ref().and_then(Device::poll_fd).map_or(Ok(()), |fd| poll.add(fd, token))
+    pub(super) fn register(&self, poll: &Poll) -> std::io::Result<()> {
+        self.device.as_ref().and_then(Device::poll_fd).map_or(Ok(()), |fd| poll.add(fd, Token::Path(self.id)))
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -81,7 +89,11 @@ impl PathQueue {
     }
 
     pub(super) fn counters(&self) -> Counters {
-        self.device.as_ref().map_or(self.last_counters, Device::counters)
+        let mut counters = self.earlier;
+        if let Some(device) = &self.device {
+            counters.merge(&device.counters());
+        }
+        counters
     }
 
     pub(super) fn mtu(&self) -> Option<u16> {
@@ -203,14 +215,14 @@ impl PathQueue {
     }
 
     /// Brings what epoll watches up to date, before it waits.
-    fn watch(&mut self, poll: &Poll, token: Token) {
+    fn watch(&mut self, poll: &Poll) {
         let out = self.wants_out();
         if out == self.watches_out {
             return;
         }
         self.watches_out = out;
         if let Some(fd) = self.device.as_ref().and_then(Device::poll_fd)
-            && let Err(error) = poll.want_out(fd, token, out)
+            && let Err(error) = poll.want_out(fd, Token::Path(self.id), out)
         {
             tracing::warn!(path = self.name, %error, "cannot watch the device");
         }
@@ -239,21 +251,18 @@ impl PathQueue {
         match state {
             State::Up => self.readable = true,
             State::Down => self.look_due = Some(now + REFRESH_EVERY),
-            State::Gone => {
-                // Before the next wait: the descriptor of a deleted interface reports errors for ever.
-                if let Some(fd) = device.poll_fd() {
-                    let _ = poll.remove(fd);
-                }
-                self.last_counters = device.counters();
-                self.device = None;
-                self.readable = false;
-            }
+            State::Gone => self.lose(poll),
         }
         if state != State::Up {
-            self.waits_for_room = false;
-            for _ in self.stash.drain(..) {
-                Stats::count(&stats.transmit_dropped);
-            }
+            self.drop_waiting(stats);
+        }
+    }
+
+    /// What waits for the device will not be sent.
+    fn drop_waiting(&mut self, stats: &Stats) {
+        self.waits_for_room = false;
+        for _ in self.stash.drain(..) {
+            Stats::count(&stats.transmit_dropped);
         }
     }
 
@@ -289,7 +298,8 @@ impl Worker {
                 (false, false) => tracing::warn!(
                     worker = self.handle.id,
                     path = path.name,
-                    "path is gone for good: its interface was deleted"
+                    back = path.opener.is_some(),
+                    "path is gone: its interface was deleted"
                 ),
             }
             let _ = self.shard.set_path_up(now, path.id, up);
@@ -303,23 +313,42 @@ impl Worker {
 
     /// Brings what epoll watches up to date.
     pub(super) fn watch_paths(&mut self) {
-        for (at, path) in self.paths.iter_mut().enumerate() {
-            path.watch(&self.handle.poll, Token::Path(at));
+        for path in &mut self.paths {
+            path.watch(&self.handle.poll);
         }
     }
 
-    /// The path as this worker sees it: whether it is up, its MTU, what passed its device.
-    pub(crate) fn path_status(&self, at: usize) -> Option<(bool, Option<u16>, Counters)> {
-        self.paths.get(at).map(|path| (path.is_up(), path.mtu(), path.counters()))
+    /// The path as this worker sees it.
+    pub(crate) fn path_status(&self, id: PathId) -> Option<PathStatus> {
+        let path = &self.paths[place(&self.paths, id).ok()?];
+        Some(PathStatus { up: path.is_up(), mtu: path.mtu(), counters: path.counters() })
     }
 
     /// The application wants a path used, or not.
-    pub(crate) fn want_path_up(&mut self, at: usize, up: bool) {
-        if let Some(path) = self.paths.get_mut(at) {
+    pub(crate) fn want_path_up(&mut self, id: PathId, up: bool) {
+        if let Some(path) = find(&mut self.paths, id) {
             path.want_up(up);
             path.look_soon();
         }
     }
+}
+
+/// A path as one worker sees it.
+pub(crate) struct PathStatus {
+    pub(crate) up: bool,
+    /// `None`: its device is gone.
+    pub(crate) mtu: Option<u16>,
+    /// What passed its devices.
+    pub(crate) counters: Counters,
+}
+
+/// Where a path stands among others, which are in the order of their identifiers, or would.
+fn place(paths: &[PathQueue], id: PathId) -> Result<usize, usize> {
+    paths.binary_search_by_key(&id, |path| path.id)
+}
+
+pub(super) fn find(paths: &mut [PathQueue], id: PathId) -> Option<&mut PathQueue> {
+    place(paths, id).ok().map(|at| &mut paths[at])
 }
 
 /// The answer to a ping of one of our addresses.

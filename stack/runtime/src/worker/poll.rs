@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use anabranch_frame::PathId;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
@@ -19,8 +20,8 @@ pub(crate) enum Token {
     Timer,
     /// The link monitor has news.
     Links,
-    /// The device of the path with this index.
-    Path(usize),
+    /// The device of this path.
+    Path(PathId),
 }
 
 impl Token {
@@ -29,7 +30,7 @@ impl Token {
             Self::Bell => u64::MAX,
             Self::Links => u64::MAX - 1,
             Self::Timer => u64::MAX - 2,
-            Self::Path(at) => at as u64,
+            Self::Path(id) => id.0.into(),
         })
     }
 
@@ -38,7 +39,7 @@ impl Token {
             u64::MAX => Self::Bell,
             data if data == u64::MAX - 1 => Self::Links,
             data if data == u64::MAX - 2 => Self::Timer,
-            at => Self::Path(at as usize),
+            id => Self::Path(PathId(id as u16)),
         }
     }
 }

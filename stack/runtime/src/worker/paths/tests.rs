@@ -76,7 +76,7 @@ impl Device for Scripted {
 
 fn path(room: usize) -> (PathQueue, Arc<Mutex<Script>>, Stats) {
     let script = Arc::new(Mutex::new(Script { room, ..Script::default() }));
-    (PathQueue::new(Box::new(Scripted(Arc::clone(&script)))), script, Stats::default())
+    (PathQueue::new(Box::new(Scripted(Arc::clone(&script))), None), script, Stats::default())
 }
 
 fn packet(mark: u8) -> Transmit {
@@ -91,7 +91,7 @@ fn packet(mark: u8) -> Transmit {
 }
 
 fn writable() -> Ready {
-    Ready { token: Token::Path(0), readable: false, writable: true, broken: false }
+    Ready { token: Token::Path(PathId(0)), readable: false, writable: true, broken: false }
 }
 
 fn dropped(stats: &Stats) -> u64 {
@@ -184,7 +184,7 @@ fn what_came_before_the_end_of_a_device_is_still_received() {
     let mut batch = Vec::new();
     path.receive(&mut batch, 9, 1000);
     assert_eq!(batch.len(), 1);
-    path.ready(Ready { token: Token::Path(0), readable: true, writable: false, broken: false });
+    path.ready(Ready { token: Token::Path(PathId(0)), readable: true, writable: false, broken: false });
     path.receive(&mut batch, 9, 1000);
     path.look(NOW, &poll, &stats);
     assert!(!path.is_up() && path.device.is_none());
