@@ -162,3 +162,31 @@ fn endpoints_and_limits_change_while_a_server_runs() -> Result<()> {
     ensure!(!lab.dir.path().join("control").exists());
     Ok(())
 }
+
+#[test]
+fn paths_come_and_go_while_a_server_runs() -> Result<()> {
+    if !permitted("paths at run time") {
+        return Ok(());
+    }
+    let lab = Lab::new("paths", &["--workers", "2"])?;
+    let stream = lab.connect()?;
+    // A path that comes with an address to announce is joined, and shown.
+    lab.say(&["path", "add", "tun:ab2,addr=10.9.2.2/24,host=10.9.2.1,signal"])?;
+    lab.counted("MPTcpExtMPJoinSynAckRx", 1)?;
+    let shown = lab.say(&["path", "show"])?;
+    ensure!(shown.contains("ab2 10.9.2.2/24 mtu 1500 up reopened 0"), "{shown}");
+    // One that goes is withdrawn, and its interface with it.
+    lab.say(&["path", "delete", "ab2"])?;
+    lab.counted("MPTcpExtRmAddr", 1)?;
+    ensure!(!lab.say(&["path", "show"])?.contains("ab2") && lab.netns.ip("link show ab2").is_err());
+    echo(&stream)?;
+    for (words, reason) in [
+        (&["path", "add", "tun:ab0,addr=10.9.3.2/24"][..], "is there already"),
+        (&["path", "add", "tun:ab3"], "no address of ours"),
+        (&["path", "delete", "ab2"], "there is no path ab2"),
+    ] {
+        let refused = lab.say(words).expect_err("it cannot be").to_string();
+        ensure!(refused.contains(reason), "{words:?}: {refused}");
+    }
+    Ok(())
+}

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, anyhow};
 use clap::Subcommand;
 
-use super::protocol::{Answer, ConnectionLine, EndpointLine, LimitsLine, Request};
+use super::protocol::{Answer, ConnectionLine, EndpointLine, LimitsLine, PathLine, Request};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,7 +26,7 @@ Examples:
   A subflow of the connection with token 0x1f2e3d4c, from our endpoint 2:
     anabranch mptcp --control /run/ab.sock create 0x1f2e3d4c --id 2 10.9.1.1:7";
 
-/// Show and change addresses, limits and subflows of a command that runs with `--control`, and watch them.
+/// Show and change paths, addresses, limits and subflows of a command that runs with `--control`, and watch them.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -45,6 +45,9 @@ enum What {
     /// Addresses of the stack.
     #[command(subcommand)]
     Endpoint(EndpointCommand),
+    /// Paths of the stack.
+    #[command(subcommand)]
+    Path(PathCommand),
     /// How many subflows and announced addresses a connection may have.
     #[command(subcommand)]
     Limits(LimitsCommand),
@@ -143,6 +146,22 @@ enum EndpointCommand {
 }
 
 #[derive(Subcommand, Debug)]
+enum PathCommand {
+    /// List them.
+    Show,
+    /// Add one.
+    Add {
+        /// What it is, as after `--path`: DRIVER:IFNAME,addr=CIDR[,…].
+        path: String,
+    },
+    /// Remove one.
+    Delete {
+        /// Its interface.
+        path: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
 enum LimitsCommand {
     /// Print them.
     Show,
@@ -175,6 +194,9 @@ impl What {
             }
             Self::Endpoint(EndpointCommand::Change { id, port, flags }) => Request::EndpointChange { id, port, flags },
             Self::Endpoint(EndpointCommand::Delete { id }) => Request::EndpointDelete { id },
+            Self::Path(PathCommand::Show) => Request::PathShow,
+            Self::Path(PathCommand::Add { path }) => Request::PathAdd { path },
+            Self::Path(PathCommand::Delete { path }) => Request::PathDelete { path },
             Self::Limits(LimitsCommand::Show) => Request::LimitsShow,
             Self::Limits(LimitsCommand::Set { subflows, add_addr_accepted }) => {
                 Request::LimitsSet { subflows, add_addr_accepted }
@@ -234,6 +256,7 @@ fn in_words(answer: &Answer) -> String {
         let flags: String = flags.iter().map(|flag| format!(" {flag}")).collect();
         text += &format!("{addr}{port} id {id}{flags} path {path}{down}\n");
     }
+    text.extend(answer.paths.iter().flatten().map(path_in_words));
     if let Some(LimitsLine { subflows, add_addr_accepted }) = &answer.limits {
         text += &format!("add_addr_accepted {add_addr_accepted} subflows {subflows}\n");
     }
@@ -241,6 +264,13 @@ fn in_words(answer: &Answer) -> String {
         text += &connection_in_words(connection);
     }
     text
+}
+
+fn path_in_words(path: &PathLine) -> String {
+    let PathLine { path, addrs, mtu, state, reopened, problem, rx_bytes, tx_bytes } = path;
+    let addrs = addrs.join(" ");
+    let problem = problem.as_ref().map_or_else(String::new, |problem| format!(" ({problem})"));
+    format!("{path} {addrs} mtu {mtu} {state}{problem} reopened {reopened} rx_bytes {rx_bytes} tx_bytes {tx_bytes}\n")
 }
 
 fn connection_in_words(connection: &ConnectionLine) -> String {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
 use anabranch::pm::{Notice, Report};
-use anabranch::{Connection, Endpoint, EndpointFlags, IpCidr, Limits, SubflowInfo, pm};
+use anabranch::{Connection, Endpoint, EndpointFlags, IpCidr, Limits, PathInfo, SubflowInfo, pm};
 use serde::{Deserialize, Serialize};
 
 /// A request.
@@ -34,6 +34,12 @@ pub(crate) enum Request {
     },
     /// An address goes.
     EndpointDelete { id: u8 },
+    /// The paths.
+    PathShow,
+    /// A new path, as after `--path`.
+    PathAdd { path: String },
+    /// A path goes.
+    PathDelete { path: String },
     /// The limits.
     LimitsShow,
     /// Other limits, for all connections.
@@ -108,6 +114,8 @@ pub(crate) struct Answer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) endpoints: Option<Vec<EndpointLine>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) paths: Option<Vec<PathLine>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limits: Option<LimitsLine>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) connections: Option<Vec<ConnectionLine>>,
@@ -140,6 +148,45 @@ impl EndpointLine {
         let addr = IpCidr { addr, prefix }.to_string();
         let flags = flags.words().map(Into::into).collect();
         Self { id, addr, path, port: port.map(NonZeroU16::get), flags, up }
+    }
+}
+
+/// A path.
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+pub(crate) struct PathLine {
+    pub(crate) path: String,
+    pub(crate) addrs: Vec<String>,
+    pub(crate) mtu: u16,
+    /// `up`, `down` or `gone`.
+    pub(crate) state: String,
+    /// How often its interface came back.
+    pub(crate) reopened: u32,
+    /// Why it cannot be opened, though it is back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) problem: Option<String>,
+    pub(crate) rx_bytes: u64,
+    pub(crate) tx_bytes: u64,
+}
+
+impl From<PathInfo> for PathLine {
+    fn from(info: PathInfo) -> Self {
+        let state = if info.gone {
+            "gone"
+        } else if info.up {
+            "up"
+        } else {
+            "down"
+        };
+        Self {
+            path: info.name,
+            addrs: info.addrs.iter().map(IpCidr::to_string).collect(),
+            mtu: info.mtu,
+            state: state.into(),
+            reopened: info.reopened,
+            problem: info.problem,
+            rx_bytes: info.counters.rx_bytes,
+            tx_bytes: info.counters.tx_bytes,
+        }
     }
 }
 

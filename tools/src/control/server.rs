@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anabranch::{IpCidr, Limits, NewEndpoint, PathReports, Stack};
+use anabranch::{IpCidr, Limits, NewEndpoint, PathId, PathReports, Stack};
 use anyhow::Context as _;
 use rustix::fs::Mode;
 use rustix::process::umask;
@@ -128,8 +128,7 @@ fn carry_out(request: &Request, stack: &Stack) -> anyhow::Result<Answer> {
         Request::EndpointAdd { addr, path, id, port, flags } => {
             let addr: IpCidr = addr.parse().with_context(|| format!("addr {addr}"))?;
             let flags = flags_of(flags).map_err(anyhow::Error::msg)?;
-            let known = stack.paths().into_iter().find(|known| known.name == *path);
-            let path = known.with_context(|| format!("there is no path {path}"))?.id;
+            let path = path_of(stack, path)?;
             let id = stack.add_endpoint(NewEndpoint { path, addr, id: *id, flags, port: *port })?;
             return Ok(Answer { id: Some(id), ..Answer::done() });
         }
@@ -137,6 +136,14 @@ fn carry_out(request: &Request, stack: &Stack) -> anyhow::Result<Answer> {
             stack.change_endpoint(*id, flags_of(flags).map_err(anyhow::Error::msg)?, *port)?;
         }
         Request::EndpointDelete { id } => stack.remove_endpoint(*id)?,
+        Request::PathShow => {
+            let paths = stack.paths().into_iter().map(Into::into).collect();
+            return Ok(Answer { paths: Some(paths), ..Answer::done() });
+        }
+        Request::PathAdd { path } => {
+            stack.add_path(path.parse()?)?;
+        }
+        Request::PathDelete { path } => stack.remove_path(path_of(stack, path)?)?,
         Request::LimitsShow => {
             return Ok(Answer { limits: Some(stack.socket_options().limits.into()), ..Answer::done() });
         }
@@ -150,6 +157,12 @@ fn carry_out(request: &Request, stack: &Stack) -> anyhow::Result<Answer> {
         _ => anyhow::bail!("that is no single request"),
     }
     Ok(Answer::done())
+}
+
+/// The path that is called so.
+fn path_of(stack: &Stack, name: &str) -> anyhow::Result<PathId> {
+    let known = stack.paths().into_iter().find(|known| known.name == name);
+    Ok(known.with_context(|| format!("there is no path {name}"))?.id)
 }
 
 /// Tells everything that happens until the client goes or the stack ends.

@@ -4,6 +4,7 @@ use super::protocol::{Event, Request, flags_of};
 fn requests_read_as_documented() {
     for (text, wanted) in [
         (r#"{"command":"endpoint-show"}"#, Request::EndpointShow),
+        (r#"{"command":"path-delete","path":"ab1"}"#, Request::PathDelete { path: "ab1".into() }),
         (r#"{"command":"endpoint-delete","id":3}"#, Request::EndpointDelete { id: 3 }),
         (r#"{"command":"limits-set","subflows":2,"add_addr_accepted":1}"#, {
             Request::LimitsSet { subflows: 2, add_addr_accepted: 1 }
