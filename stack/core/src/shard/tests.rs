@@ -1,9 +1,9 @@
 use core::time::Duration;
 
-use anabranch_frame::gso;
+use anabranch_frame::{PathId, gso};
 
 use super::*;
-use crate::config::IpCidr;
+use crate::config::{IpCidr, PathConfig};
 
 /// RFC 8684 §3.1: a token names one connection.
 #[test]
