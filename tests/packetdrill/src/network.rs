@@ -25,6 +25,8 @@ pub(crate) struct Network {
     endpoints: Vec<MptcpEndpoint>,
     limits: Limits,
     mtu: u16,
+    /// The MTU of `tun0` in the beginning, if there is such a device.
+    device_mtu: Option<u16>,
     paths: Vec<Path>,
 }
 
@@ -55,7 +57,7 @@ impl Network {
                 _ => {}
             }
         }
-        Self { told, ..Self::default() }
+        Self { told, device_mtu: device_mtu(), ..Self::default() }
     }
 
     /// Reads the namespace again.
@@ -76,7 +78,10 @@ impl Network {
                 self.addrs.push(endpoint.addr);
             }
         }
-        self.mtu = self.told.mtu.or_else(device_mtu).unwrap_or(MTU);
+        // A script that gives the device another MTU means it.
+        let device = device_mtu();
+        let told = self.told.mtu.filter(|_| device == self.device_mtu);
+        self.mtu = told.or(device).unwrap_or(MTU);
     }
 
     pub(crate) fn limits(&self) -> Limits {

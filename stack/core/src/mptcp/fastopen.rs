@@ -171,7 +171,7 @@ impl Conn {
         subflow.fast.syn_data = taken > 0 && usize::from(taken) == segment.payload.len();
         self.stats.syn_data = subflow.fast.syn_data;
         entry.taken = taken;
-        let answer = entry.synack(cx.now);
+        let answer = entry.synack(cx.now, cx.config.recovery.rto_max);
         subflow.rcv.on_ack_sent(u64::from(entry.window));
         subflow.synack = alloc::boxed::Box::new(entry).into();
         self.settle(cx);
@@ -189,7 +189,7 @@ impl Conn {
         }
         if segment.flags.has(Flags::SYN) && !segment.flags.has(Flags::ACK) && segment.seq == synack.negotiated.irs {
             if synack.may_repeat(cx.now, cx.guard) {
-                self.parting.push_back(synack.synack(cx.now));
+                self.parting.push_back(synack.synack(cx.now, cx.config.recovery.rto_max));
                 cx.counters.tcp_retrans_segs += 1;
             }
             return false;
@@ -255,7 +255,7 @@ impl Conn {
             self.fail(cx, Error::TimedOut, None);
             return false;
         }
-        self.parting.push_back(synack.synack(cx.now));
+        self.parting.push_back(synack.synack(cx.now, cx.config.recovery.rto_max));
         cx.counters.tcp_retrans_segs += 1;
         true
     }

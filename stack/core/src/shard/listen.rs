@@ -147,7 +147,7 @@ fn deferrals(defer_accept: Duration) -> u8 {
     (0..u8::MAX)
         .find(|n| {
             let enough = waited >= defer_accept;
-            waited += synack_timeout(*n);
+            waited += synack_timeout(*n, Duration::MAX);
             enough
         })
         .unwrap_or(u8::MAX)
@@ -241,17 +241,17 @@ impl SynEntry {
     }
 
     /// Time passed. Whether the SYN/ACK is to be sent once more: not while only data is waited for.
-    pub(crate) fn repeats(&mut self, now: Instant, defer_accept: Duration) -> bool {
+    pub(crate) fn repeats(&mut self, now: Instant, defer_accept: Duration, longest: Duration) -> bool {
         let again = !self.acked || self.transmissions >= deferrals(defer_accept);
         if !again {
-            self.deadline = now + synack_timeout(self.transmissions);
+            self.deadline = now + synack_timeout(self.transmissions, longest);
             self.transmissions = self.transmissions.saturating_add(1);
         }
         again
     }
 
-    /// The SYN/ACK, counted as sent.
-    pub(crate) fn synack(&mut self, now: Instant) -> Transmit {
+    /// The SYN/ACK, counted as sent; its answer is waited for `longest` at most.
+    pub(crate) fn synack(&mut self, now: Instant, longest: Duration) -> Transmit {
         let option = match self.kind {
             SynKind::New { key, checksum: checksum_required, denies_join: deny_join_initial, .. } => key.map(|key| {
                 let offer = MpCapable::offer(Some(key.key), None, None);
@@ -277,7 +277,7 @@ impl SynEntry {
         .bare(self.link.path);
 
         self.sent_at = now;
-        self.deadline = now + synack_timeout(self.transmissions);
+        self.deadline = now + synack_timeout(self.transmissions, longest);
         self.transmissions = self.transmissions.saturating_add(1);
         transmit
     }

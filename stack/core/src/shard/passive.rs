@@ -119,7 +119,7 @@ impl Shard {
             self.counters.mp_fallback_token_init += u64::from(key.is_none());
         }
         self.counters.syncookies_sent += 1;
-        self.loose.push_back(entry.synack(now));
+        self.loose.push_back(entry.synack(now, self.config.recovery.rto_max));
     }
 
     /// A segment of a tuple that nobody uses may be the third ACK to a SYN/ACK with a cookie. False if it is not.
@@ -311,7 +311,7 @@ impl Shard {
     /// Adds a half-open connection and answers its SYN.
     fn half_open(&mut self, now: Instant, mut entry: SynEntry) {
         let tuple = entry.tuple;
-        self.loose.push_back(entry.synack(now));
+        self.loose.push_back(entry.synack(now, self.config.recovery.rto_max));
         let deadline = entry.deadline();
         let key = self.syns.insert(entry);
         self.table.insert(tuple, Slot::Syn(key));
@@ -341,7 +341,9 @@ impl Shard {
             SynKind::New { listener, .. } => self.listeners.get(listener).map(|listener| listener.options.defer_accept),
             SynKind::Join { .. } => None,
         };
-        let again = entry.repeats(now, defer_accept.unwrap_or_default()).then(|| entry.synack(now));
+        let again = entry
+            .repeats(now, defer_accept.unwrap_or_default(), self.config.recovery.rto_max)
+            .then(|| entry.synack(now, self.config.recovery.rto_max));
         let deadline = entry.deadline();
         self.counters.tcp_retrans_segs += u64::from(again.is_some());
         self.loose.extend(again);
@@ -365,7 +367,7 @@ impl Shard {
                     entry.forgo_mptcp();
                 }
                 if self.loose.len() < LOOSE_MAX {
-                    let again = entry.synack(now);
+                    let again = entry.synack(now, self.config.recovery.rto_max);
                     self.loose.push_back(again);
                     self.syns.note_repeated(key);
                     self.counters.tcp_retrans_segs += 1;

@@ -203,7 +203,7 @@ impl Subflow {
             return None;
         }
         // RFC 5961 §5.2: older than the largest window ago is an attack or a very old duplicate.
-        if ack + (u64::from(u16::MAX) << self.snd_scale) < self.snd.una() {
+        if ack + self.snd.widest_window() < self.snd.una() {
             counters.tcp_ack_unsent += 1;
             self.challenge(now, guard, counters);
             return None;

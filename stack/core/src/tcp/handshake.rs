@@ -48,9 +48,9 @@ impl Retries {
     }
 }
 
-/// How long the answer to a SYN/ACK is waited for that went out `before` times before.
-pub(crate) fn synack_timeout(before: u8) -> Duration {
-    Retries { linear: 0, doubling: 0 }.timeout(before)
+/// How long the answer to a SYN/ACK is waited for that went out `before` times before, `longest` at most.
+pub(crate) fn synack_timeout(before: u8, longest: Duration) -> Duration {
+    Retries { linear: 0, doubling: 0 }.timeout(before).min(longest)
 }
 
 /// Fast Open of an active open (RFC 7413 §4.2): what the first SYN carries, and no other.

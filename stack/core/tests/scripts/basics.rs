@@ -138,6 +138,29 @@ fn a_reset_has_to_hit_the_next_byte() {
     assert_eq!(script.counters().tcp_challenge_ack, 1);
 }
 
+/// RFC 5961 §5.2: an acknowledgement from before the largest window that the peer ever told is answered, not believed.
+#[test]
+fn an_acknowledgement_of_long_ago_is_answered() {
+    let mut script = Script::new().listen();
+    script.run(
+        "+0    < S 0:0(0) win 1000 <mss 1000>
+         +0    > S. 0:0(0) ack 1
+         +0.1  < . 1:1(0) ack 1 win 1000
+         +0    accept
+         +0    write 1000
+         +0    > P. 1:1001(1000) ack 1
+         +0.01 < . 1:1(0) ack 1001 win 1000
+         +0    write 1000
+         +0    > P. 1001:2001(1000) ack 1
+         +0.01 < . 1:1(0) ack 2001 win 1000
+         +1    < . 1:1(0) ack 1001 win 1000
+         +0    quiet
+         +1    < . 1:1(0) ack 1000 win 1000
+         +0    > . 2001:2001(0) ack 1",
+    );
+    assert_eq!(script.counters().tcp_challenge_ack, 1);
+}
+
 /// RFC 9293 §3.7.1: a peer that does not say what it takes gets what every host has to.
 #[test]
 fn without_an_mss_segments_are_small() {

@@ -1,5 +1,7 @@
 //! Opening connections: what is repeated, refused and remembered.
 
+use std::time::Duration;
+
 use anabranch_core::config::{Handshake, SynCookies};
 use anabranch_core::{Error, Event, ShardConfig, SockOpt};
 
@@ -57,6 +59,23 @@ fn a_syn_ack_is_repeated() {
         script.run(&format!("+{wait} > S. 0:0(0) ack 1"));
     }
     script.run("+40 < . 1:1(0) ack 1 win 65535\n+0 > R 1:1(0)");
+}
+
+/// Linux's `tcp_rto_max_ms` holds for a SYN/ACK, too.
+#[test]
+fn a_syn_ack_waits_no_longer_than_the_longest_timeout() {
+    let mut config = ShardConfig::single(1);
+    config.recovery.rto_max = Duration::from_secs(2);
+    let mut script = Script::with(config, |_| ()).listen();
+    script.run(
+        "+0    < S 0:0(0) win 65535 <mss 1000>
+         +0    > S. 0:0(0) ack 1
+         +1    > S. 0:0(0) ack 1
+         +2    > S. 0:0(0) ack 1
+         +2    > S. 0:0(0) ack 1
+         +0.1  < . 1:1(0) ack 1 win 65535
+         +0    accept",
+    );
 }
 
 /// RFC 9293 §3.10.7.4 in SYN-RECEIVED.

@@ -39,7 +39,7 @@ impl Snd {
         info.ssthresh = self.ssthresh();
         info.pacing_rate = self.pacing_rate_estimate();
         info.delivery_rate = self.delivery_rate();
-        info.snd_wnd = self.peer.window;
+        info.snd_wnd = self.peer.window.into();
         info.delivered_ce = self.delivered_ce();
         info.bytes_sent = self.bytes_sent();
         info.bytes_acked = self.bytes_acked();
@@ -66,7 +66,7 @@ impl RestingSnd {
             srtt => rate_of_window(self.cc.as_ref(), 0, srtt, &self.rules.pacing),
         });
         info.delivery_rate = self.rate.rate;
-        info.snd_wnd = self.peer.window;
+        info.snd_wnd = self.peer.window.into();
         info.delivered_ce = self.stats.delivered_ce;
         info.bytes_sent = self.stats.bytes_sent;
         info.bytes_acked = self.stats.bytes_acked;

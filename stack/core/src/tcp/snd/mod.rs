@@ -149,7 +149,9 @@ struct PeerWindow {
     /// Right-most edge ever offered; taking it back is ignored.
     right_edge: u64,
     /// Last advertised window, and the segment it came in (RFC 9293's SND.WND, SND.WL1, SND.WL2).
-    window: u64,
+    window: u32,
+    /// Largest window ever advertised (RFC 5961's MAX.SND.WND).
+    widest: u32,
     wl1: u64,
     wl2: u64,
 }
@@ -161,6 +163,12 @@ struct WindowChange {
 }
 
 impl PeerWindow {
+    /// A field of 16 bits and a scale of 14 make 30.
+    fn tell(&mut self, window: u64) {
+        self.window = u32::try_from(window).unwrap_or(u32::MAX);
+        self.widest = self.widest.max(self.window);
+    }
+
     fn update(&mut self, ack: &AckIn<'_>) -> WindowChange {
         // An older segment than the one that told last (RFC 9293 §3.10.7.4). What the peer sends again is old by its
         // position, but new by its acknowledgement.
@@ -168,9 +176,9 @@ impl PeerWindow {
             return WindowChange { opened: false, changed: false };
         }
         let edge = ack.ack.saturating_add(ack.window);
-        let change = WindowChange { opened: edge > self.right_edge, changed: ack.window != self.window };
+        let change = WindowChange { opened: edge > self.right_edge, changed: ack.window != u64::from(self.window) };
         self.right_edge = self.right_edge.max(edge);
-        self.window = ack.window;
+        self.tell(ack.window);
         self.wl1 = ack.seq;
         self.wl2 = ack.ack;
         change
@@ -320,12 +328,17 @@ impl Snd {
     /// The window from the handshake.
     pub(crate) fn set_right_edge(&mut self, position: u64) {
         self.peer.right_edge = self.peer.right_edge.max(position);
-        self.peer.window = position.saturating_sub(self.una());
+        self.peer.tell(position.saturating_sub(self.una()));
+    }
+
+    /// Largest window that the peer ever told.
+    pub(crate) fn widest_window(&self) -> u64 {
+        self.peer.widest.into()
     }
 
     /// The window that the peer told last.
     pub(crate) fn peer_window(&self) -> u64 {
-        self.peer.window
+        self.peer.window.into()
     }
 
     /// Retransmission timeouts since anything was acknowledged.

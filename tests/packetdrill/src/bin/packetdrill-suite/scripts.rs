@@ -48,8 +48,12 @@ impl Variant {
     /// Constants that scripts use.
     fn constants(self) -> Vec<String> {
         let constants: &[&str] = match self {
-            Self::Ipv4 | Self::Ipv4MappedIpv6 => &["-DTFO_COOKIE=3021b9d889017eeb", "-DCODE=host_unreachable"],
-            Self::Ipv6 => &["-DTFO_COOKIE=c1d1e9742a47a9bc", "-DCODE=address_unreachable"],
+            Self::Ipv4 | Self::Ipv4MappedIpv6 => {
+                &["-DTFO_COOKIE=3021b9d889017eeb", "-DTFO_COOKIE_ZERO=b7c12350a90dc8f5", "-DCODE=host_unreachable"]
+            }
+            Self::Ipv6 => {
+                &["-DTFO_COOKIE=c1d1e9742a47a9bc", "-DTFO_COOKIE_ZERO=82af1a8f9a205c34", "-DCODE=address_unreachable"]
+            }
         };
         let messages: &[&str] = match self {
             Self::Ipv4 => &["-DCMSG_LEVEL_IP=SOL_IP", "-DCMSG_TYPE_RECVERR=IP_RECVERR"],
@@ -127,7 +131,8 @@ impl Case {
     }
 }
 
-/// All cases, in order. As is the custom, a script whose name ends in `v4` or `v6` is for that family only.
+/// All cases, in order. As is the custom, a script whose name ends in `v4` or `v6` is for that family only, and one that
+/// says `--ip_version` itself for nothing else.
 pub(crate) fn find(paths: &[PathBuf], variants: &[Variant], only: Option<&str>) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for path in paths {
@@ -145,8 +150,10 @@ pub(crate) fn find(paths: &[PathBuf], variants: &[Variant], only: Option<&str>) 
             let folder = folder.strip_prefix(above).unwrap_or(folder).to_string_lossy().into_owned();
             for &variant in variants {
                 let other = if variant == Variant::Ipv6 { "v4.pkt" } else { "v6.pkt" };
-                if !text.ends_with(other) {
-                    cases.push(Case::new(script.clone(), folder.clone(), variant)?);
+                let case = Case::new(script.clone(), folder.clone(), variant)?;
+                let suits = case.own_value("ip_version").is_none_or(|version| version == variant.name());
+                if suits && !text.ends_with(other) {
+                    cases.push(case);
                 }
             }
         }
