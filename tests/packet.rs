@@ -1,7 +1,6 @@
 //! anabranch over the packet driver on veth pairs against the kernel: what the matrix asks of TUN devices, and what is
 //! only to be asked of a wire.
 
-use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 use anabranch::{Device, PathConfig, PathId, Stack};
 use anabranch_drivers::packet::{Packet, PacketConfig, Reception};
 use anabranch_tests::kernel::{self, Protocol};
-use anabranch_tests::transfer::{Stream, Transfer, greet};
+use anabranch_tests::transfer::{Stream, Transfer, greet, pass_megabytes};
 use anabranch_tests::{
     Anabranch, Connection, Counters, Family, Join, Lab, LabBuilder, Layout, Netns, PORT, PathOptions, Role, Subject,
     permitted, prove,
@@ -169,28 +168,16 @@ fn what_is_sent_fits_an_mtu_that_changes() {
         let stack = wire.stack("packet:w0,addr=10.9.0.2/24", 1)?;
         let listener = kernel::listen(&wire.kernel, Protocol::Tcp, "0.0.0.0:5001".parse()?)?;
         let (client, server) = connect(&stack, &listener, "10.9.0.1")?;
-        send(&client, &server)?;
+        pass_megabytes(&client, &server)?;
         ensure!(received_mss(&wire.kernel)? == 1448, "segments of {} bytes", received_mss(&wire.kernel)?);
 
         wire.kernel.ip("link set k0 mtu 1000")?;
         wire.ours.ip("link set w0 mtu 1000")?;
         wait_for("the MTU", || stack.paths()[0].mtu == 1000)?;
-        send(&client, &server)?;
+        pass_megabytes(&client, &server)?;
         ensure!(received_mss(&wire.kernel)? == 948, "segments of {} bytes", received_mss(&wire.kernel)?);
         Ok(())
     });
-}
-
-/// Sends five megabytes to the kernel and leaves the connection open.
-fn send(mut from: &anabranch::TcpStream, mut to: &std::net::TcpStream) -> Result<()> {
-    let (sent, mut received) = (vec![7; 5_000_000], vec![0; 5_000_000]);
-    std::thread::scope(|scope| -> Result<()> {
-        let writing = scope.spawn(|| from.write_all(&sent));
-        to.read_exact(&mut received)?;
-        writing.join().expect("no panic there")?;
-        ensure!(sent == received, "the bytes differ");
-        Ok(())
-    })
 }
 
 /// How long the kernel takes the segments to be that it received on its one connection.

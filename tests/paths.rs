@@ -1,12 +1,13 @@
 //! Paths that come, go and come back while a stack runs, the kernel as peer.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anabranch::{Builder, PathInfo, Stack, TcpStream};
 use anabranch_tests::kernel::{self, Protocol};
+use anabranch_tests::transfer::pass_megabytes;
 use anabranch_tests::{Counters, Join, Netns, PORT, permitted};
 use anyhow::{Context, Result, ensure};
 
@@ -68,20 +69,8 @@ impl Wires {
 
 /// Sends some bytes each way and leaves the connection open.
 fn exchange(client: &TcpStream, server: &std::net::TcpStream) -> Result<()> {
-    send(&mut &*client, &mut &*server)?;
-    send(&mut &*server, &mut &*client)
-}
-
-fn send(from: &mut (impl Write + Send), to: &mut impl Read) -> Result<()> {
-    let sent: Vec<u8> = (0..5_000_000_u32).map(|at| (at % 251) as u8).collect();
-    let mut received = vec![0; sent.len()];
-    std::thread::scope(|scope| -> Result<()> {
-        let writing = scope.spawn(|| from.write_all(&sent));
-        to.read_exact(&mut received)?;
-        writing.join().expect("no panic there")?;
-        ensure!(sent == received, "the bytes differ");
-        Ok(())
-    })
+    pass_megabytes(client, server)?;
+    pass_megabytes(server, client)
 }
 
 fn path(stack: &Stack, name: &str) -> Result<PathInfo> {
@@ -154,6 +143,16 @@ fn moved(path: &PathInfo) -> u64 {
     path.counters.rx_bytes + path.counters.tx_bytes
 }
 
+/// A path gets a share of what is exchanged. How much at a time is the schedulers' business on either side.
+fn carries(stack: &Stack, name: &str, exchange: impl Fn() -> Result<()>) -> Result<()> {
+    wait_for("bytes on the path", || {
+        exchange()?;
+        let info = path(stack, name)?;
+        ensure!(info.up, "{info:?}");
+        Ok(moved(&info) > 100_000)
+    })
+}
+
 #[test]
 fn a_path_that_is_added_carries_a_subflow_and_one_that_is_removed_is_left() {
     for workers in [1, 3] {
@@ -169,9 +168,7 @@ fn a_path_that_is_added_carries_a_subflow_and_one_that_is_removed_is_left() {
             let added = stack.add_path("packet:w1,addr=10.9.1.2/24,gw=10.9.1.1,subflow,id=7".parse()?)?;
             wait_for("the join", || Ok(client.subflows()?.len() == 2))?;
             ensure!(client.subflows()?[1].path == added && client.subflows()?[1].local_id == 7);
-            exchange(&client, &server)?;
-            let info = path(&stack, "w1")?;
-            ensure!(info.up && moved(&info) > 100_000, "{info:?}");
+            carries(&stack, "w1", || exchange(&client, &server))?;
             // When the first one is removed, then its subflow goes, the kernel is told, and the stream goes on.
             let first = path(&stack, "w0")?.id;
             stack.remove_path(first)?;
@@ -183,8 +180,7 @@ fn a_path_that_is_added_carries_a_subflow_and_one_that_is_removed_is_left() {
             let again = stack.add_path("packet:w0,addr=10.9.0.2/24,subflow".parse()?)?;
             ensure!(again != first && again != added);
             wait_for("the join", || Ok(client.subflows()?.len() == 2))?;
-            exchange(&client, &server)?;
-            ensure!(moved(&path(&stack, "w0")?) > 100_000);
+            carries(&stack, "w0", || exchange(&client, &server))?;
             Ok(())
         });
     }

@@ -214,6 +214,28 @@ pub fn greet(client: &dyn Stream, server: &dyn Stream) -> Result<()> {
     Ok(())
 }
 
+/// Sends five megabytes one way, compares them, and leaves both ends open.
+///
+/// # Errors
+/// When something does not arrive, or arrives wrong.
+pub fn pass_megabytes(from: &dyn Stream, to: &dyn Stream) -> Result<()> {
+    let mut pattern = Pattern::new(seed());
+    let sent: Vec<u8> = (0..20).flat_map(|_| pattern.next(CHUNK).to_vec()).collect();
+    let mut received = vec![0; sent.len()];
+    thread::scope(|scope| {
+        let writing = scope.spawn(|| from.send_all(&sent));
+        let mut at = 0;
+        while at < received.len() {
+            let count = to.receive(&mut received[at..]).context("reading")?;
+            ensure!(count > 0, "the stream ended after {at} bytes");
+            at += count;
+        }
+        writing.join().expect("no panic there").context("writing")?;
+        ensure!(sent == received, "the bytes differ");
+        Ok(())
+    })
+}
+
 /// The seed of what is sent: `ANABRANCH_TEST_SEED`, or always the same.
 #[must_use]
 pub fn seed() -> u64 {
