@@ -496,12 +496,13 @@ pub const ROWS: &[Row] = &[
         ..row("our joins' option is stripped", Client, V6)
     },
     Row {
-        then: &[Step::Nft("oifname ab0 reset tcp option mptcp")],
+        then: &[Step::NftAtRest("oifname ab0 reset tcp option mptcp")],
         ours: &[is("MPTcpExtDssFallback", 1)],
         ..row("the kernel's options are stripped later, we connected", Client, V6)
     },
     Row {
-        then: &[Step::Nft("oifname ab0 reset tcp option mptcp")],
+        then: &[Step::NftAtRest("oifname ab0 reset tcp option mptcp")],
+        ours: &[is("MPTcpExtDssFallback", 1)],
         ..row("the kernel's options are stripped later", Server, V4)
     },
     // The kernel falls back as long as it has repeated nothing for want of a DATA_ACK; later it resets, see `End::TooLate`.
