@@ -106,6 +106,8 @@ impl Conn {
         if self.mp().is_none() || self.subflows.len() > 1 || self.stage != Stage::Open {
             return true;
         }
+        // What was asked for is a DATA_ACK: the next timeout judges, unless one comes before.
+        self.subflows[at].mute |= self.data_backoff > 0 && self.tx.una() < self.tx.assigned_end();
         let end = pos + segment.payload.len() as u64;
         let ends = segment.flags.has(Flags::FIN) && !self.rx.at_fin() && end == self.subflows[at].rcv.nxt();
         let waits = self.data_fin_sent && !self.tx.fin_acked() && self.data_backoff > 0;
@@ -139,18 +141,21 @@ impl Conn {
         !segment.payload.is_empty() && segment.options.mptcp.iter().any(elsewhere)
     }
 
-    /// The only subflow acknowledges data without a word of MPTCP, after a second one was tried: the peer may have fallen
-    /// back, or a proxy be faster.
+    /// The only subflow acknowledges data without a word of MPTCP, after a second one was tried, or answers so when it is
+    /// asked for a DATA_ACK: the peer may have fallen back, a box strip its options, or a proxy be faster.
     pub(super) fn is_mute(&self) -> bool {
         matches!(&self.subflows[..], [only] if only.mute)
     }
 
-    /// No DATA_ACK for too long: resets the only subflow if it is mute. True if it was.
-    pub(super) fn resets_mute(&mut self, cx: &mut Cx<'_>) -> bool {
+    /// No DATA_ACK for too long: if the only subflow is mute it goes on as plain TCP, or is reset. True if it was mute.
+    pub(super) fn judges_mute(&mut self, cx: &mut Cx<'_>) -> bool {
         let mute = self.is_mute();
         if mute {
-            cx.counters.fallback_failed += 1;
-            self.reset_subflow(cx, 0, ResetReason::Middlebox);
+            let lives = self.fall_back_or_reset(cx, 0, FallbackReason::NoDss);
+            cx.counters.dss_fallback += u64::from(lives);
+            if lives {
+                self.free_acked(cx.now, 0);
+            }
         }
         mute
     }

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use anabranch_frame::Payload;
+use anabranch_frame::{Instant, Payload};
 
 use crate::info::TcpState;
 use crate::pm::Notice;
@@ -288,22 +288,28 @@ impl Conn {
 
     /// Plain TCP: the subflow's acknowledgement is the connection's.
     fn take_subflow_ack(&mut self, cx: &Cx<'_>, at: usize, segment: &Segment) {
+        self.free_acked(cx.now, at);
         let subflow = &self.subflows[at];
-        let acked = (subflow.snd.una() - 1).min(self.tx.end());
         // As in the kernel a window that shrinks is heeded (RFC 9293 §3.8.6): what lies beyond it has to wait.
         let edge = subflow.snd.una() - 1 + subflow.snd.peer_window();
         let scale = subflow.snd_scale();
-        if subflow.snd.fin_sent() && subflow.snd.everything_acked() {
-            self.tx.ack(self.tx.end() + 1);
-        }
-        if self.tx.ack(acked).is_some_and(|acked| acked > 0) {
-            self.last_progress = cx.now;
-        }
         if edge > self.peer_edge {
             self.clear_persist();
         }
         self.peer_edge = edge;
         self.peer_window = self.peer_window.max(u64::from(segment.window) << scale);
+    }
+
+    /// Plain TCP: what the subflow has delivered is done with.
+    pub(super) fn free_acked(&mut self, now: Instant, at: usize) {
+        let subflow = &self.subflows[at];
+        let acked = (subflow.snd.una() - 1).min(self.tx.end());
+        if subflow.snd.fin_sent() && subflow.snd.everything_acked() {
+            self.tx.ack(self.tx.end() + 1);
+        }
+        if self.tx.ack(acked).is_some_and(|acked| acked > 0) {
+            self.last_progress = now;
+        }
     }
 
     /// Takes the payload of the SYN that opened the first subflow: the stream begins with it.

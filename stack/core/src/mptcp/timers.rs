@@ -231,7 +231,8 @@ impl Conn {
         });
     }
 
-    /// No DATA_ACK for too long: the head of the data goes once more, on whatever works.
+    /// No DATA_ACK for too long: the head of the data goes once more, on whatever works. Where there is one subflow only, and
+    /// it took the data, the peer is asked first.
     fn on_data_timer(&mut self, cx: &mut Cx<'_>) {
         if self.released && cx.now.saturating_since(self.last_progress) > cx.config.recovery.patience(true) {
             // DATA_FIN rides on ACKs, which no subflow retransmits: nobody else would ever give up.
@@ -241,10 +242,22 @@ impl Conn {
         }
         let una = self.tx.una();
         if una < self.tx.assigned_end() {
-            if self.resets_mute(cx) {
+            if self.judges_mute(cx) {
                 return;
             }
-            self.tx.reinject(una..una + DATA_RETRANSMIT);
+            if self.has_under_way(una) {
+                // TCP sends it again. As in Linux nothing goes twice over the same way before it is through.
+                self.arm_data_timer(cx.now);
+                return;
+            }
+            if let [only] = &mut self.subflows[..]
+                && self.data_backoff == 0
+            {
+                // It arrived. The peer may be slow, or its DATA_ACK have been stripped: the answer to a probe tells.
+                only.ping = only.usable();
+            } else {
+                self.tx.reinject(una..una + DATA_RETRANSMIT);
+            }
         } else if self.data_fin_sent && !self.tx.fin_acked() {
             // A peer may have fallen back unheard, and has no reason to answer an ACK without data. A probe it must answer,
             // and the answer tells.
@@ -256,6 +269,12 @@ impl Conn {
         }
         self.data_backoff += 1;
         self.arm_data_timer(cx.now);
+    }
+
+    /// Whether `off` is under way on the only subflow.
+    fn has_under_way(&self, off: u64) -> bool {
+        let [only] = &self.subflows[..] else { return false };
+        self.mp().is_some_and(|mp| only.outstanding(mp.dsn(0)).any(|range| range.contains(&off)))
     }
 
     fn keepalive_deadline(&self) -> Option<Instant> {

@@ -209,7 +209,7 @@ pub(crate) struct Subflow {
     flow_label: u32,
     ip_id: u16,
     signal_acks: u8,
-    /// The last acknowledgement of new data here said nothing of MPTCP.
+    /// The last acknowledgement of new data here, or the last answer to a probe, said nothing of MPTCP.
     pub(crate) mute: bool,
     /// Window field of the last segment sent.
     told_window: u16,
