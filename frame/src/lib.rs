@@ -17,6 +17,7 @@ mod packet;
 mod payload;
 pub mod pcapng;
 mod pools;
+mod shelf;
 mod time;
 
 pub use packet::{HEADER_MAX, Header, PathId, RxChecksum, RxPacket, Slices, Transmit};

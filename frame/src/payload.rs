@@ -5,18 +5,18 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::{Bound, Deref, RangeBounds};
 
-use crossbeam_queue::ArrayQueue;
+use crate::shelf::Shelf;
 
 /// Storage behind one or more [`Payload`]s. `filled` is the end of what was written so far.
 struct Buffer {
     bytes: Box<[u8]>,
     filled: usize,
-    home: Weak<Shelf>,
+    home: Weak<Idle>,
 }
 
-/// Where the buffers of a pool wait for their next use; any thread may put one back.
-struct Shelf {
-    free: ArrayQueue<Arc<Buffer>>,
+/// The buffers of a pool that nobody uses.
+struct Idle {
+    shelf: Shelf<Buffer>,
     buffer_len: usize,
 }
 
@@ -27,24 +27,24 @@ struct Shelf {
 /// allocates, and gives what does not fit back to the allocator.
 #[derive(Clone)]
 pub struct BufferPool {
-    shelf: Arc<Shelf>,
+    idle: Arc<Idle>,
 }
 
 impl BufferPool {
     /// A pool of buffers of `buffer_len` bytes that keeps at most `keep` idle ones.
     #[must_use]
     pub fn new(buffer_len: usize, keep: usize) -> Self {
-        Self { shelf: Arc::new(Shelf { free: ArrayQueue::new(keep.max(1)), buffer_len }) }
+        Self { idle: Arc::new(Idle { shelf: Shelf::new(keep), buffer_len }) }
     }
 
     /// A buffer that nobody else sees. Its content is whatever its last user left.
     #[must_use]
     pub fn take(&self) -> BufferMut {
-        let buffer = self.shelf.free.pop().unwrap_or_else(|| {
+        let buffer = self.idle.shelf.take().unwrap_or_else(|| {
             Arc::new(Buffer {
-                bytes: vec![0; self.shelf.buffer_len].into_boxed_slice(),
+                bytes: vec![0; self.idle.buffer_len].into_boxed_slice(),
                 filled: 0,
-                home: Arc::downgrade(&self.shelf),
+                home: Arc::downgrade(&self.idle),
             })
         });
         BufferMut { payload: Payload { buffer: Some(buffer), start: 0, end: 0 } }
@@ -53,21 +53,21 @@ impl BufferPool {
     /// Idle buffers on the shelf.
     #[must_use]
     pub fn idle(&self) -> usize {
-        self.shelf.free.len()
+        self.idle.shelf.len()
     }
 
     /// Length of each buffer, in bytes.
     #[must_use]
     pub fn buffer_len(&self) -> usize {
-        self.shelf.buffer_len
+        self.idle.buffer_len
     }
 }
 
 impl fmt::Debug for BufferPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BufferPool")
-            .field("buffer_len", &self.shelf.buffer_len)
-            .field("idle", &self.shelf.free.len())
+            .field("buffer_len", &self.idle.buffer_len)
+            .field("idle", &self.idle.shelf.len())
             .finish()
     }
 }
@@ -249,8 +249,8 @@ impl Drop for Payload {
         // Two last owners on two threads may each see the other and both let go: then the buffer is
         // freed instead of kept, which is safe and rare.
         let Some(buffer) = Arc::get_mut(&mut arc) else { return };
-        if let Some(shelf) = buffer.home.upgrade() {
-            let _ = shelf.free.push(arc);
+        if let Some(idle) = buffer.home.upgrade() {
+            idle.shelf.put(arc);
         }
     }
 }
