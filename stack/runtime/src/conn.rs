@@ -30,6 +30,11 @@ const PIECE_COST: u64 = 128;
 /// is less: a window that opens by so little is not worth a packet.
 const REPORT_MIN: u64 = 16 << 10;
 
+/// Whoever has written this many bytes more than one in a nanosecond leaves sending them to the worker's thread: sending costs
+/// several times what copying does, and another processor can do it meanwhile. Below that, a thread that does both
+/// has nobody to wake.
+const BULK: u64 = 256 << 10;
+
 /// Payloads on their way between the application and the worker. [`RING_LIMIT`] admits 16 large ones: those are kept
 /// in place.
 type Payloads = Ring<Payload, 24>;
@@ -88,7 +93,7 @@ pub(crate) struct Conn {
     addrs: OnceLock<(SocketAddr, SocketAddr)>,
 
     /// Held by whoever puts something into `tx`.
-    write_end: Mutex<()>,
+    write_end: Mutex<WriteEnd>,
     pub(crate) tx: Payloads,
     /// Cost of what was put into `tx` so far.
     pub(crate) tx_given: CachePadded<AtomicU64>,
@@ -132,6 +137,14 @@ pub(crate) struct Settings {
     linger: AtomicU64,
 }
 
+/// How fast the application writes.
+#[derive(Debug, Default)]
+struct WriteEnd {
+    /// Bytes written of late: one is forgotten every nanosecond.
+    late: u64,
+    last: Option<Instant>,
+}
+
 #[derive(Debug, Default)]
 struct ReadEnd {
     /// The payload that is being read.
@@ -154,7 +167,7 @@ impl Conn {
             error: OnceLock::new(),
             error_told: AtomicBool::new(false),
             addrs: OnceLock::new(),
-            write_end: Mutex::new(()),
+            write_end: Mutex::default(),
             tx: Ring::new(),
             tx_given: CachePadded::new(AtomicU64::new(0)),
             tx_taken: CachePadded::new(AtomicU64::new(0)),
@@ -220,6 +233,14 @@ impl Conn {
         self.worker.call();
     }
 
+    /// Has the worker's thread look at this connection.
+    fn leave_to_worker(self: &Arc<Self>) {
+        if self.service.ask() {
+            self.worker.ready.push(Arc::clone(self));
+        }
+        self.worker.leave();
+    }
+
     /// Gives an order and wakes whoever it concerns on this side.
     pub(crate) fn order(self: &Arc<Self>, bits: u32) {
         self.orders.fetch_or(bits, Ordering::AcqRel);
@@ -271,7 +292,7 @@ impl Conn {
     /// # Errors
     /// `WouldBlock` when there is none; `BrokenPipe`, or what the connection broke of.
     pub(crate) fn try_write(self: &Arc<Self>, mut bytes: &[u8], buffers: &WriteBuffers) -> io::Result<usize> {
-        let end = self.write_end.lock();
+        let mut end = self.write_end.lock();
         if self.state.load(Ordering::Acquire) & state::TX_END != 0 {
             return Err(self.take_error().unwrap_or_else(|| to_io(Error::ShutDown)));
         }
@@ -289,14 +310,16 @@ impl Conn {
             self.tx_given.store(given, Ordering::Relaxed);
             self.tx.push(payload);
         }
+        let taken = whole - bytes.len();
+        let bulk = end.is_bulk(taken, Instant::now());
         drop(end);
-        if whole > bytes.len() {
-            self.call_worker();
+        match taken {
+            0 if whole > 0 => return Err(io::ErrorKind::WouldBlock.into()),
+            0 => {}
+            _ if bulk => self.leave_to_worker(),
+            _ => self.call_worker(),
         }
-        match whole - bytes.len() {
-            0 if whole > 0 => Err(io::ErrorKind::WouldBlock.into()),
-            taken => Ok(taken),
-        }
+        Ok(taken)
     }
 
     /// Copies out what is there.
@@ -361,11 +384,22 @@ impl Conn {
         }
     }
 
-    /// Runs `attempt` until it does something else than `WouldBlock`, waiting at `gate` in between as the settings say.
-    pub(crate) fn block_on<T>(
+    /// Runs `attempt` to read until it does something else than `WouldBlock`, waiting in between as the settings say.
+    pub(crate) fn block_on_read<T>(&self, attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let wait = |deadline, ready: &mut dyn FnMut() -> _| self.worker.wait(&self.rx_gate, deadline, ready);
+        self.block_on(&self.settings.read_timeout(), wait, attempt)
+    }
+
+    /// The same to write. Who waits for room has written a lot: to send it is the worker's thread's.
+    pub(crate) fn block_on_write<T>(&self, attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let wait = |deadline, ready: &mut dyn FnMut() -> _| self.worker.wait_aside(&self.tx_gate, deadline, ready);
+        self.block_on(&self.settings.write_timeout(), wait, attempt)
+    }
+
+    fn block_on<T>(
         &self,
-        gate: &Gate,
         timeout: &Timeout<'_>,
+        wait: impl FnOnce(Option<Instant>, &mut dyn FnMut() -> Option<io::Result<T>>) -> Option<io::Result<T>>,
         mut attempt: impl FnMut() -> io::Result<T>,
     ) -> io::Result<T> {
         let would_block = |result: &io::Result<T>| matches!(result, Err(e) if e.kind() == io::ErrorKind::WouldBlock);
@@ -374,8 +408,16 @@ impl Conn {
             return result;
         }
         let deadline = timeout.load().and_then(|timeout| Instant::now().checked_add(timeout));
-        let ready = || Some(attempt()).filter(|result| !would_block(result));
-        self.worker.wait(gate, deadline, ready).unwrap_or(result)
+        wait(deadline, &mut || Some(attempt()).filter(|result| !would_block(result))).unwrap_or(result)
+    }
+}
+
+impl WriteEnd {
+    /// Notes that so many bytes were written. Whether it is so many, so fast, that this thread is better left to copying.
+    fn is_bulk(&mut self, bytes: usize, now: Instant) -> bool {
+        let since = self.last.replace(now).map_or(0, |last| now.saturating_duration_since(last).as_nanos() as u64);
+        self.late = self.late.saturating_sub(since) + bytes as u64;
+        self.late > BULK
     }
 }
 

@@ -229,7 +229,7 @@ impl TcpStream {
     /// Those of `read`.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         let conn = self.conn();
-        conn.block_on(&conn.rx_gate, &conn.settings.read_timeout(), || conn.try_peek(buf))
+        conn.block_on_read(|| conn.try_peek(buf))
     }
 
     /// The connection's error, if there is one that nobody was told of yet.
@@ -269,20 +269,20 @@ impl TcpStream {
 impl Read for &TcpStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let conn = self.conn();
-        conn.block_on(&conn.rx_gate, &conn.settings.read_timeout(), || conn.try_read(&mut [&mut *buf]))
+        conn.block_on_read(|| conn.try_read(&mut [&mut *buf]))
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let conn = self.conn();
         let mut bufs: SmallVec<[&mut [u8]; 8]> = bufs.iter_mut().map(|buf| &mut **buf).collect();
-        conn.block_on(&conn.rx_gate, &conn.settings.read_timeout(), || conn.try_read(&mut bufs))
+        conn.block_on_read(|| conn.try_read(&mut bufs))
     }
 }
 
 impl Write for &TcpStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let conn = self.conn();
-        conn.block_on(&conn.tx_gate, &conn.settings.write_timeout(), || self.try_write(buf))
+        conn.block_on_write(|| self.try_write(buf))
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {

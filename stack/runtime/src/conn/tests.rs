@@ -100,6 +100,21 @@ fn writing_stops_at_the_limit_and_after_the_shutdown() {
 }
 
 #[test]
+fn only_who_writes_much_and_fast_leaves_sending_to_the_worker() {
+    let begin = Instant::now();
+    let bulk = |bytes: usize, every: Duration, writes: u32| {
+        let mut end = WriteEnd::default();
+        (0..writes).filter(|&at| end.is_bulk(bytes, begin + every * at)).count()
+    };
+    let gigabyte_a_second = Duration::from_micros(64);
+
+    assert_eq!(bulk(256 << 10, Duration::ZERO, 1), 0, "a single large write is sent at once");
+    assert_eq!(bulk(64 << 10, gigabyte_a_second * 2, 10_000), 0);
+    assert_eq!(bulk(100, Duration::from_micros(5), 10_000), 0, "however often");
+    assert_eq!(bulk(64 << 10, gigabyte_a_second / 4, 100), 96, "from the fifth on");
+}
+
+#[test]
 fn single_bytes_do_not_grow_the_ring_without_bound() {
     let (conn, _, buffers) = conn();
     let mut writes = 0u64;
@@ -145,7 +160,7 @@ fn blocked_readers_wake_for_bytes_timeouts_and_shutdown() {
     let (conn, ..) = conn();
     let blocking_read = |conn: &Arc<Conn>| {
         let mut buf = [0; 9];
-        conn.block_on(&conn.rx_gate, &conn.settings.read_timeout(), || conn.try_read(&mut [&mut buf]))
+        conn.block_on_read(|| conn.try_read(&mut [&mut buf]))
     };
 
     conn.settings.read_timeout().store(Some(Duration::from_millis(20))).unwrap();
@@ -227,8 +242,7 @@ fn bytes_pass_both_rings_in_order_and_nobody_sleeps_through_it() {
             let (mut at, mut len) = (0u64, 1);
             while at < TOTAL {
                 let chunk: Vec<u8> = (at..(at + len).min(TOTAL)).map(|at| (at % 251) as u8).collect();
-                let timeout = conn.settings.write_timeout();
-                at += conn.block_on(&conn.tx_gate, &timeout, || conn.try_write(&chunk, &buffers)).unwrap() as u64;
+                at += conn.block_on_write(|| conn.try_write(&chunk, &buffers)).unwrap() as u64;
                 len = len * 7 % 300_007;
             }
         })
@@ -239,8 +253,7 @@ fn bytes_pass_both_rings_in_order_and_nobody_sleeps_through_it() {
             let (mut at, mut len) = (0u64, 1);
             while at < TOTAL {
                 let mut buf = vec![0; len];
-                let timeout = conn.settings.read_timeout();
-                let n = conn.block_on(&conn.rx_gate, &timeout, || conn.try_read(&mut [&mut buf])).unwrap();
+                let n = conn.block_on_read(|| conn.try_read(&mut [&mut buf])).unwrap();
                 assert!(buf[..n].iter().zip(at..).all(|(byte, at)| *byte == (at % 251) as u8), "wrong byte after {at}");
                 at += n as u64;
                 checked.store(at, Ordering::Relaxed);

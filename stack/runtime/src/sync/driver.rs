@@ -68,6 +68,13 @@ impl Driver {
         free
     }
 
+    /// Whoever is in the seat shall leave it.
+    pub(crate) fn want(&self) {
+        if self.state.load(Ordering::Relaxed) != FREE {
+            self.wanted.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Whether somebody else wanted the seat since the last call.
     pub(crate) fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::Relaxed) && self.wanted.swap(false, Ordering::Relaxed)

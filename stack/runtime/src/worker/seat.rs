@@ -5,6 +5,7 @@
 //! itself when nobody else is at it: after a write or a command it does the turn that sends ([`Handle::call`]), and
 //! instead of sleeping until the worker wakes it, it waits in the worker's epoll set for the packet and takes it in
 //! ([`Handle::wait`]). A request and its answer then cost as many context switches as with sockets of the kernel.
+//! A thread that writes much and fast has enough to do with copying: it [leaves](Handle::leave) the turns to the worker's.
 //!
 //! Nobody but the worker's thread ever blocks on the lock, and that for a few turns at most: an application's thread that
 //! finds it taken leaves its work in a queue, which the holder looks at before it lets go.
@@ -153,6 +154,12 @@ impl Handle {
         }
     }
 
+    /// Has the worker's own thread look at its queues, where there is more to do for it than a waiting thread should.
+    pub(crate) fn leave(&self) {
+        self.driver.want();
+        self.ring();
+    }
+
     /// Lets the driver look again whether what it waits for has come.
     pub(super) fn poke_driver(&self) {
         if self.driver.poke() {
@@ -223,6 +230,19 @@ impl Handle {
             }
         }
         gate.wait(deadline, ready)
+    }
+
+    /// Blocks likewise, and leaves all turns to the worker's thread.
+    pub(crate) fn wait_aside<T>(
+        &self,
+        gate: &Gate,
+        deadline: Option<Instant>,
+        mut ready: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        spin(self.busy_poll.min(left_until(deadline)), &mut ready).or_else(|| {
+            self.driver.hurry();
+            gate.wait(deadline, ready)
+        })
     }
 
     /// Does turns and waits in epoll in between. If a turn brings only others something, one of them may have the seat.
