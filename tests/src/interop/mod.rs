@@ -88,6 +88,8 @@ pub enum Step {
     Nft(&'static str),
     /// The same once all is acknowledged; we are the first to speak then.
     NftAtRest(&'static str),
+    /// The same, but the kernel speaks first, and then nobody until it would have repeated what we do not acknowledge.
+    NftBeforeKernel(&'static str),
     /// So many milliseconds pass.
     Pause(u64),
 }

@@ -505,6 +505,18 @@ pub const ROWS: &[Row] = &[
         ours: &[is("MPTcpExtDssFallback", 1)],
         ..row("the kernel's options are stripped later", Server, V4)
     },
+    Row {
+        then: &[Step::NftBeforeKernel("oifname ab0 reset tcp option mptcp")],
+        kernel: &[is("MPTcpExtMPTCPRetrans", 0)],
+        ours: &[is("MPTcpExtDssFallback", 1)],
+        ..row("the kernel's options are stripped before it sends, we connected", Client, V4)
+    },
+    Row {
+        then: &[Step::NftBeforeKernel("oifname ab0 reset tcp option mptcp")],
+        kernel: &[is("MPTcpExtMPTCPRetrans", 0)],
+        ours: &[is("MPTcpExtDssFallback", 1)],
+        ..row("the kernel's options are stripped before it sends", Server, V6)
+    },
     // The kernel falls back as long as it has repeated nothing for want of a DATA_ACK; later it resets, see `End::TooLate`.
     Row {
         then: &[Step::NftAtRest("iifname ab0 reset tcp option mptcp")],

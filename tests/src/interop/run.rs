@@ -244,16 +244,25 @@ impl<'a> Case<'a> {
             }
             Step::Nft(rule) => self.nft(rule)?,
             Step::NftAtRest(rule) => {
-                std::thread::sleep(SILENCE);
-                self.nothing_repeated()?;
-                self.nft(rule)?;
+                self.nft_at_rest(rule)?;
                 one_way(&ends.ours, &ends.kernel, 3)?;
+            }
+            Step::NftBeforeKernel(rule) => {
+                self.nft_at_rest(rule)?;
+                one_way(&ends.kernel, &ends.ours, 5)?;
+                std::thread::sleep(SILENCE);
             }
             Step::Pause(millis) => std::thread::sleep(Duration::from_millis(*millis)),
         }
         // Long enough for a word to arrive, and for what follows from it to begin.
         std::thread::sleep(Duration::from_millis(100));
         Ok(())
+    }
+
+    fn nft_at_rest(&self, rule: &str) -> Result<()> {
+        std::thread::sleep(SILENCE);
+        self.nothing_repeated()?;
+        self.nft(rule)
     }
 
     fn end(&self, ends: Ends) -> Result<()> {

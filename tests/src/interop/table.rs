@@ -85,6 +85,9 @@ fn describe_step(step: Step) -> String {
         Step::EndpointDelete => "kernel's address 2 goes".into(),
         Step::EndpointDeleteFirst => "kernel's address 1 goes".into(),
         Step::Nft(rule) => format!("router: `{rule}`"),
+        Step::NftBeforeKernel(rule) => {
+            format!("router, when all is acknowledged: `{rule}`; the kernel sends first, then silence")
+        }
         Step::NftAtRest(rule) => format!("router, when all is acknowledged: `{rule}`; we send first"),
         Step::Pause(millis) => format!("{millis} ms pass"),
     }

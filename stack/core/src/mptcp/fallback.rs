@@ -4,7 +4,7 @@
 use crate::info::TcpState;
 use crate::pm::Notice;
 use crate::shard::Slot;
-use crate::wire::{Dss, Flags, MptcpOption, Segment};
+use crate::wire::{DataAck, Dss, Flags, MptcpOption, Segment};
 use crate::{FallbackReason, ResetReason};
 
 use super::Mode;
@@ -139,6 +139,15 @@ impl Conn {
             _ => false,
         };
         !segment.payload.is_empty() && segment.options.mptcp.iter().any(elsewhere)
+    }
+
+    /// TCP now, but the peer may not know, and repeat what is not acknowledged at data level: we would read it twice. What is
+    /// new is acknowledged there, too; the answer to a probe is not, which tells such a peer of ours.
+    pub(super) fn data_ack_for_unaware(&self, at: usize) -> Option<MptcpOption> {
+        let Mode::Plain(Plain { reason: FallbackReason::NoDss, idsn: idsn @ 1.. }) = self.mode else { return None };
+        let ack = DataAck::Long(idsn.wrapping_add(1).wrapping_add(self.rx.ack()));
+        let owed = self.subflows[at].rcv.owes_ack();
+        owed.then_some(MptcpOption::Dss(Dss { ack: Some(ack), mapping: None, data_fin: false }))
     }
 
     /// The only subflow acknowledges data without a word of MPTCP, after a second one was tried, or answers so when it is

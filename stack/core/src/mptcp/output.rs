@@ -159,7 +159,7 @@ impl Conn {
     }
 
     fn send_ack(&mut self, cx: &mut Cx<'_>, at: usize) -> Transmit {
-        let option = self.ack_option(at);
+        let option = self.ack_option(at).or_else(|| self.data_ack_for_unaware(at));
         self.send_bare(cx, at, option.as_slice(), true)
     }
 

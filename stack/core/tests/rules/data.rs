@@ -243,6 +243,27 @@ fn after_an_infinite_mapping_it_is_tcp_for_good() {
 }
 
 #[test]
+fn who_fell_back_alone_still_acknowledges_at_data_level() {
+    // Given a peer whose options are stripped from its second data on, which it cannot know,
+    let mut peer = connected();
+    let options = vec![peer.maps(1, 0, 10)];
+    peer.say(0, &Say { options, payload: &bytes_at(0, 10), ..Say::default() });
+    peer.read();
+    peer.say(0, &Say { pos: 11, payload: &bytes_at(10, 10), ..Say::default() });
+    assert_eq!((peer.read(), peer.info().fallback), (bytes_at(10, 10), Some(FallbackReason::NoDss)));
+    // then it is told what has come, and has no reason to send it once more,
+    peer.pass(Duration::from_millis(200));
+    let last = peer.heard(0).pop().expect("an acknowledgement");
+    assert_eq!(peer.acked(&last), Some(20));
+    // and is told that it is TCP when it asks, and with the first data.
+    peer.say(0, &Say { pos: 19, ..Say::default() });
+    peer.write(b"news");
+    let heard = peer.heard(0);
+    assert_eq!(heard.len(), 2);
+    assert!(heard.iter().all(|segment| segment.options.mptcp.is_empty()), "{heard:?}");
+}
+
+#[test]
 fn short_numbers_wrap_in_the_middle_of_a_conversation() {
     // Given a peer whose numbers' low half wraps after less than 20000 bytes,
     let wraps_soon = |key: &u64| token_and_idsn(*key).1 as u32 > u32::MAX - 20_000;
