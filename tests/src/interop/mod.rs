@@ -76,6 +76,8 @@ pub enum Step {
     Remove,
     /// Our first address goes.
     RemoveFirst,
+    /// It is there again, with these flags.
+    AddFirst(&'static str),
     /// The kernel's second address becomes an endpoint with these words.
     Endpoint(&'static str),
     /// Flags of that endpoint change.

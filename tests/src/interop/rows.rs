@@ -342,6 +342,23 @@ pub const ROWS: &[Row] = &[
         ours: &[is("MPTcpExtRmAddrTx", 1)],
         ..row("our first address goes", Client, V4)
     },
+    // Identifier 0 is gone with it: what comes back has its endpoint's.
+    Row {
+        given: &[Set::Path("signal")],
+        then: &[Step::RemoveFirst, Step::AddFirst("signal")],
+        subflows: (2, 2),
+        kernel: &[is("MPTcpExtRmAddr", 1), is("MPTcpExtAddAddr", 2), is(JOINED, 2)],
+        ours: &[is("MPTcpExtRmAddrTx", 1), is("MPTcpExtEchoAdd", 2), is(SECOND, 2)],
+        ..row("our first address goes and comes", Server, V4)
+    },
+    Row {
+        given: &[Set::Path("subflow")],
+        then: &[Step::RemoveFirst, Step::AddFirst("subflow")],
+        subflows: (2, 2),
+        kernel: &[is("MPTcpExtRmAddr", 1), is(SECOND, 2)],
+        ours: &[is("MPTcpExtRmAddrTx", 1), is(JOINED, 2)],
+        ..row("our first address goes and comes, we connected", Client, V6)
+    },
     Row {
         given: &[Set::Path("subflow")],
         then: &[Step::Change("subflow,backup"), Step::Change("subflow")],

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use anabranch::{Endpoint, EndpointFlags, Limits, SockOpt, SocketOptions, Stack, SynCookies, TcpStream};
+use anabranch::{
+    Endpoint, EndpointFlags, IpCidr, Limits, NewEndpoint, SockOpt, SocketOptions, Stack, SynCookies, TcpStream,
+};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{End, Expect, Row, Set, Step};
@@ -227,15 +229,15 @@ impl<'a> Case<'a> {
     fn step(&self, ends: &Ends, step: &Step) -> Result<()> {
         let peer = &self.lab.peer;
         match step {
-            Step::Change(words) => {
-                let mut flags = EndpointFlags::default();
-                for word in words.split(',') {
-                    ensure!(flags.set(word, true), "{word}");
-                }
-                self.stack.change_endpoint(self.our_endpoint(1)?.id, flags, None)?;
-            }
+            Step::Change(words) => self.stack.change_endpoint(self.our_endpoint(1)?.id, flags(words)?, None)?,
             Step::Remove => self.stack.remove_endpoint(self.our_endpoint(1)?.id)?,
             Step::RemoveFirst => self.stack.remove_endpoint(self.our_endpoint(0)?.id)?,
+            Step::AddFirst(words) => {
+                let family = self.row.family;
+                let addr = IpCidr::new(family.subject(0), family.network_prefix()).context("an address")?;
+                let path = self.stack.paths().first().context("our first path")?.id;
+                self.stack.add_endpoint(NewEndpoint { path, addr, id: 0, flags: flags(words)?, port: None })?;
+            }
             Step::Endpoint(words) => self.add_endpoint(words)?,
             Step::EndpointChange(words) => drop(peer.ip(&format!("mptcp endpoint change id 9 {words}"))?),
             Step::EndpointDelete => drop(peer.ip("mptcp endpoint delete id 9")?),
@@ -332,6 +334,14 @@ impl<'a> Case<'a> {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+fn flags(words: &str) -> Result<EndpointFlags> {
+    let mut flags = EndpointFlags::default();
+    for word in words.split(',') {
+        ensure!(flags.set(word, true), "{word}");
+    }
+    Ok(flags)
 }
 
 /// Reads, whatever signals come.

@@ -80,6 +80,7 @@ fn describe_step(step: Step) -> String {
         Step::Change(words) => format!("our path 2: `{words}`"),
         Step::Remove => "our address 2 goes".into(),
         Step::RemoveFirst => "our address 1 goes".into(),
+        Step::AddFirst(words) => format!("our address 1 comes: `{words}`"),
         Step::Endpoint(words) => format!("kernel's address 2: `{words}`"),
         Step::EndpointChange(words) => format!("kernel's address 2 becomes `{words}`"),
         Step::EndpointDelete => "kernel's address 2 goes".into(),

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 
 use anabranch_frame::{Instant, Payload, Transmit};
 use smallvec::SmallVec;
@@ -310,11 +310,6 @@ impl Conn {
 
     pub(crate) fn remote(&self) -> SocketAddr {
         self.tuple.1
-    }
-
-    /// Our address of the first subflow.
-    pub(crate) fn initial_local(&self) -> IpAddr {
-        self.tuple.0.ip()
     }
 
     pub(super) fn index_of(&self, id: SubflowId) -> Option<usize> {

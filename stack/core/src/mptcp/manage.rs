@@ -1,6 +1,7 @@
 //! The path manager and programs in its place: what they hear and what they may do; our own paths and addresses.
 
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use anabranch_frame::{Instant, PathId};
 use smallvec::SmallVec;
@@ -45,6 +46,7 @@ impl Conn {
                 server_side: self.server_side,
                 deny_join_initial: mp.deny_join_initial,
                 initial_local: local.ip(),
+                initial_withdrawn: mp.initial_withdrawn && self.options.allow_join_initial_addr_port,
                 initial_remote: remote,
             };
             self.path_manager.on_event(&view, event, &mut commands);
@@ -65,7 +67,7 @@ impl Conn {
     fn open_from(&mut self, cx: &mut Cx<'_>, endpoint: &Endpoint, remote: RemoteAddr, backup: bool) -> bool {
         let possible = self.may_have_another() && endpoint.addr.is_ipv4() == remote.addr.is_ipv4();
         if possible {
-            let local_id = self.local_id_of(endpoint);
+            let local_id = self.local_id_of(endpoint.addr, endpoint.id);
             self.open_join(cx, endpoint.addr, endpoint.path, (local_id, remote.id), remote.addr, backup);
         }
         possible
@@ -250,8 +252,9 @@ impl Conn {
         }
     }
 
-    /// Address identifier of an endpoint: 0 for the address of the initial subflow.
-    fn local_id_of(&self, endpoint: &Endpoint) -> u8 {
-        if endpoint.addr == self.tuple.0.ip() { 0 } else { endpoint.id }
+    /// Address identifier of our address `addr`, whose endpoint is `endpoint`: 0 for the initial subflow's until it was withdrawn.
+    pub(crate) fn local_id_of(&self, addr: IpAddr, endpoint: u8) -> u8 {
+        let initial = addr == self.tuple.0.ip() && !self.mp().is_some_and(|mp| mp.initial_withdrawn);
+        if initial { 0 } else { endpoint }
     }
 }

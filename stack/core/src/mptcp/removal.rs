@@ -32,6 +32,7 @@ impl Conn {
     pub(super) fn withdraw(&mut self, cx: &mut Cx<'_>, id: u8) {
         let Some(mp) = self.mp_mut() else { return };
         mp.announcements.retain(|one| one.id != id);
+        mp.initial_withdrawn |= id == 0;
         if !mp.withdrawn.contains(&id) {
             mp.withdrawn.push(id);
         }

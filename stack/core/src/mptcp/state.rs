@@ -74,6 +74,8 @@ pub(crate) struct Mp {
     pub(crate) add_addr_accepted: u8,
     /// Endpoints whose REMOVE_ADDR is to be told.
     pub(crate) withdrawn: Vec<u8>,
+    /// Our address of the initial subflow was withdrawn: should it come back it has its endpoint's identifier.
+    pub(crate) initial_withdrawn: bool,
     /// Subflows whose address the peer is said to have withdrawn.
     pub(crate) doubts: Vec<Doubt>,
 }
@@ -93,6 +95,7 @@ impl Mp {
             remotes: Vec::new(),
             add_addr_accepted: 0,
             withdrawn: Vec::new(),
+            initial_withdrawn: false,
             doubts: Vec::new(),
         })
     }

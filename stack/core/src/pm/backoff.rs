@@ -1,7 +1,7 @@
 //! Opening again what was lost, ever more seldom as long as it is in vain.
 
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use anabranch_frame::Instant;
@@ -65,7 +65,7 @@ impl Backoff {
 #[derive(Clone, Copy, Debug)]
 struct Lost {
     local: IpAddr,
-    remote: RemoteAddr,
+    remote: SocketAddr,
     backoff: Backoff,
 }
 
@@ -83,7 +83,7 @@ impl Rejoin {
         if view.server_side {
             return;
         }
-        let remote = RemoteAddr { id: subflow.remote_id, addr: subflow.remote };
+        let remote = subflow.remote;
         let local = subflow.local.ip();
         if self.find(subflow).is_none() {
             // When there is no room the oldest is forgotten.
@@ -107,25 +107,25 @@ impl Rejoin {
     /// An address of ours is there again: what was lost on it is opened, whatever its flags.
     pub(super) fn on_address(&mut self, view: &PmView<'_>, back: &Endpoint, out: &mut Vec<super::Command>) {
         let mut opener = Opener::new(view, out);
-        for lost in self.lost.iter().filter(|lost| lost.local == back.addr && view.remotes.contains(&lost.remote)) {
-            opener.open_all(&[*back], &[lost.remote], |_, _| true);
+        for lost in self.lost.iter().filter(|lost| lost.local == back.addr) {
+            opener.open_all(&[*back], known(view, lost.remote), |_, _| true);
         }
     }
 
     fn find(&mut self, subflow: &SubflowEntry) -> Option<&mut Lost> {
-        self.lost.iter_mut().find(|lost| lost.local == subflow.local.ip() && lost.remote.addr == subflow.remote)
+        self.lost.iter_mut().find(|lost| lost.local == subflow.local.ip() && lost.remote == subflow.remote)
     }
 
     /// Opens what is due. A pair of which an address is gone is forgotten.
     pub(super) fn on_timer(&mut self, view: &PmView<'_>, out: &mut Vec<super::Command>) {
-        self.lost.retain(|lost| view.remotes.contains(&lost.remote));
+        self.lost.retain(|lost| !known(view, lost.remote).is_empty());
         let mut opener = Opener::new(view, out);
         for lost in &mut self.lost {
             if !lost.backoff.take_due(view.now) {
                 continue;
             }
             match view.endpoints.iter().find(|endpoint| endpoint.addr == lost.local) {
-                Some(endpoint) if endpoint.up => opener.open_all(&[*endpoint], &[lost.remote], |_, _| true),
+                Some(endpoint) if endpoint.up => opener.open_all(&[*endpoint], known(view, lost.remote), |_, _| true),
                 // When the address comes back.
                 _ => lost.backoff = Backoff::default(),
             }
@@ -136,4 +136,9 @@ impl Rejoin {
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.lost.iter().filter_map(|lost| lost.backoff.due()).min()
     }
+}
+
+/// The peer's address, if it has it still; its identifier is another after it was withdrawn and came back.
+fn known<'a>(view: &PmView<'a>, addr: SocketAddr) -> &'a [RemoteAddr] {
+    view.remotes.iter().find(|remote| remote.addr == addr).map(core::slice::from_ref).unwrap_or_default()
 }

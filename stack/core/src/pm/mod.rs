@@ -82,6 +82,8 @@ pub struct PmView<'a> {
     pub deny_join_initial: bool,
     /// Our address of the initial subflow.
     pub initial_local: IpAddr,
+    /// It was withdrawn, and may be announced again, under its endpoint's identifier.
+    pub initial_withdrawn: bool,
     /// The peer's address of the initial subflow.
     pub initial_remote: SocketAddr,
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::{Command, PmView, RemoteAddr};
 use crate::config::Endpoint;
 
-/// Announces those of the endpoints that are `meant` to be and were not, but never the address that the peer knows anyway.
+/// Announces those of the endpoints that are `meant` to be and were not, but not the address that the peer knows anyway.
 pub(super) fn announce(
     view: &PmView<'_>,
     endpoints: &[Endpoint],
@@ -14,7 +14,7 @@ pub(super) fn announce(
 ) {
     let new = |endpoint: &&Endpoint| {
         let initial = endpoint.addr == view.initial_local && endpoint.port.is_none();
-        let known = initial || view.announced.contains(&endpoint.id);
+        let known = (initial && !view.initial_withdrawn) || view.announced.contains(&endpoint.id);
         endpoint.up && meant(endpoint) && !known
     };
     out.extend(endpoints.iter().filter(new).map(|endpoint| Command::Announce { endpoint: endpoint.id, port: None }));

@@ -276,8 +276,7 @@ impl Shard {
             return self.reset(segment, Some(ResetReason::LackOfResources));
         }
         let id = conn.id;
-        let initial = at.ip() == conn.initial_local();
-        let local_id = if initial { 0 } else { self.paths.endpoint_id(at.ip()).unwrap_or(0) };
+        let local_id = conn.local_id_of(at.ip(), self.paths.endpoint_id(at.ip()).unwrap_or(0));
         let kind = SynKind::Join {
             conn: id,
             hmac: mptcp::join_synack(local, remote, nonce, join.nonce),

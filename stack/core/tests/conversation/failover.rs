@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use anabranch_core::config::EndpointFlags;
 use anabranch_core::wire::Flags;
 use anabranch_core::{Error, SocketOptions};
 use anabranch_frame::PathId;
 use anabranch_sim::middlebox::TcpPacket;
-use anabranch_sim::{Action, Chatter, LinkConfig, Note, Pair, PairBuilder, Verdict};
+use anabranch_sim::{Action, Chatter, HostConfig, LinkConfig, Note, Pair, PairBuilder, Verdict};
 
 use crate::support::*;
 
@@ -138,6 +139,30 @@ fn a_device_comes_up_again_and_is_joined_again() {
     let subflows = &net.app(apps.1).flow().subflows;
     assert_eq!(subflows.len(), 2);
     assert!(subflows[1].bytes_received > MEGABYTE, "{} bytes", subflows[1].bytes_received);
+}
+
+#[test]
+fn the_servers_first_path_comes_back_and_is_joined() {
+    // Given a server with two addresses to announce, and a client that joins what it hears of,
+    let flagged = |signal| {
+        let flags = EndpointFlags { signal, ..EndpointFlags::default() };
+        move |host: &mut HostConfig| host.paths.iter_mut().for_each(|path| path.flags = flags)
+    };
+    for (seed, back) in [(931, ms(1100)), (932, secs(5))] {
+        let mut net = Pair::seeded(seed).path(wifi()).path(lte()).client(flagged(false)).server(flagged(true)).build();
+        let apps = start(&mut net, 60 * MEGABYTE, 0, &SocketOptions::default());
+        // when the path goes on which it all began, then that address is withdrawn,
+        net.at(secs(1), |world| world.set_path_up(Pair::SERVER, PathId(0), false).unwrap());
+        net.at(back, |world| world.set_path_up(Pair::SERVER, PathId(0), true).unwrap());
+        finish(&mut net, apps, secs(60));
+        assert_eq!(net.counters(Pair::CLIENT).rm_addr, 1, "{back:?}");
+        // and when it comes back it is announced under its endpoint's identifier, joined, and used.
+        let flow = net.app(apps.1).flow();
+        let subflow = flow.subflows.iter().find(|subflow| subflow.local == Pair::server_addr(0));
+        let subflow = subflow.unwrap_or_else(|| panic!("{back:?}: {:?}", flow.subflows));
+        assert_ne!(subflow.local_id, 0, "{back:?}");
+        assert!(subflow.bytes_received > MEGABYTE, "{back:?}: {} bytes", subflow.bytes_received);
+    }
 }
 
 #[test]

@@ -153,6 +153,16 @@ fn an_endpoint_that_comes_is_used_and_one_that_goes_is_withdrawn() {
 }
 
 #[test]
+fn the_first_address_is_announced_when_it_comes_back() {
+    let first = "1 10.0.1.2/24 signal";
+    let back = PmEvent::EndpointUp(endpoint(first));
+    let case = |withdrawn| Case { server_side: true, initial_withdrawn: withdrawn, ..Case::new(&[first]) };
+    assert!(case(false).on(back).is_empty(), "the peer knows it");
+    assert_eq!(case(true).on(back), ["announce 1"]);
+    assert!(Case { announced: vec![1], ..case(true) }.on(back).is_empty(), "once");
+}
+
+#[test]
 fn an_endpoint_that_comes_back_joins_what_was_announced() {
     let mut case = Case::new(&[FIRST, "2 10.0.2.2/24"]).with_remote(5, "10.0.2.1").with_remote(6, "10.0.7.1");
     assert_eq!(case.on(PmEvent::EndpointUp(case.endpoints[1])), ["2 > 10.0.2.1:80#5"]);

@@ -55,6 +55,7 @@ struct Case {
     left: u8,
     server_side: bool,
     deny_join_initial: bool,
+    initial_withdrawn: bool,
 }
 
 impl Case {
@@ -69,6 +70,7 @@ impl Case {
             left: 8,
             server_side: false,
             deny_join_initial: false,
+            initial_withdrawn: false,
         };
         case.with_subflow("10.0.1.2", "10.0.1.1")
     }
@@ -109,6 +111,7 @@ impl Case {
             server_side: self.server_side,
             deny_join_initial: self.deny_join_initial,
             initial_local: "10.0.1.2".parse().unwrap(),
+            initial_withdrawn: self.initial_withdrawn,
             initial_remote: remote(0, "10.0.1.1").addr,
         };
         let mut commands = vec![];

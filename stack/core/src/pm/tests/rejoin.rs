@@ -66,6 +66,14 @@ fn a_pair_is_forgotten_with_either_address() {
 }
 
 #[test]
+fn an_address_that_came_back_has_another_identifier() {
+    let (mut case, _) = broken("endpoints");
+    case.remotes[0].id = 7;
+    case.wait();
+    assert_eq!(case.on(PmEvent::Timer), ["2 > 10.0.1.1:80#7"]);
+}
+
+#[test]
 fn the_limit_of_subflows_holds_for_what_comes_back() {
     let (mut case, _) = broken("endpoints");
     case.left = 0;
