@@ -107,30 +107,41 @@ fn a_port_of_ours_is_in_use_whichever_worker_is_asked() {
 
 #[test]
 fn many_wait_to_accept_and_all_hear_of_the_end() {
-    let (client, server) = Pair { workers: 2, ..Pair::default() }.build();
+    // With a single worker those who wait do its turns.
+    for workers in [1, 2] {
+        many_wait_to_accept(workers);
+    }
+}
+
+/// Nobody is left waiting, one connection after the other.
+fn many_wait_to_accept(workers: usize) {
+    const CONNECTIONS: usize = 200;
+    let (client, server) = Pair { workers, ..Pair::default() }.build();
     let listener = server.listen((SERVER, 7)).unwrap();
     let accepted = Arc::new(AtomicUsize::new(0));
     let acceptors: Vec<_> = (0..6)
         .map(|_| {
             let (listener, accepted) = (listener.try_clone().unwrap(), Arc::clone(&accepted));
             thread::spawn(move || {
-                let mut mine: Vec<TcpStream> = Vec::new();
+                let mut mine = 0;
                 loop {
                     match listener.accept() {
-                        Ok((stream, _)) => mine.push(stream),
-                        Err(error) => return (mine.len(), error.kind()),
+                        Ok(_) => mine += 1,
+                        Err(error) => return (mine, error.kind()),
                     }
                     accepted.fetch_add(1, Ordering::Relaxed);
                 }
             })
         })
         .collect();
-    let streams: Vec<_> = (0..200).map(|_| client.connect((SERVER, 7)).unwrap()).collect();
-    wait_for("every connection to be accepted", || accepted.load(Ordering::Relaxed) == streams.len());
+    for count in 1..=CONNECTIONS {
+        client.connect((SERVER, 7)).unwrap();
+        wait_for("the connection to be accepted", || accepted.load(Ordering::Relaxed) == count);
+    }
     server.shutdown(Duration::from_millis(10));
     let ends: Vec<_> = acceptors.into_iter().map(|acceptor| acceptor.join().unwrap()).collect();
     assert!(ends.iter().all(|(_, error)| *error == ErrorKind::NotConnected), "{ends:?}");
-    assert_eq!(ends.iter().map(|(count, _)| count).sum::<usize>(), streams.len());
+    assert_eq!(ends.iter().map(|(count, _)| count).sum::<usize>(), CONNECTIONS);
 }
 
 /// A device that takes its worker down with it.

@@ -305,7 +305,7 @@ impl Worker {
         let mut woken = Woken::new();
         self.hand_out_woken(&mut woken);
         if !woken.is_empty() {
-            woken.into_iter().for_each(Wake::open);
+            woken.into_iter().for_each(|wake| wake.open(None));
             self.handle.poke_driver();
         }
     }

@@ -35,7 +35,8 @@ pub(super) enum Wake {
 }
 
 impl Wake {
-    pub(super) fn open(self) {
+    /// Wakes them, but for the caller, who looks himself whether what he waits for at his `own` gate has come.
+    pub(super) fn open(self, own: Option<&Gate>) {
         match self {
             Self::Conn { conn, rx, tx } => {
                 if rx {
@@ -45,7 +46,13 @@ impl Wake {
                     conn.tx_gate.open();
                 }
             }
-            Self::Accepting(accepting, connections) => accepting.gate.open_for(connections),
+            Self::Accepting(accepting, connections) => {
+                let gate = &accepting.gate;
+                let others = connections - u32::from(own.is_some_and(|own| std::ptr::eq(own, gate)));
+                if others > 0 {
+                    gate.open_for(others);
+                }
+            }
         }
     }
 }
@@ -106,7 +113,7 @@ impl Handle {
             drop(turns);
             Stats::count(&self.stats.sleeps);
             self.resting.store(true, Ordering::Release);
-            self.wake(&mut woken);
+            self.wake(&mut woken, None);
             if !self.driver.give_way(|| self.bell.send_event()) {
                 events = self.poll.wait(None);
             }
@@ -121,7 +128,7 @@ impl Handle {
     pub(crate) fn call(&self) {
         if !self.is_open() {
             self.ring();
-        } else if self.bell.worker_sleeps() && self.do_turn(self.untended_events()) == Turn::Unfinished {
+        } else if self.bell.worker_sleeps() && self.do_turn(self.untended_events(), None) == Turn::Unfinished {
             self.leave_rest();
         }
     }
@@ -169,17 +176,17 @@ impl Handle {
 
     /// Wakes who waits for what was done, and not before everything was done: they may run at once, in place of
     /// this thread.
-    fn wake(&self, woken: &mut Woken) {
+    fn wake(&self, woken: &mut Woken, own: Option<&Gate>) {
         if woken.is_empty() {
             return;
         }
-        woken.drain(..).for_each(Wake::open);
+        woken.drain(..).for_each(|wake| wake.open(own));
         self.poke_driver();
     }
 
     /// Takes in `events` and does a turn, if nobody else does the worker's turns. If somebody does, the events
-    /// are left where they will be found.
-    fn do_turn(&self, events: Events) -> Turn {
+    /// are left where they will be found. The caller waits at his `own` gate, if at any.
+    fn do_turn(&self, events: Events, own: Option<&Gate>) -> Turn {
         let mut turns = self.seat.try_lock().map(Turns);
         let Some(worker) = turns.as_mut().and_then(|turns| turns.0.as_mut()) else {
             events.into_iter().for_each(|event| self.events.push(event));
@@ -194,7 +201,7 @@ impl Handle {
         worker.hand_out_woken(&mut woken);
         drop(turns);
         self.driver.drove();
-        self.wake(&mut woken);
+        self.wake(&mut woken, own);
         if finished { Turn::Finished } else { Turn::Unfinished }
     }
 
@@ -217,7 +224,7 @@ impl Handle {
             return Some(found);
         }
         if self.resting.load(Ordering::Acquire) && self.is_open() && self.driver.take() {
-            match self.drive(deadline, &mut ready) {
+            match self.drive(gate, deadline, &mut ready) {
                 Driven::Found(found) => {
                     self.driver.leave();
                     return Some(found);
@@ -246,7 +253,7 @@ impl Handle {
     }
 
     /// Does turns and waits in epoll in between. If a turn brings only others something, one of them may have the seat.
-    fn drive<T>(&self, deadline: Option<Instant>, ready: &mut impl FnMut() -> Option<T>) -> Driven<T> {
+    fn drive<T>(&self, gate: &Gate, deadline: Option<Instant>, ready: &mut impl FnMut() -> Option<T>) -> Driven<T> {
         loop {
             let mut events = Events::new();
             if !self.unfinished.load(Ordering::Relaxed) {
@@ -261,7 +268,7 @@ impl Handle {
                 }
                 self.driver.awake();
             }
-            let turn = self.do_turn(events);
+            let turn = self.do_turn(events, Some(gate));
             let found = ready();
             let timed_out = deadline.is_some() && left_until(deadline).is_zero();
             // Only the worker's own thread ends it.
