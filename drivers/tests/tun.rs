@@ -3,7 +3,7 @@
 mod netns;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -86,6 +86,23 @@ fn the_stacks_addresses_answer_pings_through_tun_tap() {
         run("ip link del ab0");
         assert_eq!(device.refresh(), State::Gone);
     });
+}
+
+#[test]
+fn the_hosts_addresses_are_its_own_at_once() {
+    for attempt in 0..30 {
+        in_namespace(move || {
+            run("ip link set lo up");
+            let _device = open_one(&config("ab0"));
+            for addr in HOST {
+                let there = UdpSocket::bind((addr, 0)).unwrap();
+                there.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+                there.send_to(b"to myself", there.local_addr().unwrap()).unwrap();
+                let heard = there.recv(&mut [0; 9]);
+                assert!(heard.is_ok(), "what goes to {addr} went out by the device, attempt {attempt}");
+            }
+        });
+    }
 }
 
 #[test]

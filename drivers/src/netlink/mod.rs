@@ -195,7 +195,8 @@ impl Netlink {
         Ok(answers.iter().filter_map(address_of).collect())
     }
 
-    /// Gives an interface an address, usable at once. That it has it already is no error.
+    /// Gives an interface an address. That it has it already is no error. An IPv6 address can be sent from at once, but what is
+    /// sent to it is taken in a little later: see [`is_local`](Self::is_local).
     pub(crate) fn add_address(&mut self, index: u32, addr: IpAddr, prefix: u8) -> io::Result<()> {
         let mut message = AddressMessage::default();
         message.header.family = family(addr);
@@ -209,6 +210,20 @@ impl Netlink {
         }
         let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
         exists_is_fine(self.request(RouteNetlinkMessage::NewAddress(message), flags))
+    }
+
+    /// Whether the kernel takes in what is sent to this address.
+    pub(crate) fn is_local(&mut self, addr: IpAddr) -> io::Result<bool> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(addr);
+        message.header.destination_prefix_length = if addr.is_ipv4() { 32 } else { 128 };
+        message.attributes.push(RouteAttribute::Destination(RouteAddress::from(addr)));
+        let answers = match self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_ACK) {
+            Err(error) if error.raw_os_error() == Some(Errno::NETUNREACH.raw_os_error()) => return Ok(false),
+            result => result?,
+        };
+        let local = |answer: &RouteNetlinkMessage| matches!(answer, RouteNetlinkMessage::NewRoute(route) if route.header.kind == RouteType::Local);
+        Ok(answers.iter().any(local))
     }
 
     /// Routes a network to an interface. That there is such a route already is no error.

@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use netlink_packet_route::link::LinkAttribute;
 use parking_lot::Mutex;
@@ -16,6 +17,8 @@ use crate::netlink::{Link, Netlink, network};
 
 /// Packets that wait for us in the kernel at least: a burst of ACKs is not to overflow it.
 const TX_QUEUE_LEN: u32 = 1_000;
+/// Longest wait for an address that was given to the kernel's side.
+const LOCAL_WITHIN: Duration = Duration::from_secs(1);
 /// Smallest MTU of IPv4 (RFC 791) and of IPv6 (RFC 8200 §5).
 const MTU_LEAST: [u16; 2] = [68, 1_280];
 
@@ -162,6 +165,7 @@ pub(crate) fn configure(
             .set_up(link.index, true)
             .map_err(setting("the state `up`".into(), format!("try `sudo ip link set dev {name} up`")))?;
     }
+    config.networks.iter().filter_map(|network| network.host).for_each(|host| wait_until_local(netlink, host));
     for network in config.networks.iter().filter(|network| needs_route(network)) {
         // Next to a host address with a full prefix only our own address is on this link.
         let destination = self::network(network.address, network.prefix);
@@ -175,6 +179,16 @@ pub(crate) fn configure(
         }
     }
     Ok(link)
+}
+
+/// Waits until the kernel takes in what is sent to an address of its side: it sees to IPv6 addresses when it finds the time, and
+/// until then it would forward our answers, or drop them. Not longer than that can take on a busy machine.
+fn wait_until_local(netlink: &mut Netlink, host: IpAddr) {
+    let deadline = Instant::now() + LOCAL_WITHIN;
+    // Where it may not be asked there is nothing to wait for.
+    while netlink.is_local(host).is_ok_and(|local| !local) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Whether the address of the kernel's side, by itself, does not make the kernel send to the stack's address.
