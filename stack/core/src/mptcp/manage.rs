@@ -9,8 +9,9 @@ use smallvec::SmallVec;
 use crate::config::Endpoint;
 use crate::pm::{Command, Notice, PmEvent, PmView, RemoteAddr, SubflowEntry};
 use crate::sched::SubflowId;
-use crate::tcp::Subflow;
-use crate::wire::MptcpOption;
+use crate::shard::Gone;
+use crate::tcp::{Link, Subflow};
+use crate::wire::{MptcpOption, Tuple};
 use crate::{Error, ResetReason};
 
 use super::addr::{established_entry, opening_entry};
@@ -152,55 +153,45 @@ impl Conn {
         self.settle(cx);
     }
 
-    /// A path of ours was removed, and these addresses with it: what is on it ends, or goes on elsewhere.
-    pub(crate) fn on_path_removed(&mut self, cx: &mut Cx<'_>, path: PathId, endpoints: &[Endpoint]) {
+    /// A path or an address of ours was removed: what used it ends, or goes on elsewhere.
+    pub(crate) fn on_gone(&mut self, cx: &mut Cx<'_>, gone: &Gone<'_>) {
         let unreachable = Error::Unreachable(self.tuple.1.ip());
-        while let Some(at) = self.openings.iter().position(|opening| opening.link.path == path) {
+        let takes = |link: Link, tuple: &Tuple| gone.takes(link.path, tuple.local.ip());
+        while let Some(at) = self.openings.iter().position(|opening| takes(opening.link, &opening.tuple)) {
             self.opening_failed(cx, at, unreachable, true);
         }
-        let uses = |subflow: &Subflow| subflow.link.path == path;
-        if self.mp().is_some() {
+        let uses = |subflow: &Subflow| takes(subflow.link, &subflow.tuple);
+        if self.mp().is_some_and(|mp| mp.fully_established) {
             self.leave(cx, false, uses);
-            for endpoint in endpoints {
-                self.forget_endpoint(cx, endpoint);
+            for endpoint in gone.endpoints {
+                if self.mp().is_some_and(|mp| mp.has_announced(endpoint.id)) {
+                    self.retract(endpoint.id);
+                }
+            }
+            self.send_withdrawn(cx);
+            for endpoint in gone.endpoints {
+                self.manage_paths(cx, &PmEvent::EndpointDown(*endpoint));
             }
         } else if self.subflows.iter().any(uses) {
+            // Nothing can take its place.
             cx.counters.tcp_estab_resets += u64::from(self.stage == Stage::Open);
             self.fail(cx, unreachable, Some(ResetReason::Unspecified));
         }
         self.settle(cx);
     }
 
-    /// An address of ours came, or went for good: what used it goes with it.
-    pub(crate) fn on_endpoint(&mut self, cx: &mut Cx<'_>, endpoint: &Endpoint, there: bool) {
-        if there {
-            self.manage_paths(cx, &PmEvent::EndpointUp(*endpoint));
-        } else {
-            if self.mp().is_some() {
-                self.leave(cx, false, |subflow| subflow.tuple.local.ip() == endpoint.addr);
-            }
-            self.forget_endpoint(cx, endpoint);
-        }
+    /// An address of ours came.
+    pub(crate) fn on_endpoint_added(&mut self, cx: &mut Cx<'_>, endpoint: &Endpoint) {
+        self.manage_paths(cx, &PmEvent::EndpointUp(*endpoint));
         self.settle(cx);
-    }
-
-    /// What was announced is withdrawn, unless that was told with its subflows.
-    fn forget_endpoint(&mut self, cx: &mut Cx<'_>, endpoint: &Endpoint) {
-        if self.mp().is_some_and(|mp| mp.announcements.iter().any(|one| one.id == endpoint.id)) {
-            self.withdraw(cx, endpoint.id);
-        }
-        self.send_withdrawn(cx);
-        self.manage_paths(cx, &PmEvent::EndpointDown(*endpoint));
     }
 
     /// What may be done with an address of ours is something else now.
     pub(crate) fn on_endpoint_changed(&mut self, cx: &mut Cx<'_>, before: Endpoint, after: Endpoint) {
         let (was, is) = (before.flags, after.flags);
-        if was.signal && (!is.signal || before.port != after.port) {
-            let told = self.mp().is_some_and(|mp| mp.announcements.iter().any(|one| one.id == before.id));
-            if told {
-                self.withdraw(cx, before.id);
-            }
+        let unwanted = was.signal && (!is.signal || before.port != after.port);
+        if unwanted && self.mp().is_some_and(|mp| mp.has_announced(before.id)) {
+            self.withdraw(cx, before.id);
         }
         if was.backup != is.backup {
             let there = |subflow: &&Subflow| subflow.tuple.local.ip() == after.addr;
@@ -231,23 +222,29 @@ impl Conn {
         self.send_withdrawn(cx);
     }
 
-    /// Ends some subflows; the others tell the peer. If there are none to go on with they `may_stay`, should the path come
-    /// back before the peer gives up.
+    /// Ends some subflows; the others are to tell the peer. If there are none to go on with they `may_stay`, should the path
+    /// come back before the peer gives up.
     fn leave(&mut self, cx: &mut Cx<'_>, may_stay: bool, leaves: impl Fn(&Subflow) -> bool) {
         let elsewhere = self.subflows.iter().any(|subflow| subflow.usable() && !leaves(subflow));
-        let there: SmallVec<[SubflowId; 4]> =
-            self.subflows.iter().filter(|subflow| leaves(subflow)).map(|subflow| subflow.id).collect();
-        for id in there {
-            let Some(at) = self.index_of(id).filter(|_| elsewhere || !may_stay) else { continue };
-            let local_id = self.subflows[at].local_id;
+        if may_stay && !elsewhere {
+            return;
+        }
+        let mut ids: SmallVec<[u8; 4]> = SmallVec::new();
+        while let Some(at) = self.subflows.iter().position(&leaves) {
+            // Only the path is gone when the address is another's.
+            if !cx.paths.is_up(self.subflows[at].tuple.local.ip()) {
+                ids.push(self.subflows[at].local_id);
+            }
             cx.counters.rm_subflow += u64::from(!may_stay);
             // As a courtesy to what is on the way, if something can be said there (RFC 8684 §3.4.2).
             let reset = (!may_stay).then_some(ResetReason::Unspecified);
             self.drop_subflow(cx, at, reset);
+        }
+        for id in ids {
             // The address may be in use on another path, as the first one is when the peer joins to it:
             // the peer would close that subflow, too.
-            if !self.subflows.iter().any(|other| !leaves(other) && other.local_id == local_id) {
-                self.withdraw(cx, local_id);
+            if !self.subflows.iter().any(|other| other.local_id == id) {
+                self.retract(id);
             }
         }
     }

@@ -30,13 +30,18 @@ pub(crate) struct Doubt {
 impl Conn {
     /// Tells the peer that an address of ours is gone.
     pub(super) fn withdraw(&mut self, cx: &mut Cx<'_>, id: u8) {
+        self.retract(id);
+        self.send_withdrawn(cx);
+    }
+
+    /// The same with the next [`send_withdrawn`](Self::send_withdrawn).
+    pub(super) fn retract(&mut self, id: u8) {
         let Some(mp) = self.mp_mut() else { return };
         mp.announcements.retain(|one| one.id != id);
         mp.initial_withdrawn |= id == 0;
         if !mp.withdrawn.contains(&id) {
             mp.withdrawn.push(id);
         }
-        self.send_withdrawn(cx);
     }
 
     /// Sends REMOVE_ADDR for what was withdrawn, if there is a subflow to send it on.

@@ -9,14 +9,14 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use anabranch_frame::{Instant, PathId};
+use anabranch_frame::Instant;
 use smallvec::SmallVec;
 
 use crate::info::{ConnInfo, SubflowInfo};
 use crate::options::SocketOptions;
 use crate::pm::PathManager;
 use crate::sched::{Scheduler, SubflowId};
-use crate::shard::{ConnId, Level};
+use crate::shard::{ConnId, Gone, Level};
 use crate::tcp::{RestingSubflow, Subflow};
 use crate::wire::{PackedTuple, Tuple};
 
@@ -121,9 +121,9 @@ impl Conn {
 }
 
 impl RestingConn {
-    /// Whether it has a subflow on this path.
-    pub(crate) fn is_on(&self, path: PathId) -> bool {
-        self.subflows.iter().any(|subflow| subflow.path() == path)
+    /// Whether it has a subflow that cannot go on without what is gone.
+    pub(crate) fn is_taken_by(&self, gone: &Gone<'_>) -> bool {
+        self.subflows.iter().any(|subflow| gone.takes(subflow.path(), subflow.tuple().local.ip()))
     }
 
     /// The connection as it was.

@@ -100,6 +100,11 @@ impl Mp {
         })
     }
 
+    /// Whether an endpoint of ours was announced, or is to be.
+    pub(crate) fn has_announced(&self, id: u8) -> bool {
+        self.announcements.iter().any(|one| one.id == id)
+    }
+
     /// DSN of one of our offsets.
     pub(crate) fn dsn(&self, off: u64) -> u64 {
         self.local.idsn.wrapping_add(1).wrapping_add(off)

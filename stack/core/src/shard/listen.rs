@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use anabranch_frame::{Instant, PathId, Transmit};
+use anabranch_frame::{Instant, Transmit};
 use slab::Slab;
 
 use crate::Error;
@@ -16,7 +16,7 @@ use crate::tcp::{
 };
 use crate::wire::{FastOpen, Flags, IpOut, MpCapable, MpJoin, MptcpOption, Segment, SegmentOut, Tuple, ecn};
 
-use super::{ConnId, ListenerId};
+use super::{ConnId, Gone, ListenerId};
 
 /// A listening socket of this worker.
 #[derive(Debug)]
@@ -394,9 +394,10 @@ impl SynQueue {
         Some(entry)
     }
 
-    /// The half-open connections on a path.
-    pub(crate) fn on_path(&self, path: PathId) -> alloc::vec::Vec<u32> {
-        self.entries.iter().filter(|(_, entry)| entry.link.path == path).map(|(key, _)| key as u32).collect()
+    /// The half-open connections on a path or an address that is gone.
+    pub(crate) fn taken_by(&self, gone: &Gone<'_>) -> alloc::vec::Vec<u32> {
+        let taken = |entry: &SynEntry| gone.takes(entry.link.path, entry.tuple.local.ip());
+        self.entries.iter().filter(|(_, entry)| taken(entry)).map(|(key, _)| key as u32).collect()
     }
 
     /// The half-open connections of a listener.

@@ -11,7 +11,7 @@ use crate::mptcp::{Conn, Cx, RestingConn};
 use crate::options::SockOpt;
 use crate::pm::{Command, Report};
 
-use super::{ConnId, ListenerId, Place, Shard, cx};
+use super::{ConnId, Gone, ListenerId, Place, Shard, cx};
 
 impl Shard {
     /// Adds a path.
@@ -43,11 +43,7 @@ impl Shard {
     /// [`Error::BadPath`] if there is no such path.
     pub fn remove_path(&mut self, now: Instant, path: PathId) -> Result<(), Error> {
         let endpoints = self.paths.remove(path)?;
-        for key in self.syns.on_path(path) {
-            self.remove_syn(now, key);
-        }
-        let elsewhere = |resting: &RestingConn| !resting.is_mptcp() && !resting.is_on(path);
-        self.tell_all_but(now, elsewhere, |conn, cx| conn.on_path_removed(cx, path, &endpoints));
+        self.forgo(now, &Gone { path: Some(path), endpoints: &endpoints });
         Ok(())
     }
 
@@ -93,18 +89,27 @@ impl Shard {
     /// together and for an identifier that is taken.
     pub fn add_endpoint(&mut self, now: Instant, new: &NewEndpoint) -> Result<u8, Error> {
         let endpoint = self.paths.add_endpoint(new)?;
-        self.tell_all(now, |conn, cx| conn.on_endpoint(cx, &endpoint, true));
+        self.tell_all(now, |conn, cx| conn.on_endpoint_added(cx, &endpoint));
         Ok(endpoint.id)
     }
 
-    /// An address goes: it is withdrawn, and its subflows with it.
+    /// An address goes: it is withdrawn, and what uses it ends as if its path [went](Self::remove_path).
     ///
     /// # Errors
     /// [`Error::BadOption`] if there is no such endpoint.
     pub fn remove_endpoint(&mut self, now: Instant, id: u8) -> Result<(), Error> {
         let endpoint = self.paths.remove_endpoint(id)?;
-        self.tell_all(now, |conn, cx| conn.on_endpoint(cx, &endpoint, false));
+        self.forgo(now, &Gone { path: None, endpoints: &[endpoint] });
         Ok(())
+    }
+
+    /// Ends what cannot go on without what is gone.
+    fn forgo(&mut self, now: Instant, gone: &Gone<'_>) {
+        for key in self.syns.taken_by(gone) {
+            self.remove_syn(now, key);
+        }
+        let elsewhere = |resting: &RestingConn| !resting.is_mptcp() && !resting.is_taken_by(gone);
+        self.tell_all_but(now, elsewhere, |conn, cx| conn.on_gone(cx, gone));
     }
 
     /// Changes what may be done with an address. Live connections heed it: what is to be announced is, `backup` goes to

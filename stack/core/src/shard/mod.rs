@@ -61,7 +61,7 @@ pub(crate) use destinations::Destinations;
 pub(crate) use fastopen::{FastOpens, Heard, Offer};
 pub(crate) use listen::{SynEntry, SynKind};
 pub(crate) use memory::Level;
-pub(crate) use paths::Paths;
+pub(crate) use paths::{Gone, Paths};
 pub(crate) use pmtu::{Pmtu, Pmtus};
 pub(crate) use ports::Ports;
 pub(crate) use table::{Slot, Table, Tokens};

@@ -41,6 +41,20 @@ impl Path {
     }
 }
 
+/// What is ours no more: a path and its addresses, or one address.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gone<'a> {
+    pub(crate) path: Option<PathId>,
+    pub(crate) endpoints: &'a [Endpoint],
+}
+
+impl Gone<'_> {
+    /// Whether it takes along what goes by `path` and has the address `local`: the two need not belong together.
+    pub(crate) fn takes(&self, path: PathId, local: IpAddr) -> bool {
+        self.path == Some(path) || self.endpoints.iter().any(|endpoint| endpoint.addr == local)
+    }
+}
+
 /// All paths of this worker's stack.
 #[derive(Debug, Default)]
 pub(crate) struct Paths {
@@ -161,6 +175,11 @@ impl Paths {
         };
         let single = !(nobody || addr.is_unspecified() || addr.is_multicast());
         single && !self.all_addrs().any(|(_, ours)| ours.cidr.is_broadcast(addr))
+    }
+
+    /// Whether an address is ours, on a path that is up.
+    pub(crate) fn is_up(&self, addr: IpAddr) -> bool {
+        self.all_addrs().any(|(path, ours)| path.up && ours.cidr.addr == addr)
     }
 
     /// The path that owns an address.

@@ -28,11 +28,13 @@ pub(crate) struct Peer {
     pub(crate) now: Instant,
     conn: Option<ConnId>,
     pub(crate) flows: Vec<Flow>,
+    /// The path that each subflow's segments come in by: that of its addresses, if nobody changes it.
+    pub(crate) ways: [usize; 3],
     /// The peer's key and the stack's.
     keys: [u64; 2],
     /// What it tells in handshakes.
     window: u16,
-    /// What went out, by subflow.
+    /// What went out, by path.
     out: VecDeque<(usize, Segment)>,
 }
 
@@ -168,7 +170,16 @@ impl Peer {
             let config = PathConfig { flags, ..PathConfig::new(PathId(path), vec![cidr]) };
             shard.add_path(START, config).expect("a new path");
         }
-        Self { shard, now: START, conn: None, flows: Vec::new(), keys: [key, 0], window, out: VecDeque::new() }
+        Self {
+            shard,
+            now: START,
+            conn: None,
+            flows: Vec::new(),
+            ways: [0, 1, 2],
+            keys: [key, 0],
+            window,
+            out: VecDeque::new(),
+        }
     }
 
     /// SYN and SYN/ACK of the first subflow.
@@ -192,6 +203,12 @@ impl Peer {
 
     /// Subflow number `flow` joins and is answered.
     pub(crate) fn join(&mut self, flow: u8) {
+        self.join_unheard(flow);
+        self.heard(flow.into());
+    }
+
+    /// The same; what answers the third ACK waits to be [heard](Self::heard).
+    pub(crate) fn join_unheard(&mut self, flow: u8) {
         const NONCE: u32 = 77;
         let (token, _) = token_and_idsn(self.keys[1]);
         let syn = MpJoin::Syn { backup: false, addr_id: flow, token, nonce: NONCE };
@@ -205,7 +222,6 @@ impl Peer {
         hmac.copy_from_slice(&self.proof(NONCE, theirs)[..20]);
         let third = MptcpOption::Join(MpJoin::Ack { hmac });
         self.say(flow.into(), &Say { window: self.window, options: vec![third], ..Say::default() });
-        self.heard(flow.into());
     }
 
     /// A SYN, with an option or without, and the SYN/ACK to it.
@@ -228,7 +244,7 @@ impl Peer {
     /// The peer says something on a subflow.
     pub(crate) fn say(&mut self, flow: usize, say: &Say<'_>) {
         let packet = self.packet(flow, say);
-        self.hear(PathId(flow as u16), packet);
+        self.hear(PathId(self.ways[flow] as u16), packet);
     }
 
     /// A segment of the peer's as it stands on the wire.
@@ -295,9 +311,10 @@ impl Peer {
         }
     }
 
-    /// What went out on a subflow since the last call.
+    /// What went out on a subflow's path since the last call.
     pub(crate) fn heard(&mut self, flow: usize) -> Vec<Segment> {
-        let (mine, others) = self.out.drain(..).partition(|(at, _)| *at == flow);
+        let way = self.ways[flow];
+        let (mine, others) = self.out.drain(..).partition(|(at, _)| *at == way);
         self.out = others;
         let mine: VecDeque<_> = mine;
         mine.into_iter().map(|(_, segment)| segment).collect()

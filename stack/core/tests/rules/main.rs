@@ -9,5 +9,6 @@ mod data;
 mod handshake;
 mod join;
 mod mappings;
+mod removal;
 mod signals;
 mod windows;

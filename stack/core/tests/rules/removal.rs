@@ -1,0 +1,169 @@
+//! Paths and addresses that are removed: what used them ends, and the peer hears which are gone (RFC 8684 §3.4.2).
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use anabranch_core::shard::Read;
+use anabranch_core::wire::{Flags, MptcpOption, Segment};
+use anabranch_core::{EndpointFlags, Error, IpCidr, NewEndpoint, SocketOptions};
+use anabranch_frame::PathId;
+
+use crate::peer::{Peer, Say};
+
+fn connected() -> Peer {
+    Peer::connected(7, &SocketOptions::default())
+}
+
+fn cidr(path: u8, host: u8) -> IpCidr {
+    IpCidr::new(Ipv4Addr::new(10, 0, path, host).into(), 24).expect("a prefix of IPv4")
+}
+
+/// Identifier of the stack's address on a path.
+fn id_of(peer: &Peer, path: u8) -> u8 {
+    let endpoints = peer.shard.endpoints();
+    endpoints.iter().find(|endpoint| endpoint.addr == cidr(path, 2).addr).expect("an address of the stack").id
+}
+
+/// A path goes.
+fn remove_path(peer: &mut Peer, path: u16) {
+    peer.shard.remove_path(peer.now, PathId(path)).expect("a path of the stack");
+    peer.pass(Duration::ZERO);
+}
+
+/// An address goes.
+fn remove_address(peer: &mut Peer, path: u8) {
+    let id = id_of(peer, path);
+    peer.shard.remove_endpoint(peer.now, id).expect("an address of the stack");
+    peer.pass(Duration::ZERO);
+}
+
+/// The identifiers of each REMOVE_ADDR.
+fn withdrawn(segments: &[Segment]) -> Vec<Vec<u8>> {
+    let all = segments.iter().flat_map(|segment| &segment.options.mptcp);
+    all.filter_map(|option| match option {
+        MptcpOption::RemoveAddr(remove) => Some(remove.ids.to_vec()),
+        _ => None,
+    })
+    .collect()
+}
+
+fn failed(peer: &mut Peer) -> Option<Error> {
+    let conn = peer.conn();
+    match peer.shard.read(conn, 1) {
+        Read::Failed(error) => Some(error),
+        _ => None,
+    }
+}
+
+#[test]
+fn the_addresses_of_a_path_are_withdrawn_on_one_that_stays() {
+    // Given a path with two addresses, a subflow on each, and a third subflow elsewhere,
+    let mut peer = connected();
+    let id = id_of(&peer, 1);
+    remove_address(&mut peer, 1);
+    let moved = NewEndpoint { path: PathId(0), addr: cidr(1, 2), id, flags: EndpointFlags::default(), port: None };
+    peer.shard.add_endpoint(peer.now, &moved).expect("an address of nobody");
+    peer.ways[1] = 0;
+    peer.join(1);
+    peer.join(2);
+    // when the path goes, then both addresses are withdrawn at once, where somebody can hear it.
+    remove_path(&mut peer, 0);
+    assert_eq!(withdrawn(&peer.heard(2)), [[0, id]]);
+    assert_eq!(peer.info().subflows_total, 1);
+}
+
+#[test]
+fn what_uses_the_address_of_a_path_over_another_goes_with_it() {
+    // Given subflows that came in by the first path, to addresses of all three,
+    let mut peer = connected();
+    peer.ways = [0; 3];
+    peer.join(1);
+    peer.join(2);
+    let gone = [id_of(&peer, 1), id_of(&peer, 2)];
+    // when another path goes, or an address, then the subflow there goes, and the peer hears of it.
+    remove_path(&mut peer, 1);
+    let heard = peer.heard(0);
+    assert!(heard.iter().any(|segment| segment.flags.has(Flags::RST) && segment.tuple.remote.ip() == cidr(1, 2).addr));
+    assert_eq!(withdrawn(&heard), [[gone[0]]]);
+    remove_address(&mut peer, 2);
+    assert_eq!(withdrawn(&peer.heard(0)), [[gone[1]]]);
+    assert_eq!(peer.info().subflows_total, 1);
+}
+
+#[test]
+fn an_address_stays_when_a_path_goes_by_which_it_was_reached() {
+    // Given a subflow to an address of the third path that came in by the second,
+    let mut peer = connected();
+    peer.ways[1] = 1;
+    peer.join(1);
+    peer.ways[2] = 1;
+    peer.join(2);
+    let id = id_of(&peer, 1);
+    // when the second path goes, then the subflow does, but only the second path's address is withdrawn.
+    remove_path(&mut peer, 1);
+    assert_eq!(withdrawn(&peer.heard(0)), [[id]]);
+    assert_eq!(peer.info().subflows_total, 1);
+}
+
+#[test]
+fn plain_tcp_ends_with_its_address_even_at_rest() {
+    for remove in [|peer: &mut Peer| remove_path(peer, 0), |peer: &mut Peer| remove_address(peer, 0)] {
+        for wait in [0, 60] {
+            // Given plain TCP that came in by another path than that of its address,
+            let mut peer = Peer::listening(7, &SocketOptions::default());
+            peer.ways[0] = 1;
+            peer.handshake(0, None);
+            peer.say(0, &Say::default());
+            peer.pass(Duration::from_secs(wait));
+            assert_eq!(peer.shard.counters().conns_at_rest, u64::from(wait > 0));
+            // when the address goes, then so does the connection.
+            remove(&mut peer);
+            assert_eq!(failed(&mut peer), Some(Error::Unreachable(cidr(0, 1).addr)));
+        }
+    }
+}
+
+#[test]
+fn a_half_open_connection_goes_with_its_address() {
+    for remove in [|peer: &mut Peer| remove_path(peer, 0), |peer: &mut Peer| remove_address(peer, 0)] {
+        let mut peer = Peer::listening(7, &SocketOptions::default());
+        peer.ways[0] = 1;
+        peer.handshake(0, None);
+        assert_eq!(peer.shard.sizes().half_open, 1);
+        remove(&mut peer);
+        assert_eq!(peer.shard.sizes().half_open, 0);
+    }
+}
+
+#[test]
+fn without_the_peers_answer_nothing_can_replace_the_only_path() {
+    // Given an opener that has heard no DSS yet, so that nobody could join,
+    let mut peer = opener();
+    // when its only address goes, then it hears of it at once.
+    remove_path(&mut peer, 0);
+    assert_eq!(failed(&mut peer), Some(Error::Unreachable(cidr(0, 1).addr)));
+}
+
+#[test]
+fn a_join_under_way_goes_with_its_address() {
+    for remove in [|peer: &mut Peer| remove_path(peer, 1), |peer: &mut Peer| remove_address(peer, 1)] {
+        // Given a join that was not answered yet,
+        let mut peer = opener();
+        let options = vec![peer.acks(0)];
+        peer.say(0, &Say { options, ..Say::default() });
+        assert!(peer.heard(1)[0].flags.has(Flags::SYN));
+        // when its address goes, then it is not tried again.
+        remove(&mut peer);
+        assert_eq!(peer.shard.counters().tcp_attempt_fails, 1);
+        peer.pass(Duration::from_secs(20));
+        assert!(peer.heard(1).is_empty());
+    }
+}
+
+/// A stack that opened a connection and joins from all its addresses, and whose peer has not spoken since.
+fn opener() -> Peer {
+    let flags = EndpointFlags { subflow: true, ..EndpointFlags::default() };
+    let (mut peer, syn) = Peer::called(7, &SocketOptions::default(), flags);
+    peer.accept(&syn);
+    peer
+}
