@@ -12,8 +12,8 @@ use crate::tcp::{Opening, Subflow};
 use crate::wire::{AddAddr, MptcpOption};
 
 use super::conn::{Conn, Cx};
-use super::crypto;
 use super::state::Announcement;
+use super::{Mp, crypto};
 
 /// Addresses of the peer that are remembered, the initial one included.
 const REMOTES_MAX: usize = 16;
@@ -30,7 +30,6 @@ impl Conn {
             && !mp.announcements.iter().any(|one| (one.id, one.port) == (endpoint.id, endpoint.port))
             && mp.announcements.len() < ANNOUNCEMENTS_MAX
         {
-            mp.withdrawn.retain(|id| *id != endpoint.id);
             mp.announcements.push(Announcement {
                 id: endpoint.id,
                 addr: endpoint.addr,
@@ -50,8 +49,8 @@ impl Conn {
         let most = cx.config.add_addr_timeout;
         let Some(mp) = self.mp_mut() else { return };
         let keys = mp.remote.map(|remote| (mp.local.key, remote.key));
-        let next = mp.announcements.iter_mut().find(|one| !one.echoed && one.sent < ADD_ADDR_TRIES);
-        let (Some(one), Some((local, remote))) = (next, keys) else { return };
+        let (Some(at), Some((local, remote))) = (next_of(mp), keys) else { return };
+        let one = &mut mp.announcements[at];
         if now < one.deadline {
             return;
         }
@@ -70,7 +69,7 @@ impl Conn {
     /// When the next announcement is due.
     pub(super) fn announcement_deadline(&self) -> Option<Instant> {
         let mp = self.mp()?;
-        mp.announcements.iter().find(|one| !one.echoed && one.sent < ADD_ADDR_TRIES).map(|one| one.deadline)
+        next_of(mp).map(|at| mp.announcements[at].deadline)
     }
 
     /// Puts an option on the best subflow there is for it.
@@ -155,6 +154,12 @@ impl Conn {
     pub(crate) fn denies_join_at(&self, local: SocketAddr) -> bool {
         !self.options.allow_join_initial_addr_port && local == self.tuple.0
     }
+}
+
+/// The announcement to make next. An identifier that another address had is withdrawn first (RFC 8684 §3.4.1).
+fn next_of(mp: &Mp) -> Option<usize> {
+    let waits = |one: &Announcement| !one.echoed && one.sent < ADD_ADDR_TRIES && !mp.withdrawn.contains(&one.id);
+    mp.announcements.iter().position(waits)
 }
 
 pub(super) fn established_entry(subflow: &Subflow) -> SubflowEntry {

@@ -105,9 +105,7 @@ impl Conn {
         };
         let nonce = cx.rng.u32();
         if let Some(mp) = self.mp_mut() {
-            mp.joined = true;
-            // A REMOVE_ADDR that still waits must not hit the subflow that comes now.
-            mp.withdrawn.retain(|id| *id != ids.0);
+            mp.note_join(ids.0);
         }
         let opening = self.open(cx, tuple, link, Want::Join { token, nonce }, recv_max);
         opening.local_id = ids.0;
@@ -411,7 +409,7 @@ impl Conn {
         subflow.rcv.ack_now();
         self.subflows.push(subflow);
         if let Some(mp) = self.mp_mut() {
-            mp.joined = true;
+            mp.note_join(joined.local_id);
         }
         cx.counters.tcp_curr_estab += 1;
         cx.table.insert(joined.tuple, Slot::Conn(self.id.index(), id));
@@ -465,6 +463,7 @@ impl Conn {
         self.subflows[at].tell_data_fin |= self.data_fin_sent && !self.tx.fin_acked();
         let backup = self.subflows[at].backup.is_wanted();
         self.report(cx, || Notice::SubflowUp { subflow: entry, backup });
+        self.send_withdrawn(cx);
         self.manage_paths(cx, &PmEvent::SubflowUp(entry));
     }
 }

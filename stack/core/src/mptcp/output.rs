@@ -173,6 +173,8 @@ impl Conn {
         let mut options: SmallVec<[MptcpOption; 2]> = ack.into_iter().collect();
         options.push(signal);
         self.subflows[at].count_signal();
+        // There is room for what found none.
+        self.send_withdrawn(cx);
         self.send_bare(cx, at, &options, false)
     }
 

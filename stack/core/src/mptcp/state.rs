@@ -105,6 +105,13 @@ impl Mp {
         self.announcements.iter().any(|one| one.id == id)
     }
 
+    /// A subflow joins from an address of ours.
+    pub(crate) fn note_join(&mut self, local_id: u8) {
+        self.joined = true;
+        // A REMOVE_ADDR that still waits must not hit the subflow that comes now.
+        self.withdrawn.retain(|id| *id != local_id);
+    }
+
     /// DSN of one of our offsets.
     pub(crate) fn dsn(&self, off: u64) -> u64 {
         self.local.idsn.wrapping_add(1).wrapping_add(off)

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anabranch_core::shard::Read;
-use anabranch_core::wire::{Flags, MptcpOption, Segment};
+use anabranch_core::wire::{AddAddr, Flags, MptcpOption, Segment};
 use anabranch_core::{EndpointFlags, Error, IpCidr, NewEndpoint, SocketOptions};
 use anabranch_frame::PathId;
 
@@ -166,4 +166,45 @@ fn opener() -> Peer {
     let (mut peer, syn) = Peer::called(7, &SocketOptions::default(), flags);
     peer.accept(&syn);
     peer
+}
+
+#[test]
+fn an_identifier_is_withdrawn_before_another_address_has_it() {
+    const IDS: std::ops::Range<u8> = 91..101;
+    // Given more addresses that come and go at once than there is room for on a subflow's next segments,
+    let mut peer = connected();
+    let flags = EndpointFlags { signal: true, ..EndpointFlags::default() };
+    let endpoint = |id, host| NewEndpoint { path: PathId(1), addr: cidr(1, host), id, flags, port: None };
+    for id in IDS {
+        peer.shard.add_endpoint(peer.now, &endpoint(id, id)).expect("a free identifier");
+    }
+    for id in IDS {
+        peer.shard.remove_endpoint(peer.now, id).expect("it was just added");
+    }
+    // when the last identifier is given to another address,
+    peer.shard.add_endpoint(peer.now, &endpoint(100, 200)).expect("a free identifier");
+    peer.pass(Duration::from_secs(20));
+    // then the peer hears that all of them are gone, and then of the other address.
+    let heard = peer.heard(0);
+    let told = withdrawn(&heard).concat();
+    assert_eq!(IDS.filter(|id| !told.contains(id)).collect::<Vec<_>>(), [], "{told:?}");
+    let at = |wanted: &dyn Fn(&MptcpOption) -> bool| {
+        heard.iter().position(|segment| segment.options.mptcp.iter().any(wanted)).expect("it was said")
+    };
+    let removed = at(&|option| matches!(option, MptcpOption::RemoveAddr(remove) if remove.ids.contains(&100)));
+    let another = cidr(1, 200).addr;
+    let announced = at(&|option| matches!(option, MptcpOption::AddAddr(AddAddr { addr, .. }) if *addr == another));
+    assert!(removed < announced, "{removed} {announced}");
+}
+
+#[test]
+fn what_could_be_said_to_nobody_is_said_on_the_next_subflow() {
+    // Given a connection whose only address goes, which nobody can be told,
+    let mut peer = connected();
+    remove_address(&mut peer, 0);
+    assert_eq!(peer.info().subflows_total, 0);
+    // when the peer joins at another one, then it hears of it.
+    peer.join_unheard(1);
+    peer.pass(Duration::ZERO);
+    assert_eq!(withdrawn(&peer.heard(1)), [[0]]);
 }
