@@ -207,7 +207,7 @@ impl Shard {
                 if !self.time_waits.may_answer(now, index, &self.guard) {
                     self.counters.tcp_ack_skipped_time_wait += 1;
                 } else if self.loose.len() < LOOSE_MAX {
-                    self.loose.extend(self.time_waits.ack(now, index));
+                    self.loose.extend(self.time_waits.ack(now, index, &self.paths));
                 }
             }
             Waited::Reopen(isn) => {

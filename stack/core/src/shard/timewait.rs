@@ -3,11 +3,13 @@
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-use anabranch_frame::{Instant, Transmit};
+use anabranch_frame::{Instant, PathId, Transmit};
 use slab::Slab;
 
-use crate::tcp::{BareAck, Guard, Link, Subflow};
+use crate::tcp::{BareAck, Guard, Subflow};
 use crate::wire::{Flags, IpOut, Segment, SeqNum, Tuple, ecn};
+
+use super::Paths;
 
 /// An entry is not prolonged for less: each time leaves a note behind.
 const PROLONG_LEAST: Duration = Duration::from_secs(1);
@@ -16,7 +18,7 @@ const PROLONG_LEAST: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TimeWait {
     pub(crate) tuple: Tuple,
-    link: Link,
+    path: PathId,
     ip: IpOut,
     snd_nxt: SeqNum,
     rcv_nxt: SeqNum,
@@ -51,7 +53,7 @@ impl TimeWait {
     pub(crate) fn of(now: Instant, subflow: &Subflow) -> Self {
         Self {
             tuple: subflow.tuple,
-            link: subflow.link,
+            path: subflow.link.path,
             ip: subflow.ip_out(ecn::NOT_ECT),
             snd_nxt: subflow.seq(subflow.snd.nxt()),
             rcv_nxt: subflow.rcv.seq(subflow.rcv.nxt()),
@@ -97,17 +99,19 @@ impl TimeWait {
         self.timestamps.is_some_and(|(_, _, at)| now.saturating_since(at) > delay)
     }
 
-    fn ack(&self, now: Instant) -> Transmit {
+    /// Its path may have been removed; the address may be on another one since.
+    fn ack(&self, now: Instant, paths: &Paths) -> Option<Transmit> {
+        let owner = || paths.link(paths.owner(self.tuple.local.ip())?);
         let ack = BareAck {
             tuple: self.tuple,
-            link: self.link,
+            link: paths.link(self.path).or_else(owner)?,
             seq: self.snd_nxt,
             ack: self.rcv_nxt,
             window: 0,
             timestamps: self.timestamps.map(|(offset, recent, _)| (offset, recent)),
             ip: self.ip,
         };
-        ack.transmit(now)
+        Some(ack.transmit(now))
     }
 }
 
@@ -177,8 +181,8 @@ impl TimeWaits {
     }
 
     /// The ACK that shows the peer where the subflow stood.
-    pub(crate) fn ack(&self, now: Instant, index: u32) -> Option<Transmit> {
-        self.entries.get(index as usize).map(|entry| entry.ack(now))
+    pub(crate) fn ack(&self, now: Instant, index: u32, paths: &Paths) -> Option<Transmit> {
+        self.entries.get(index as usize)?.ack(now, paths)
     }
 
     pub(crate) fn remove(&mut self, index: u32) -> Option<TimeWait> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anabranch_core::shard::Read;
 use anabranch_core::wire::{AddAddr, Flags, MptcpOption, Segment};
-use anabranch_core::{EndpointFlags, Error, IpCidr, NewEndpoint, SocketOptions};
+use anabranch_core::{EndpointFlags, Error, IpCidr, NewEndpoint, PathConfig, SocketOptions};
 use anabranch_frame::PathId;
 
 use crate::peer::{Peer, Say};
@@ -207,4 +207,24 @@ fn what_could_be_said_to_nobody_is_said_on_the_next_subflow() {
     peer.join_unheard(1);
     peer.pass(Duration::ZERO);
     assert_eq!(withdrawn(&peer.heard(1)), [[0]]);
+}
+
+#[test]
+fn time_wait_answers_by_the_path_that_there_is() {
+    // Given plain TCP that the stack closed first,
+    let mut peer = Peer::listening(7, &SocketOptions::default());
+    peer.handshake(0, None);
+    peer.say(0, &Say::default());
+    peer.shutdown();
+    let fin = Say { flags: Flags::ACK.with(Flags::FIN), ack: 2, ..Say::default() };
+    peer.say(0, &fin);
+    assert_eq!(peer.shard.sizes().time_waits, 1);
+    // when its path is removed, and added again under another number,
+    remove_path(&mut peer, 0);
+    peer.shard.add_path(peer.now, PathConfig::new(PathId(9), vec![cidr(0, 2)])).expect("a new path");
+    peer.ways[0] = 9;
+    // then a FIN that comes again is acknowledged there.
+    peer.pass(Duration::from_secs(2));
+    peer.say(0, &fin);
+    assert_eq!(peer.heard(0).len(), 1);
 }
