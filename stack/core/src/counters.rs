@@ -220,7 +220,7 @@ counters! {
     tcp_abort_on_timeout => "TcpExtTCPAbortOnTimeout",
     /// Connections dropped because the backlog was full.
     listen_overflows => "TcpExtListenOverflows",
-    /// SYNs dropped because the SYN queue was full or memory used up.
+    /// SYNs dropped because the SYN queue was full, memory used up, or the path removed by which they came.
     listen_drops => "TcpExtListenDrops",
     /// SYNs answered with a cookie.
     syncookies_sent => "TcpExtSyncookiesSent",

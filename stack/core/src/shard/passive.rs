@@ -292,9 +292,18 @@ impl Shard {
         }
     }
 
-    fn syn_entry(&self, now: Instant, segment: &Segment, kind: SynKind, options: &SocketOptions) -> Option<SynEntry> {
+    fn syn_entry(
+        &mut self,
+        now: Instant,
+        segment: &Segment,
+        kind: SynKind,
+        options: &SocketOptions,
+    ) -> Option<SynEntry> {
         // A passive subflow leaves by the path it came in on.
-        let link = self.paths.link(segment.path)?;
+        let Some(link) = self.paths.link(segment.path) else {
+            self.counters.listen_drops += 1;
+            return None;
+        };
         let tuple = segment.tuple;
         let iss = self.next_isn.unwrap_or_else(|| initial_seq(&self.config.isn_key, &tuple, now));
         let ts_offset = timestamp_offset(&self.config.isn_key, &tuple);

@@ -228,3 +228,14 @@ fn time_wait_answers_by_the_path_that_there_is() {
     peer.say(0, &fin);
     assert_eq!(peer.heard(0).len(), 1);
 }
+
+#[test]
+fn a_syn_by_a_path_that_is_gone_is_counted() {
+    let mut peer = connected();
+    peer.shard.add_path(peer.now, PathConfig::new(PathId(9), vec![cidr(9, 2)])).expect("a new path");
+    remove_path(&mut peer, 9);
+    // It was on its way up when the path went.
+    peer.ways[1] = 9;
+    assert!(peer.ask(1, None).is_none());
+    assert_eq!(peer.shard.counters().listen_drops, 1);
+}
