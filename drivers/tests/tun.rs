@@ -5,7 +5,7 @@ mod netns;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anabranch_drivers::{
     Device, LinkChange, LinkEvent, LinkMonitor, Network, OpenError, State, TransmitError, Tun, TunConfig, TunQueue,
@@ -36,6 +36,19 @@ fn open_one(config: &TunConfig) -> TunQueue {
 
 fn owns(addr: IpAddr) -> bool {
     OURS.iter().any(|ours| addr.to_string() == *ours)
+}
+
+/// Whether something is so within a second: what a device leaves behind goes with the last copy of its descriptor, and a command
+/// that another test is just starting may have one.
+fn soon(mut is_so: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < deadline {
+        if is_so() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    is_so()
 }
 
 #[test]
@@ -202,19 +215,24 @@ fn a_super_segment_arrives_in_one_piece() {
 fn without_offload_super_segments_are_cut_in_software() {
     in_namespace(|| {
         let [mut sender, mut receiver] = forwarding_pair([false, false]);
+        // The kernel has things to say of its own to routers.
+        let mut others = 0;
         for (source, destination) in FORWARDED {
             sender.transmit(&tcp_segment(PathId(1), source, destination, &[&[1; 3_000]], Some(1_400))).unwrap();
 
             let mut received = Vec::new();
             receive_until(&mut receiver, |_, packet| {
-                let Some(tcp) = tcp_of(&packet) else { return false };
+                let Some(tcp) = tcp_of(&packet) else {
+                    others += 1;
+                    return false;
+                };
                 received.extend_from_slice(&tcp[20..]);
                 received.len() == 3_000
             });
 
             assert_eq!(received, [1; 3_000]);
         }
-        assert_eq!(receiver.counters().rx_segments, 6, "1400, 1400 and 200 bytes each");
+        assert_eq!(receiver.counters().rx_segments - others, 6, "1400, 1400 and 200 bytes each");
     });
 }
 
@@ -258,7 +276,7 @@ fn the_interface_is_configured_and_vanishes_with_its_queues() {
         assert!(!shown.contains("fe80:"), "a link-local address in\n{shown}");
         assert_eq!(queues.iter().map(|queue| queue.capabilities().mtu).collect::<Vec<_>>(), [1_400, 1_400]);
         drop(queues);
-        assert!(!succeeds("ip link show dev ab0"), "the interface is still there");
+        assert!(soon(|| !succeeds("ip link show dev ab0")), "the interface is still there");
     });
 }
 
@@ -423,11 +441,13 @@ fn the_monitor_looks_for_itself_when_there_is_too_much_to_hear() {
         drop(goes);
 
         let mut events = Vec::new();
-        monitor.poll(&mut events).unwrap();
+        assert!(soon(|| {
+            monitor.poll(&mut events).unwrap();
+            events.iter().any(|event| event.index == goes_index && event.change == LinkChange::Removed)
+        }));
         assert!(events.len() < 1_000, "the socket held all {} events", events.len());
-        let last = |index| events.iter().rev().find(|event| event.index == index).map(|event| &event.change);
-        assert_eq!(last(stays_index), Some(&LinkChange::Present { up: true, mtu: 1_444 }));
-        assert_eq!(last(goes_index), Some(&LinkChange::Removed));
+        let last = events.iter().rev().find(|event| event.index == stays_index).map(|event| &event.change);
+        assert_eq!(last, Some(&LinkChange::Present { up: true, mtu: 1_444 }));
     });
 }
 
