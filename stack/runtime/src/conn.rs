@@ -416,7 +416,8 @@ impl WriteEnd {
     /// Notes that so many bytes were written. Whether it is so many, so fast, that this thread is better left to copying.
     fn is_bulk(&mut self, bytes: usize, now: Instant) -> bool {
         let since = self.last.replace(now).map_or(0, |last| now.saturating_duration_since(last).as_nanos() as u64);
-        self.late = self.late.saturating_sub(since) + bytes as u64;
+        // Whoever stops is soon forgiven.
+        self.late = (self.late.saturating_sub(since) + bytes as u64).min(2 * BULK);
         self.late > BULK
     }
 }

@@ -112,6 +112,10 @@ fn only_who_writes_much_and_fast_leaves_sending_to_the_worker() {
     assert_eq!(bulk(64 << 10, gigabyte_a_second * 2, 10_000), 0);
     assert_eq!(bulk(100, Duration::from_micros(5), 10_000), 0, "however often");
     assert_eq!(bulk(64 << 10, gigabyte_a_second / 4, 100), 96, "from the fifth on");
+
+    let mut end = WriteEnd::default();
+    assert!(end.is_bulk(1 << 30, begin));
+    assert!(!end.is_bulk(1, begin + Duration::from_millis(1)), "that was a millisecond ago");
 }
 
 #[test]
