@@ -160,12 +160,12 @@ impl Conn {
         self.note_no_subflow(cx);
     }
 
-    /// A connection without a subflow is kept for a while: another may come.
+    /// A connection without a subflow is kept for a while: another may come. Attempts in vain do not prolong that.
     pub(super) fn note_no_subflow(&mut self, cx: &mut Cx<'_>) {
-        if !self.subflows.is_empty() || !self.openings.is_empty() || self.stage != Stage::Open {
+        if !self.subflows.is_empty() || self.stage != Stage::Open {
             return;
         }
-        if self.released {
+        if self.released && self.openings.is_empty() {
             self.fail(cx, Error::Reset, None);
         } else if self.give_up.is_none() {
             self.give_up = Some(cx.now + cx.config.close_timeout);

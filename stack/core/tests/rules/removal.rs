@@ -239,3 +239,16 @@ fn a_syn_by_a_path_that_is_gone_is_counted() {
     assert!(peer.ask(1, None).is_none());
     assert_eq!(peer.shard.counters().listen_drops, 1);
 }
+
+#[test]
+fn joins_that_nobody_answers_keep_no_connection() {
+    // Given a connection that lost its only subflow and has two joins under way,
+    let mut peer = opener();
+    let options = vec![peer.acks(0)];
+    peer.say(0, &Say { options, ..Say::default() });
+    remove_path(&mut peer, 0);
+    assert_eq!((peer.info().subflows_total, peer.heard(1).len(), peer.heard(2).len()), (0, 1, 1));
+    // when a minute passes without an answer, though not without another attempt, then it is over.
+    peer.pass(Duration::from_secs(61));
+    assert_eq!(failed(&mut peer), Some(Error::TimedOut));
+}
