@@ -501,6 +501,8 @@ impl Shard {
         let (keys, admitted, port) = self
             .conn_mut(id)
             .map_or((None, false, None), |conn| (keys_of(conn), conn.admits_join(), conn.admits_join_at(at)));
+        // Whatever comes of it: who was woken has its timer and its account again.
+        self.touch(id.index());
         let genuine =
             keys.is_some_and(|(local, remote)| mptcp::same(&mptcp::join_ack(remote, local, peer_nonce, nonce), &told));
         if !genuine {

@@ -72,6 +72,9 @@ fn a_join_has_to_be_proven() {
         if let Some(bit) = wrong {
             proof[bit / 8] ^= 0x80 >> (bit % 8);
         }
+        // even if the connection rests meanwhile,
+        peer.pass(Duration::from_secs(2));
+        assert_eq!(peer.shard.counters().conns_at_rest, 1);
         let options = wrong.map(|_| third(&proof)).into_iter().collect();
         peer.say(1, &Say { options, ..Say::default() });
         // the subflow is reset, for good, and leaves nothing behind.
@@ -79,6 +82,7 @@ fn a_join_has_to_be_proven() {
         assert!(is_reset(&reset, ResetReason::MptcpError), "{wrong:?}: {reset:?}");
         assert!(!may_be_tried_again(&reset));
         assert_eq!((peer.info().subflows, peer.shard.sizes().half_open), (0, 0));
+        assert_eq!(peer.shard.audit(), Ok(()));
     }
     // The right one is let in.
     let mut peer = connected();
