@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use anabranch_core::{Limits, SockOpt, cc, sched};
-use anabranch_frame::PathId;
 
-use super::program::Program;
+use super::program::{Dialect, Program};
 use super::{Middle, forge};
 
 impl Middle {
     /// Something that only programs of the rich dialect ask for.
     pub(super) fn manage(&mut self, who: usize, program: &mut Program<'_>) {
         let path = program.below(self.paths.into());
-        match program.below(12) {
+        let kinds = if self.dialect == Dialect::Moving { 16 } else { 12 };
+        match program.below(kinds) {
             what @ 0..=3 => {
                 // A path breaks or is mended, one way or both.
                 let ways = program.byte();
@@ -25,8 +25,7 @@ impl Middle {
             4 | 5 => {
                 // An address vanishes or appears, is withdrawn or announced.
                 self.harsh = true;
-                let up = program.byte() & 1 == 0;
-                self.sides[who].shard.set_path_up(self.now, PathId(path as u16), up).expect("a path that exists");
+                self.sides[who].set_path_up(self.now, path as u16, program.byte() & 1 == 0);
             }
             6 => {
                 self.wires[who].make_contiguous().reverse();
@@ -44,8 +43,24 @@ impl Middle {
                     forge::strip(&mut packet.bytes);
                 }
             }
+            what @ 12.. => self.move_about(who, what, path as u16, program),
             9 => self.wait(Duration::from_secs(1 << program.below(8))),
             _ => self.set_option(who, program),
+        }
+    }
+
+    /// A path or an address comes or goes for good.
+    fn move_about(&mut self, who: usize, what: usize, path: u16, program: &mut Program<'_>) {
+        self.harsh = true;
+        let side = &mut self.sides[who];
+        let choice = program.byte();
+        match what {
+            // More often there than not.
+            12 if choice & 3 == 0 => side.remove_path(self.now, path),
+            12 | 13 => side.add_path(self.now, path, choice & 4 == 0),
+            14 if choice & 3 == 0 => side.remove_address(self.now, path),
+            // Not always to the path that it was on.
+            _ => side.add_address(self.now, path, program.below(self.paths.into()) as u16),
         }
     }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anabranch_core::SockOpt;
 use anabranch_core::shard::Shutdown;
-use anabranch_core::wire::{MptcpOption, Segment};
+use anabranch_core::wire::{Flags, MptcpOption, Segment};
 use anabranch_frame::{Instant, PathId, Payload, RxPacket, Transmit, gso};
 
 use forge::Secrets;
@@ -33,6 +33,8 @@ const PAST_MAX: usize = 64;
 const LIFETIME: Duration = Duration::from_secs(30);
 /// A packet held back for longer may look like a lost one.
 const LATE: Duration = Duration::from_millis(150);
+/// Paths there are at most.
+const PATHS_MAX: u16 = 3;
 /// Connections that the applications open in one run.
 const CONNECTIONS_MAX: usize = 8;
 /// How long the network works well at the end before whatever is still there counts as stuck.
@@ -42,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(2 * 3600);
 #[derive(Clone, Debug)]
 struct Packet {
     sent: Instant,
-    path: PathId,
+    path: u16,
     bytes: Vec<u8>,
     segment_size: Option<u16>,
     /// Two changes could cancel each other out in the checksum: one is enough.
@@ -106,7 +108,7 @@ struct Middle {
     honest: bool,
     dialect: Dialect,
     /// By side that they lead to and path: what is lost without a word.
-    dark: [[bool; 3]; 2],
+    dark: [[bool; PATHS_MAX as usize]; 2],
     /// Somebody forged: bytes may be wrong.
     forged: bool,
     /// Packets were lost or late: connections may break.
@@ -175,13 +177,19 @@ impl Middle {
             self.check_sent(from, bytes);
             self.note("sends to", 1 - from, bytes);
         }
+        let path = transmit.path.0 % PATHS_MAX;
+        if self.sides[from].path(path) != Some(transmit.path) {
+            // The farewell of what was on a path that is gone.
+            self.harsh = true;
+            return;
+        }
         if !self.split {
             pieces.truncate(1);
             gso::complete(transmit, &mut pieces[0]);
         }
         for bytes in pieces {
             let segment_size = transmit.segment_size.filter(|_| !self.split);
-            let packet = Packet { sent: self.now, path: transmit.path, bytes, segment_size, damaged: false };
+            let packet = Packet { sent: self.now, path, bytes, segment_size, damaged: false };
             self.remember(1 - from, &packet);
             self.put(1 - from, packet);
         }
@@ -194,7 +202,10 @@ impl Middle {
         let packet = RxPacket::new(PathId(0), Payload::from(bytes));
         let segment = Segment::parse(packet).unwrap_or_else(|why| panic!("side {from} sent {bytes:02x?}: {why:?}"));
         assert_eq!(segment.options.malformed, 0, "side {from} sent {segment:?}");
-        assert!(side.shard.owns(segment.tuple.remote.ip()), "side {from} sent from {}", segment.tuple.remote);
+        // A reset is the last that is heard from an address.
+        let farewell = self.dialect == Dialect::Moving && segment.flags.has(Flags::RST);
+        let owned = side.shard.owns(segment.tuple.remote.ip());
+        assert!(owned || farewell, "side {from} sent from {}", segment.tuple.remote);
         for (start, end) in &segment.options.sack {
             assert!(start.before(*end), "side {from} sent an empty SACK block: {segment:?}");
         }
@@ -232,11 +243,11 @@ impl Middle {
         let Some(packet) = self.wires[to].pop_front() else { return false };
         let age = self.now.saturating_since(packet.sent);
         self.harsh |= age > LATE;
-        let lost = self.dark[to][usize::from(packet.path.0)];
+        let lost = self.dark[to][usize::from(packet.path)];
         self.harsh |= lost;
         if age < LIFETIME && !lost {
             self.note("delivers to", to, &packet.bytes);
-            let mut rx = RxPacket::new(packet.path, Payload::from(packet.bytes));
+            let mut rx = RxPacket::new(self.sides[to].last_path(packet.path), Payload::from(packet.bytes));
             rx.segment_size = packet.segment_size;
             self.sides[to].shard.handle_packet(self.now, rx);
             self.settle();
@@ -263,7 +274,7 @@ impl Middle {
         let op = program.byte();
         let who = usize::from(op >> 7);
         match op & 0x1f {
-            _ if self.dialect == Dialect::Rich && op & 0x60 == 0x60 => self.manage(who, program),
+            _ if self.dialect != Dialect::Plain && op & 0x60 == 0x60 => self.manage(who, program),
             0..=7 => {
                 for _ in 0..1 << (op & 3) {
                     self.deliver(who);
@@ -302,7 +313,9 @@ impl Middle {
             6 => {
                 // On a SYN it only turns MPTCP off. Later it leaves bytes without a mapping.
                 self.harsh = true;
-                if forge::is_syn(&packet.bytes) || !self.honest {
+                // A checksum that damage made wrong must stay so.
+                let harmless = forge::is_syn(&packet.bytes) && !packet.damaged;
+                if harmless || !self.honest {
                     self.forged |= !forge::is_syn(&packet.bytes);
                     forge::strip(&mut packet.bytes);
                 }
@@ -371,9 +384,8 @@ impl Middle {
             },
             28 => {
                 self.harsh = true;
-                let path = PathId(program.below(self.paths.into()) as u16);
-                let up = program.byte() & 1 == 0;
-                self.sides[who].shard.set_path_up(now, path, up).expect("a path that exists");
+                let path = program.below(self.paths.into()) as u16;
+                self.sides[who].set_path_up(now, path, program.byte() & 1 == 0);
             }
             29 => {
                 let id = side.apps[index].id;
@@ -418,7 +430,9 @@ impl Middle {
         self.dark = Default::default();
         for side in &mut self.sides {
             for path in 0..self.paths {
-                side.shard.set_path_up(self.now, PathId(path), true).expect("a path that exists");
+                side.add_path(self.now, path, true);
+                side.add_address(self.now, path, path);
+                side.set_path_up(self.now, path, true);
             }
         }
         self.settle();

@@ -7,6 +7,8 @@ pub(crate) enum Dialect {
     Plain,
     /// Also what happens to paths, and settings that change.
     Rich,
+    /// Also paths and addresses that are removed and added.
+    Moving,
 }
 
 /// A program: bytes that say what happens next. When they run out, zeros follow.

@@ -2,10 +2,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anabranch_core::shard::{Read, Shutdown};
 use anabranch_core::{
-    ConnId, Error, Event, IpCidr, ListenerId, PathConfig, Shard, ShardConfig, SocketOptions, counters::Counters,
+    ConnId, Error, Event, IpCidr, ListenerId, NewEndpoint, PathConfig, Shard, ShardConfig, SocketOptions,
+    counters::Counters,
 };
 use anabranch_frame::{Instant, PathId, Payload, Transmit};
 
+use super::PATHS_MAX;
 use super::program::Setup;
 
 /// Most transmissions that one instant can need: more is a loop.
@@ -44,6 +46,14 @@ pub(crate) struct Side {
     pub(crate) mtu: usize,
     options: SocketOptions,
     v6: bool,
+    paths: Vec<Path>,
+}
+
+/// A path of a stack's, or where one was.
+#[derive(Clone, Debug)]
+struct Path {
+    config: PathConfig,
+    there: bool,
 }
 
 pub(crate) const PORT: u16 = 5001;
@@ -65,6 +75,7 @@ fn pattern(key: u16, from: usize, position: u64) -> u8 {
 impl Side {
     pub(crate) fn new(index: usize, setup: &Setup) -> Self {
         let mut shard = Shard::new(ShardConfig::single(7 + index as u64));
+        let mut paths = Vec::new();
         for path in 0..setup.paths {
             let prefix = if setup.v6 { 64 } else { 24 };
             let cidr = IpCidr::new(address(setup.v6, path, index), prefix).expect("a prefix of that family");
@@ -74,7 +85,8 @@ impl Side {
             if path > 0 {
                 config.flags = setup.flags[index];
             }
-            shard.add_path(Instant::ZERO, config).expect("a new path");
+            shard.add_path(Instant::ZERO, config.clone()).expect("a new path");
+            paths.push(Path { config, there: true });
         }
         let options = SocketOptions {
             mptcp: setup.mptcp[index],
@@ -87,12 +99,66 @@ impl Side {
             recv_buffer_max: setup.buffer_max,
             ..SocketOptions::default()
         };
-        Self { index, shard, apps: Vec::new(), mtu: setup.mtu.into(), options, v6: setup.v6 }
+        Self { index, shard, apps: Vec::new(), mtu: setup.mtu.into(), options, v6: setup.v6, paths }
     }
 
     pub(crate) fn listen(&mut self) -> ListenerId {
         let any = if self.v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
         self.shard.listen(SocketAddr::new(any, PORT), 16, self.options.clone()).expect("the only listener")
+    }
+
+    /// What the stack calls a path, if it is there.
+    pub(crate) fn path(&self, path: u16) -> Option<PathId> {
+        Some(&self.paths[usize::from(path)]).filter(|path| path.there).map(|path| path.config.id)
+    }
+
+    /// What the stack calls a path, or called it.
+    pub(crate) fn last_path(&self, path: u16) -> PathId {
+        self.paths[usize::from(path)].config.id
+    }
+
+    pub(crate) fn set_path_up(&mut self, now: Instant, path: u16, up: bool) {
+        if let Some(id) = self.path(path) {
+            self.shard.set_path_up(now, id, up).expect("a path that exists");
+        }
+    }
+
+    pub(crate) fn remove_path(&mut self, now: Instant, path: u16) {
+        if let Some(id) = self.path(path) {
+            self.paths[usize::from(path)].there = false;
+            self.shard.remove_path(now, id).expect("a path that exists");
+        }
+    }
+
+    /// Adds a path that is not there, under another number than before, with its address.
+    pub(crate) fn add_path(&mut self, now: Instant, path: u16, up: bool) {
+        if self.path(path).is_none() {
+            // It may be on another path.
+            self.remove_address(now, path);
+            let path = &mut self.paths[usize::from(path)];
+            path.there = true;
+            path.config.id.0 += PATHS_MAX;
+            let config = path.config.clone();
+            if up { self.shard.add_path(now, config) } else { self.shard.add_path_down(config) }.expect("a new path");
+        }
+    }
+
+    /// Removes the address that a path had at first, wherever it is.
+    pub(crate) fn remove_address(&mut self, now: Instant, path: u16) {
+        let addr = address(self.v6, path, self.index);
+        if let Some(endpoint) = self.shard.endpoints().iter().find(|endpoint| endpoint.addr == addr) {
+            self.shard.remove_endpoint(now, endpoint.id).expect("an address that exists");
+        }
+    }
+
+    /// Adds the address that `path` had at first, if it is nowhere, to the path `to`, if that is there.
+    pub(crate) fn add_address(&mut self, now: Instant, path: u16, to: u16) {
+        let PathConfig { addrs, flags, .. } = &self.paths[usize::from(path)].config;
+        let (addr, flags) = (addrs[0], *flags);
+        if let Some(path) = self.path(to).filter(|_| !self.shard.owns(addr.addr)) {
+            let new = NewEndpoint { path, addr, id: 0, flags, port: None };
+            self.shard.add_endpoint(now, &new).expect("a new address");
+        }
     }
 
     pub(crate) fn connect(&mut self, now: Instant) {
