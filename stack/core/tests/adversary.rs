@@ -137,8 +137,10 @@ fn what_was_found_once_stays_mended() {
         println!("{what}");
         run_in(seed, honest, Dialect::Rich);
     }
-    let moving =
-        [(875, true, "a third ACK of a join that was refused woke a connection without an account of its memory")];
+    let moving = [
+        (875, true, "a third ACK of a join that was refused woke a connection without an account of its memory"),
+        (27_255, true, "what a subflow had acknowledged waited for its DATA_ACK for ever after a fallback"),
+    ];
     for (seed, honest, what) in moving {
         println!("{what}");
         run_in(seed, honest, Dialect::Moving);

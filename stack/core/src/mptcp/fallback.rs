@@ -39,6 +39,8 @@ impl Conn {
         }
         if let Some(first) = self.subflows.first() {
             self.peer_edge = self.peer_edge.max(first.snd.right_edge() - 1);
+            // The DATA_ACK for it will not come.
+            self.free_acked(cx.now, 0);
         }
     }
 
