@@ -85,7 +85,8 @@ impl Stack {
         Ok(new.id)
     }
 
-    /// An address goes (`ip mptcp endpoint delete`): peers are told, and its subflows are closed.
+    /// An address goes (`ip mptcp endpoint delete`): peers are told, and its subflows are closed. Unlike the kernel's, it is ours
+    /// no more: plain TCP on it ends with an error.
     ///
     /// # Errors
     /// `InvalidInput` if there is no such endpoint; `NotConnected` when the stack was shut down.

@@ -36,7 +36,7 @@ impl Shard {
     }
 
     /// Removes a path, and its addresses with it: they are withdrawn, and the subflows on the path reset. Their data goes elsewhere. What
-    /// has nothing but the path, plain TCP or a first handshake, ends with [`Error::Unreachable`]; an MPTCP connection
+    /// has nothing but the path, plain TCP or what is not fully established, ends with [`Error::Unreachable`]; an MPTCP connection
     /// waits for another subflow.
     ///
     /// # Errors
