@@ -8,7 +8,7 @@ use crossbeam_utils::atomic::AtomicCell;
 /// processor's cache. Any thread may put something down or take it; nobody ever waits.
 ///
 /// A place on the shelf is claimed first, and filled or emptied then. A thread that is overtaken in between finds an empty
-/// place, or puts its thing where another one lies: then there is one idle thing less, which is rare and safe.
+/// place and takes what lies below, or puts its thing where another one lies and that one on top.
 pub(crate) struct Shelf<T> {
     places: Box<[AtomicCell<Option<Arc<T>>>]>,
     taken: AtomicUsize,
@@ -21,17 +21,24 @@ impl<T> Shelf<T> {
 
     /// Keeps `thing` if there is a place for it, and drops it otherwise.
     pub(crate) fn put(&self, thing: Arc<T>) {
+        let mut homeless = Some(thing);
         let up = |taken| (taken < self.places.len()).then_some(taken + 1);
-        if let Ok(at) = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, up) {
-            self.places[at].store(Some(thing));
+        while homeless.is_some()
+            && let Ok(at) = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, up)
+        {
+            homeless = self.places[at].swap(homeless);
         }
     }
 
     /// What was put down last.
     pub(crate) fn take(&self) -> Option<Arc<T>> {
         let down = |taken: usize| taken.checked_sub(1);
-        let above = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, down).ok()?;
-        self.places[above - 1].take()
+        loop {
+            let above = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, down).ok()?;
+            if let Some(thing) = self.places[above - 1].take() {
+                return Some(thing);
+            }
+        }
     }
 
     /// How many things wait.
