@@ -132,6 +132,11 @@ fn what_was_found_once_stays_mended() {
         (881, true, "data sent again on the only subflow was new data to a peer that had fallen back unheard"),
         (1397, true, "the same, when the peer fell back after it had been sent again"),
         (3575, false, "a join to a connection at rest woke it without a timer and without an account of its memory"),
+        (
+            109_113,
+            true,
+            "a FIN of a peer that had fallen back unheard was answered as a subflow's while a join was not confirmed",
+        ),
     ];
     for (seed, honest, what) in interactions {
         println!("{what}");
@@ -140,6 +145,12 @@ fn what_was_found_once_stays_mended() {
     let moving = [
         (875, true, "a third ACK of a join that was refused woke a connection without an account of its memory"),
         (27_255, true, "what a subflow had acknowledged waited for its DATA_ACK for ever after a fallback"),
+        (
+            36_654,
+            true,
+            "a FIN of a peer that had fallen back unheard was answered as a subflow's while a join was not confirmed",
+        ),
+        (69_212, true, "the window of a peer that had fallen back unheard was closed for ever"),
     ];
     for (seed, honest, what) in moving {
         println!("{what}");

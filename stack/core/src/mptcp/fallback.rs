@@ -4,6 +4,7 @@
 use crate::info::TcpState;
 use crate::pm::Notice;
 use crate::shard::Slot;
+use crate::tcp::Joining;
 use crate::wire::{DataAck, Dss, Flags, MptcpOption, Segment};
 use crate::{FallbackReason, ResetReason};
 
@@ -102,10 +103,10 @@ impl Conn {
     }
 
     /// The peer fell back and we have not heard of it, if its segments say nothing of MPTCP where they would have to: on a
-    /// FIN before the end of its stream, or on the answer to a DATA_FIN that it does not acknowledge. False if the subflow
-    /// is gone.
+    /// FIN before the end of its stream, or on the answer to a DATA_FIN that it does not acknowledge or to a second probe of
+    /// its closed window. False if the subflow is gone.
     pub(super) fn notice_fallback(&mut self, cx: &mut Cx<'_>, at: usize, pos: u64, segment: &Segment) -> bool {
-        if self.mp().is_none() || self.subflows.len() > 1 || self.stage != Stage::Open {
+        if self.mp().is_none() || self.has_joined_subflow() || self.stage != Stage::Open {
             return true;
         }
         // What was asked for is a DATA_ACK: the next timeout judges, unless one comes before.
@@ -113,7 +114,8 @@ impl Conn {
         let end = pos + segment.payload.len() as u64;
         let ends = segment.flags.has(Flags::FIN) && !self.rx.at_fin() && end == self.subflows[at].rcv.nxt();
         let waits = self.data_fin_sent && !self.tx.fin_acked() && self.data_backoff > 0;
-        let asked = waits && self.tx.una() == self.tx.assigned_end();
+        let closed = self.subflows[at].persist_backoff > 1;
+        let asked = (waits || closed) && self.tx.una() == self.tx.assigned_end();
         if !ends && !asked {
             return true;
         }
@@ -125,7 +127,12 @@ impl Conn {
     /// Whether a FIN without an option counts now. Before it is in order it is not known what it ends: it comes again.
     pub(super) fn may_end(&self, at: usize, pos: u64, segment: &Segment) -> bool {
         let end = pos + segment.payload.len() as u64;
-        self.mp().is_none() || self.subflows.len() > 1 || end <= self.subflows[at].rcv.nxt()
+        self.mp().is_none() || self.has_joined_subflow() || end <= self.subflows[at].rcv.nxt()
+    }
+
+    /// Whether the peer knows of more than one subflow. Of a join that it has not confirmed it may never have heard.
+    fn has_joined_subflow(&self) -> bool {
+        self.subflows.iter().filter(|subflow| subflow.joining == Joining::Done).count() > 1
     }
 
     /// Plain TCP now, but the peer goes on with MPTCP and has sent data again at another place in the subflow: read as it
