@@ -150,6 +150,7 @@ fn what_was_found_once_stays_mended() {
             true,
             "a FIN of a peer that had fallen back unheard was answered as a subflow's while a join was not confirmed",
         ),
+        (138_598, true, "a window that another subflow had opened was never asked for on the one that was left"),
         (69_212, true, "the window of a peer that had fallen back unheard was closed for ever"),
     ];
     for (seed, honest, what) in moving {

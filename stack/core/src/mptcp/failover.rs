@@ -8,10 +8,13 @@
 //! A false alarm costs duplicates, so each makes the next one take twice the silence, until the timeout comes first. When
 //! nobody else was heard meanwhile it may be the peer that is silent, or ourselves: that takes twice the time as well.
 
+use core::ops::Range;
 use core::time::Duration;
 
 use anabranch_frame::Instant;
+use smallvec::SmallVec;
 
+use crate::ranges::RangeSet;
 use crate::sched::SubflowId;
 use crate::tcp::Subflow;
 
@@ -170,5 +173,26 @@ impl Conn {
         let Some(base) = self.mp().map(|mp| mp.dsn(0)) else { return };
         let suspects = self.subflows.iter().filter(|subflow| subflow.silence.suspect);
         self.tx.end_rescue(suspects.flat_map(|subflow| subflow.outstanding(base)));
+    }
+
+    /// What a subflow has under way although something is to be sent once more, elsewhere perhaps.
+    pub(super) fn under_way_again(&self, at: usize) -> SmallVec<[Range<u64>; 4]> {
+        match self.mp() {
+            Some(mp) if self.tx.reinjections().next().is_some() => self.subflows[at].outstanding(mp.dsn(0)).collect(),
+            _ => SmallVec::new(),
+        }
+    }
+
+    /// What of that has arrived by now is not sent once more: without another subflow it would go the same way again, and be
+    /// new bytes to a peer that has fallen back unheard. If no DATA_ACK comes the data-level timer sees to it.
+    pub(super) fn spare_delivered(&mut self, at: usize, again: &[Range<u64>]) {
+        let Some(base) = self.mp().map(|mp| mp.dsn(0)) else { return };
+        let mut still = RangeSet::new();
+        for range in self.subflows[at].outstanding(base) {
+            still.insert(range);
+        }
+        for range in again {
+            still.gaps(range.clone()).for_each(|delivered| self.tx.reinjected(delivered));
+        }
     }
 }

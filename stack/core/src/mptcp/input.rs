@@ -45,6 +45,7 @@ impl Conn {
             return;
         }
         let siblings = self.siblings();
+        let again = self.under_way_again(at);
         let subflow = &mut self.subflows[at];
         let was_stale = subflow.stale;
         cx.guard.tick(cx.now, cx.rng);
@@ -55,6 +56,9 @@ impl Conn {
                 cx.counters.subflow_recover += u64::from(was_stale && !self.subflows[at].stale);
                 if self.subflows[at].silence.is_suspect() && (ack.delivered > 0 || ack.acked > 0) {
                     self.on_answer(cx, at);
+                }
+                if !again.is_empty() {
+                    self.spare_delivered(at, &again);
                 }
                 let id = self.subflows[at].id;
                 self.nagle.on_ack();

@@ -23,7 +23,9 @@ impl Conn {
         if self.subflows.iter().any(|subflow| subflow.persist.is_some() || comes(subflow)) {
             return;
         }
-        if let Some(subflow) = self.subflows.iter_mut().find(|subflow| subflow.usable() && !subflow.is_doubtful()) {
+        // A doubtful one only if there is no other: nothing is under way that could end the doubt.
+        let candidates = self.subflows.iter_mut().filter(|subflow| subflow.usable());
+        if let Some(subflow) = candidates.min_by_key(|subflow| subflow.is_doubtful()) {
             subflow.persist = Some(cx.now + persist_interval(subflow, cx.config.recovery.rto_max));
         }
     }
@@ -51,7 +53,8 @@ impl Conn {
             self.on_subflow_timeout(cx, id);
             return false;
         }
-        if self.peer_edge > self.tx.nxt() {
+        // The connection's window may have been opened by another subflow that is gone: what counts here is told here.
+        if self.peer_edge > self.tx.nxt() && self.subflows[at].snd.room(cx.now) > 0 {
             self.nagle.force();
             self.clear_persist();
             return true;

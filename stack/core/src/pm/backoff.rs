@@ -5,7 +5,6 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use anabranch_frame::Instant;
-use arrayvec::ArrayVec;
 
 use super::{Opener, PmView, RemoteAddr, SubflowEntry};
 use crate::config::Endpoint;
@@ -61,6 +60,9 @@ impl Backoff {
     }
 }
 
+/// Pairs of addresses that are remembered: as many as a connection may have subflows.
+const LOST_MAX: usize = 9;
+
 /// A pair of addresses that had a subflow.
 #[derive(Clone, Copy, Debug)]
 struct Lost {
@@ -73,8 +75,8 @@ struct Lost {
 /// again; here the path may only have been silent for a while, and a connection would never get it back.
 #[derive(Debug, Default)]
 pub(super) struct Rejoin {
-    /// At most as many as a connection may have subflows.
-    lost: ArrayVec<Lost, 9>,
+    /// Most connections never lose one: nothing is held for that.
+    lost: Vec<Lost>,
 }
 
 impl Rejoin {
@@ -87,7 +89,7 @@ impl Rejoin {
         let local = subflow.local.ip();
         if self.find(subflow).is_none() {
             // When there is no room the oldest is forgotten.
-            if self.lost.is_full() {
+            if self.lost.len() >= LOST_MAX {
                 self.lost.remove(0);
             }
             self.lost.push(Lost { local, remote, backoff: Backoff::default() });

@@ -158,7 +158,9 @@ impl Middle {
             return;
         }
         for opener in &self.sides[0].apps {
-            let Some(listener) = self.sides[1].apps.iter().find(|app| app.key == opener.key) else { continue };
+            let mut answering = self.sides[1].apps.iter().filter(|app| app.key == opener.key);
+            // An old SYN may have made a second one after the first was aborted, with the same numbers at the same time.
+            let (Some(listener), None) = (answering.next(), answering.next()) else { continue };
             let of = |side: usize, app: &side::App| self.sides[side].shard.info(app.id);
             let (Some(a), Some(b)) = (of(0, opener), of(1, listener)) else { continue };
             // One that fell back alone takes for read what waits there for the rest of its mapping.
