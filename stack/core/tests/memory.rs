@@ -383,3 +383,29 @@ fn closed_connections_hold_nothing() {
     }
     assert_eq!((server.memory().used, server.shard.audit_memory(), server.shard.connections()), (0, 0, 0));
 }
+
+#[test]
+fn a_connection_at_rest_is_small() {
+    const CONNECTIONS: u16 = 1000;
+    /// Bytes of the heap, tables included. Whoever needs more says so in docs/performance.md.
+    const MOST: i64 = 1400;
+    // Given connections that have carried a byte,
+    let mut server = Server::new(u64::MAX);
+    let mut peers: Vec<Peer> = (0..CONNECTIONS).map(Peer::new).collect();
+    let before = bytes_of_this_thread();
+    for peer in &mut peers {
+        let conn = server.accept(peer);
+        server.hear(peer, Flags::PSH, 1, b"x");
+        assert_eq!(server.read(peer, conn), b"x");
+    }
+    let awake = bytes_of_this_thread() - before;
+
+    // when nothing happens for a while,
+    for _ in 0..10 {
+        server.wait(&mut peers);
+    }
+
+    // then little is held for each.
+    let each = (bytes_of_this_thread() - before) / i64::from(CONNECTIONS);
+    assert!(each > 0 && each <= MOST, "{each} bytes, {} before it rested", awake / i64::from(CONNECTIONS));
+}
