@@ -137,6 +137,7 @@ fn what_was_found_once_stays_mended() {
             true,
             "a FIN of a peer that had fallen back unheard was answered as a subflow's while a join was not confirmed",
         ),
+        (189_349, true, "what a subflow had taken after all was sent once more, to a peer that fell back just then"),
     ];
     for (seed, honest, what) in interactions {
         println!("{what}");
